@@ -1,0 +1,60 @@
+//! Value: every bound in Strata, with its reason. Nothing on the data path grows past what stands here.
+
+use std::time::Duration;
+
+/// Bytes of a whole request or response head (hardening B14). Beyond: 431, or 414 when the target alone is too long.
+pub const HEAD_BYTES: usize = 32 * 1024;
+/// Bytes of a request target (hardening B14). RFC 9112 §3 recommends at least 8000.
+pub const TARGET_BYTES: usize = 8 * 1024;
+/// Fields in a head (hardening B14).
+pub const FIELDS: usize = 100;
+/// Bytes of a method (hardening B15).
+pub const METHOD_BYTES: usize = 32;
+/// Bytes of chunk extensions in one body (hardening A21, CVE-2023-39326).
+pub const CHUNK_EXTENSION_BYTES: usize = 4 * 1024;
+/// Bytes of one trailer section.
+pub const TRAILER_BYTES: usize = 8 * 1024;
+/// Hexadecimal digits of a chunk size (hardening A19): 16 digits are all of `u64`.
+pub const CHUNK_SIZE_DIGITS: usize = 16;
+/// Interim (1xx) responses before a final one (hardening A33).
+pub const INTERIM_RESPONSES: u32 = 10;
+/// Bytes of an unread request body that are drained after an early response before the connection is closed (A29).
+pub const EARLY_DRAIN_BYTES: u64 = 64 * 1024;
+
+/// First size of a connection's buffer: holds nearly every head, so an idle or small exchange stays small.
+pub const BUFFER_START_BYTES: usize = 4 * 1024;
+/// Size a buffer grows to for bulk: 16 KiB costs 1.3 × and 128 KiB 1.6 × the CPU of 64 KiB (`notes/floors.md` §1).
+pub const BUFFER_BULK_BYTES: usize = 64 * 1024;
+/// Free buffers of each size that a worker keeps.
+pub const BUFFERS_KEPT: usize = 256;
+
+/// Services and pools in one configuration: ids are 16 bits, and ids of removed names stay taken.
+pub const NAMES: usize = 4096;
+/// Endpoints in one pool.
+pub const POOL_ENDPOINTS: usize = 4096;
+/// Slots of a Maglev table: a prime of at least 100 × the endpoints (Maglev, §3.4), 131 KiB as packed `u16`.
+pub const MAGLEV_SLOTS: usize = 65_537;
+/// Largest weight. Ratios beyond this are a mistake, and it keeps a pool's sum well inside 32 bits.
+pub const WEIGHT: u16 = 1000;
+/// Endpoints tried for one request or connection before it is given up.
+pub const TRIES: usize = 3;
+/// Retry budget: this share of requests, plus [`RETRY_FLOOR_PER_SECOND`] (SRE book, Envoy).
+pub const RETRY_PERCENT: u32 = 20;
+pub const RETRY_FLOOR_PER_SECOND: u32 = 10;
+
+/// Probes in flight at once, over all pools.
+pub const PROBES_IN_FLIGHT: usize = 256;
+/// Bytes of a probe's answer that are read and matched.
+pub const PROBE_BODY_BYTES: usize = 64 * 1024;
+
+/// Access records waiting for the writer; beyond this they are counted and lost, traffic is not (hardening J8).
+pub const LOG_QUEUE: usize = 8192;
+/// Events (connect failures, …) waiting for the control thread.
+pub const CONTROL_QUEUE: usize = 4096;
+/// Bytes of an admin request body (hardening J14).
+pub const ADMIN_BODY_BYTES: usize = 64 * 1024;
+/// Connections to the admin and metrics listeners, each.
+pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// Coarse timers of a worker fire within this of their deadline.
+pub const TIMER_TICK: Duration = Duration::from_millis(50);

@@ -1,0 +1,14 @@
+//! Base: the words every floor uses. Ids, addresses, units, limits, clock, keyed hash.
+//!
+//! Nothing here imports another module of Strata, and nothing here does I/O (the clock only reads time).
+
+pub mod clock;
+pub mod hash;
+pub mod id;
+pub mod limits;
+pub mod units;
+
+pub use clock::Moment;
+pub use hash::{FlowHash, HashKey};
+pub use id::{PoolId, ServiceId, WorkerId};
+pub use units::Weight;

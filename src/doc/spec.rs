@@ -1,0 +1,191 @@
+//! Value: the grammar of a plug-in's settings. One table an algorithm, probe, source or mode, from which decoding, help,
+//! the schema and the reference pages all come.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::base::units;
+
+/// What a plug-in is called and what it may be given: `balance = { type = "NAME", FIELD = … }`, or `balance = "NAME"` when
+/// no field is required.
+#[derive(Debug)]
+pub struct Grammar {
+    pub name: &'static str,
+    /// One line, lower case, no full stop.
+    pub summary: &'static str,
+    pub fields: &'static [Field],
+    /// A complete TOML assignment that must decode.
+    pub example: &'static str,
+}
+
+#[derive(Debug)]
+pub struct Field {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    /// What an absent field means, as the operator would write it (`"2s"`, `"3"`, `"/"`, `"true"`); `None`: stays absent.
+    pub default: Option<&'static str>,
+    pub help: &'static str,
+}
+
+impl Field {
+    pub const fn required(name: &'static str, kind: Kind, help: &'static str) -> Field {
+        Field { name, kind, required: true, default: None, help }
+    }
+
+    pub const fn optional(name: &'static str, kind: Kind, help: &'static str) -> Field {
+        Field { name, kind, required: false, default: None, help }
+    }
+
+    pub const fn default(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Field {
+        Field { name, kind, required: false, default: Some(default), help }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Bool,
+    /// Whole number within the inclusive bounds.
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    /// Number within the inclusive bounds; TOML integers are welcome.
+    Number {
+        min: f64,
+        max: f64,
+    },
+    /// `"2s"`, within the inclusive bounds.
+    Duration {
+        min: Duration,
+        max: Duration,
+    },
+    /// `"64KiB"`.
+    Size,
+    Text,
+    /// Text checked by a function whose error is the diagnostic's message.
+    Checked(fn(&str) -> Result<(), String>),
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// List of text, each checked by the function; a single text stands for a list of one.
+    Texts(fn(&str) -> Result<(), String>),
+    /// List of whole numbers within the inclusive bounds; a single number stands for a list of one.
+    Integers {
+        min: u64,
+        max: u64,
+    },
+}
+
+/// A decoded field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Bool(bool),
+    Integer(u64),
+    Number(f64),
+    Duration(Duration),
+    Size(u64),
+    Text(String),
+    Texts(Vec<String>),
+    Integers(Vec<u64>),
+}
+
+/// A plug-in's decoded settings: complete (defaults filled in), valid by its grammar, comparable and printable.
+///
+/// The typed getters panic when the plug-in asks for a field or kind its own `Grammar` does not have: a mistake of the
+/// program, found by the test that builds every `example`, never by what a user wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub name: &'static str,
+    pub values: BTreeMap<&'static str, Value>,
+}
+
+impl Settings {
+    /// The settings that an absent table means: every default of `grammar`.
+    ///
+    /// # Panics
+    /// When a default does not read as its kind, or a required field has none to offer: a mistake of the program.
+    pub fn defaults(grammar: &'static Grammar) -> Settings {
+        let mut values = BTreeMap::new();
+        for field in grammar.fields {
+            if let Some(text) = field.default {
+                values.insert(field.name, Value::of_default(field.kind, text));
+            }
+        }
+        Settings { name: grammar.name, values }
+    }
+
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.values.get(field)
+    }
+
+    pub fn bool(&self, field: &str) -> bool {
+        matches!(self.need(field), Value::Bool(true))
+    }
+
+    pub fn integer(&self, field: &str) -> u64 {
+        match self.need(field) {
+            Value::Integer(n) | Value::Size(n) => *n,
+            other => unreachable!("{}.{field} is {other:?}, not an integer", self.name),
+        }
+    }
+
+    pub fn number(&self, field: &str) -> f64 {
+        match self.need(field) {
+            Value::Number(n) => *n,
+            other => unreachable!("{}.{field} is {other:?}, not a number", self.name),
+        }
+    }
+
+    pub fn duration(&self, field: &str) -> Duration {
+        match self.need(field) {
+            Value::Duration(d) => *d,
+            other => unreachable!("{}.{field} is {other:?}, not a duration", self.name),
+        }
+    }
+
+    pub fn text(&self, field: &str) -> Option<&str> {
+        match self.get(field) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn texts(&self, field: &str) -> &[String] {
+        match self.get(field) {
+            Some(Value::Texts(texts)) => texts,
+            _ => &[],
+        }
+    }
+
+    pub fn integers(&self, field: &str) -> &[u64] {
+        match self.get(field) {
+            Some(Value::Integers(list)) => list,
+            _ => &[],
+        }
+    }
+
+    fn need(&self, field: &str) -> &Value {
+        match self.get(field) {
+            Some(value) => value,
+            None => unreachable!("{} has no value for {field}", self.name),
+        }
+    }
+}
+
+impl Value {
+    fn of_default(kind: Kind, text: &str) -> Value {
+        let bad = || -> ! { unreachable!("the default {text:?} does not read as {kind:?}") };
+        match kind {
+            Kind::Bool => Value::Bool(text == "true"),
+            Kind::Integer { .. } => Value::Integer(text.parse().unwrap_or_else(|_| bad())),
+            Kind::Number { .. } => Value::Number(text.parse().unwrap_or_else(|_| bad())),
+            Kind::Duration { .. } => Value::Duration(units::parse_duration(text).unwrap_or_else(|_| bad())),
+            Kind::Size => Value::Size(units::parse_size(text).unwrap_or_else(|_| bad())),
+            Kind::Text | Kind::Checked(_) | Kind::Word(_) => Value::Text(text.to_owned()),
+            Kind::Texts(_) => Value::Texts(text.split_whitespace().map(str::to_owned).collect()),
+            Kind::Integers { .. } => {
+                Value::Integers(text.split_whitespace().map(|n| n.parse().unwrap_or_else(|_| bad())).collect())
+            }
+        }
+    }
+}
