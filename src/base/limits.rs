@@ -28,6 +28,12 @@ pub const BUFFER_BULK_BYTES: usize = 64 * 1024;
 /// Free buffers of each size that a worker keeps.
 pub const BUFFERS_KEPT: usize = 256;
 
+/// Bytes of a configuration file: 10 000 routes are about 1 MiB, and a wrong file name must not fill the memory.
+pub const CONFIG_BYTES: usize = 4 * 1024 * 1024;
+/// Mistakes reported of one file. Nobody reads more, and a binary file would make one a byte.
+pub const DIAGNOSTICS: usize = 200;
+/// Bytes of a service's or pool's name: it is a metric label and a log word.
+pub const NAME_BYTES: usize = 64;
 /// Services and pools in one configuration: ids are 16 bits, and ids of removed names stay taken.
 pub const NAMES: usize = 4096;
 /// Endpoints in one pool.

@@ -2,12 +2,14 @@
 //!
 //! Nothing here imports another module of Strata, and nothing here does I/O (the clock only reads time).
 
+pub mod address;
 pub mod clock;
 pub mod hash;
 pub mod id;
 pub mod limits;
 pub mod units;
 
+pub use address::{Listen, Network};
 pub use clock::Moment;
 pub use hash::{FlowHash, HashKey};
 pub use id::{PoolId, ServiceId, WorkerId};

@@ -93,6 +93,16 @@ pub fn show_duration(duration: Duration) -> String {
     format!("{}us", nanos / 1_000)
 }
 
+/// A size as [`parse_size`] reads it: the largest unit that keeps it whole.
+pub fn show_size(bytes: u64) -> String {
+    for (unit, scale) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if bytes >= scale && bytes.is_multiple_of(scale) {
+            return format!("{}{unit}", bytes / scale);
+        }
+    }
+    format!("{bytes}B")
+}
+
 fn split(text: &str) -> (&str, &str) {
     let at = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     text.split_at(at)
@@ -133,6 +143,9 @@ mod tests {
     fn what_is_shown_reads_back() {
         for text in ["2s", "500ms", "5m", "1h", "250us", "1d", "90s"] {
             assert_eq!(show_duration(parse_duration(text).unwrap()), text);
+        }
+        for text in ["0B", "100B", "64KiB", "10MiB", "1GiB", "1025B"] {
+            assert_eq!(show_size(parse_size(text).unwrap()), text);
         }
     }
 
