@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
 use crate::base::units;
 
 /// What a plug-in is called and what it may be given: `balance = { type = "NAME", FIELD = … }`, or `balance = "NAME"` when
@@ -168,6 +170,33 @@ impl Settings {
         match self.get(field) {
             Some(value) => value,
             None => unreachable!("{} has no value for {field}", self.name),
+        }
+    }
+}
+
+/// As the user would write it: `{ type = "NAME", FIELD = … }`, durations and sizes with their unit.
+impl Serialize for Settings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.values.len() + 1))?;
+        map.serialize_entry("type", self.name)?;
+        for (field, value) in &self.values {
+            map.serialize_entry(field, value)?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::Integer(value) => serializer.serialize_u64(*value),
+            Value::Number(value) => serializer.serialize_f64(*value),
+            Value::Duration(value) => serializer.serialize_str(&units::show_duration(*value)),
+            Value::Size(value) => serializer.serialize_str(&units::show_size(*value)),
+            Value::Text(value) => serializer.serialize_str(value),
+            Value::Texts(values) => values.serialize(serializer),
+            Value::Integers(values) => values.serialize(serializer),
         }
     }
 }

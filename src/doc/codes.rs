@@ -1,0 +1,145 @@
+//! Value: the code of every mistake a configuration can hold. Codes are stable: they are never reused for another
+//! meaning, and the reference pages are made from this table.
+
+use super::diagnostic::Severity;
+
+#[derive(Debug)]
+pub struct Code {
+    /// `E` and three digits for an error, `W` and three digits for a warning.
+    pub id: &'static str,
+    /// One line: what is wrong in general, and why it matters.
+    pub explain: &'static str,
+    /// The mistake is that something is absent. Such a finding is dropped when the file has syntax errors: what is
+    /// absent may stand in the part that could not be read.
+    pub absence: bool,
+}
+
+impl Code {
+    const fn new(id: &'static str, explain: &'static str) -> Code {
+        Code { id, explain, absence: false }
+    }
+
+    const fn absence(id: &'static str, explain: &'static str) -> Code {
+        Code { id, explain, absence: true }
+    }
+
+    pub fn severity(&self) -> Severity {
+        if self.id.starts_with('W') { Severity::Warning } else { Severity::Error }
+    }
+}
+
+/// The code with this id.
+pub fn find(id: &str) -> Option<&'static Code> {
+    CODES.iter().copied().find(|code| code.id == id)
+}
+
+// What the text is: `doc`.
+pub static SYNTAX: Code = Code::new("E001", "the text is not valid TOML");
+pub static NOT_UTF8: Code = Code::new("E002", "the file is not UTF-8 text");
+pub static TOO_LARGE: Code = Code::new("E003", "the file is larger than any configuration should be");
+pub static DUPLICATE_KEY: Code = Code::new("E004", "a key or a table is defined twice");
+pub static TOO_MANY: Code = Code::new("E005", "more mistakes than are worth showing; the rest are left out");
+
+// What a key holds: `doc`.
+pub static UNKNOWN_KEY: Code =
+    Code::new("E010", "a key that Strata does not know here; a typo would otherwise be silent");
+pub static MISSING_KEY: Code = Code::absence("E011", "a key that must be given is absent");
+pub static WRONG_KIND: Code = Code::new("E012", "a value of another kind than the key takes");
+pub static OUT_OF_BOUNDS: Code = Code::new("E013", "a number, duration or size outside of what makes sense");
+pub static MALFORMED: Code = Code::new("E014", "a text that does not read as what the key takes");
+pub static UNKNOWN_WORD: Code = Code::new("E015", "a word or type that is not one of those the key takes");
+pub static NOT_YET: Code = Code::new("E016", "something that Strata is designed to do but does not do yet");
+pub static MISPLACED: Code = Code::new("E017", "a key that means nothing together with another one");
+
+// What it all means: `config`.
+pub static UNKNOWN_POOL: Code = Code::absence("E020", "a reference to a pool that is not defined");
+pub static LISTEN_TAKEN: Code =
+    Code::new("E021", "two listeners on addresses that overlap: a connection can have one owner");
+pub static ENDPOINT_PORT: Code =
+    Code::new("E022", "an endpoint without a port: l4 and l7 connect to an address and a port");
+pub static PORT_ZERO: Code = Code::new("E023", "port 0 where a fixed port is needed");
+pub static NO_ROUTE: Code = Code::absence("E024", "an l7 service without a route: every request would be refused");
+pub static SAME_ROUTE: Code =
+    Code::new("E025", "two routes of one service with the same url and priority: the second never wins");
+pub static ADMIN_EXPOSED: Code =
+    Code::new("E026", "the admin API on an address that others can reach; it needs loopback or a unix socket");
+pub static KEY_NEEDS_HTTP: Code =
+    Code::new("E027", "a pool picks by something of an HTTP request but is used by a service that sees none");
+pub static TOO_MANY_NAMES: Code = Code::new("E028", "more services, pools or endpoints than the limits allow");
+pub static BAD_URL: Code =
+    Code::new("E029", "a route's url that is not host, path or both, or has a * where it cannot be");
+pub static BAD_NAME: Code =
+    Code::new("E030", "a service's or pool's name that would not do as a metric label or a URL");
+pub static BAD_HASH_KEY: Code = Code::new("E031", "a cluster hash key that is not 16 bytes");
+pub static ENDPOINT_NAME: Code = Code::new("E032", "an endpoint given by name: it has to be an address for now");
+pub static WRONG_MODE: Code = Code::new("E033", "a key of another mode than the service's");
+
+pub static UNUSED_POOL: Code = Code::absence("W001", "a pool that no service uses");
+pub static EMPTY_POOL: Code = Code::absence("W002", "a pool without endpoints: it answers 503 or closes");
+pub static SAME_ENDPOINT: Code = Code::new("W003", "an endpoint named twice in one pool; the second is ignored");
+pub static SHADOWED_ROUTE: Code =
+    Code::new("W004", "a route that can never win because an earlier one takes all its requests");
+pub static RANDOM_HASH_KEY: Code =
+    Code::absence("W005", "a pool picks by hash but the key is random: a restart moves clients to other endpoints");
+pub static NO_SERVICE: Code = Code::absence("W006", "a configuration without a service: nothing is served");
+pub static PROBE_TIMEOUT: Code = Code::new(
+    "W007",
+    "a probe's timeout is longer than its interval: probes would overlap, so it is cut to the interval",
+);
+
+/// Every code, in order.
+pub static CODES: &[&Code] = &[
+    &SYNTAX,
+    &NOT_UTF8,
+    &TOO_LARGE,
+    &DUPLICATE_KEY,
+    &TOO_MANY,
+    &UNKNOWN_KEY,
+    &MISSING_KEY,
+    &WRONG_KIND,
+    &OUT_OF_BOUNDS,
+    &MALFORMED,
+    &UNKNOWN_WORD,
+    &NOT_YET,
+    &MISPLACED,
+    &UNKNOWN_POOL,
+    &LISTEN_TAKEN,
+    &ENDPOINT_PORT,
+    &PORT_ZERO,
+    &NO_ROUTE,
+    &SAME_ROUTE,
+    &ADMIN_EXPOSED,
+    &KEY_NEEDS_HTTP,
+    &TOO_MANY_NAMES,
+    &BAD_URL,
+    &BAD_NAME,
+    &BAD_HASH_KEY,
+    &ENDPOINT_NAME,
+    &WRONG_MODE,
+    &UNUSED_POOL,
+    &EMPTY_POOL,
+    &SAME_ENDPOINT,
+    &SHADOWED_ROUTE,
+    &RANDOM_HASH_KEY,
+    &NO_SERVICE,
+    &PROBE_TIMEOUT,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_in_order_and_explained_in_one_line() {
+        for pair in CODES.windows(2) {
+            assert!(pair[0].id < pair[1].id, "{} before {}", pair[0].id, pair[1].id);
+        }
+        for code in CODES {
+            let (letter, digits) = code.id.split_at(1);
+            assert!(matches!(letter, "E" | "W") && digits.len() == 3 && digits.parse::<u16>().is_ok(), "{}", code.id);
+            assert!(!code.explain.ends_with('.') && !code.explain.contains('\n'), "{}", code.id);
+            assert!(find(code.id).is_some_and(|found| std::ptr::eq(found, *code)));
+        }
+        assert!(find("E999").is_none());
+    }
+}

@@ -1,0 +1,356 @@
+//! Engine: reading a TOML document key by key, collecting every mistake on the way.
+//!
+//! A [`Table`] remembers which keys were asked for; what is left when its reader returns is reported as unknown, so
+//! asking is the only way to make a key legal. Reading a wrong value reports it and yields `None`; the reader goes on.
+//! Not here: scalars (`scalar`), plug-ins (`settings`), and what any key means (`config`).
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use toml::de::{DeTable, DeValue};
+
+use super::codes::{self, Code};
+use super::diagnostic::{Diagnostic, quote};
+use super::source::{Source, too_large};
+use super::span::{Span, Spanned};
+use super::suggest;
+use crate::base::limits;
+
+/// What the reader of a format knows beyond the keys it asks for, to help with those it does not.
+#[derive(Debug)]
+pub struct Lore {
+    /// Keys of one table that are often written in another: (key, where it belongs).
+    pub homes: &'static [(&'static str, &'static str)],
+    /// What other programs call it: (their word, ours). Offered where ours is legal.
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// Keys that will mean something one day: (kind of table, key, what is not there yet).
+    pub later: &'static [(&'static str, &'static str, &'static str)],
+}
+
+impl Lore {
+    pub const NONE: Lore = Lore { homes: &[], aliases: &[], later: &[] };
+}
+
+/// Reads `source` with `reader`, which gets the root table. Returns what it made and every mistake in the order of the text.
+pub fn read<T>(source: &Source, lore: &'static Lore, reader: impl FnOnce(&mut Table<'_>) -> T) -> (T, Vec<Diagnostic>) {
+    let sink = Sink { lore, found: RefCell::new(Vec::new()) };
+    // Refused files are read as if they were empty: the caller gets a value of the right type, and an error beside it.
+    let refused = source.text.len() > limits::CONFIG_BYTES;
+    let text = if refused { "" } else { source.text.as_str() };
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let syntax = syntax_errors(source, &errors);
+    let value = {
+        let mut root = Table::new(document.get_ref(), Span::default(), "the top level", String::new(), &sink);
+        let value = reader(&mut root);
+        root.finish();
+        value
+    };
+    let mut found = sink.found.into_inner();
+    if refused {
+        return (value, vec![too_large(source.text.len())]);
+    }
+    if !syntax.is_empty() {
+        drop_consequences(source, &syntax, &mut found);
+        found.extend(syntax);
+    }
+    found.sort_by_key(|d| (d.span, d.code));
+    found.dedup();
+    cut(&mut found);
+    (value, found)
+}
+
+/// Where findings go. Shared by all cursors of one document.
+#[derive(Debug)]
+struct Sink {
+    lore: &'static Lore,
+    found: RefCell<Vec<Diagnostic>>,
+}
+
+/// A table of the document, while it is being read.
+#[derive(Debug)]
+pub struct Table<'t> {
+    table: &'t DeTable<'t>,
+    span: Span,
+    /// What kind of table it is, for [`Lore::later`]: `"service"`.
+    kind: &'static str,
+    /// How the user would name it: `service.web`; empty for the top level.
+    path: String,
+    asked: BTreeSet<&'static str>,
+    /// Set when the keys are names that the user chose.
+    open: bool,
+    sink: &'t Sink,
+}
+
+/// A value of the document, and what it is called.
+#[derive(Clone, Debug)]
+pub struct Item<'t> {
+    pub(super) value: &'t DeValue<'t>,
+    pub(super) span: Span,
+    /// The key, or that of the list it stands in.
+    pub(super) key: &'t str,
+    /// Where the key stands; the value's span for elements of a list.
+    key_span: Span,
+    path: String,
+    sink: &'t Sink,
+}
+
+impl<'t> Table<'t> {
+    fn new(table: &'t DeTable<'t>, span: Span, kind: &'static str, path: String, sink: &'t Sink) -> Table<'t> {
+        Table { table, span, kind, path, asked: BTreeSet::new(), open: false, sink }
+    }
+
+    /// The header, or the whole of an inline table; empty for the top level.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// The value of `key`, if it is given.
+    pub fn get(&mut self, key: &'static str) -> Option<Item<'t>> {
+        self.asked.insert(key);
+        let (name, value) = self.table.get_key_value(key)?;
+        Some(self.item(name, value))
+    }
+
+    /// The value of `key`, whose absence is a mistake. `example` is a whole assignment.
+    pub fn need(&mut self, key: &'static str, example: &str) -> Option<Item<'t>> {
+        let found = self.get(key);
+        if found.is_none() {
+            let message = format!("{} needs `{key}`", self.show());
+            self.report(
+                Diagnostic::new(&codes::MISSING_KEY, self.span, message)
+                    .label(format!("`{key}` is missing"))
+                    .help(format!("add {}", quote(example))),
+            );
+        }
+        found
+    }
+
+    /// Every entry in the order of the text; the keys are names that the user chose.
+    pub fn entries(&mut self) -> Vec<(Spanned<&'t str>, Item<'t>)> {
+        self.open = true;
+        let mut entries: Vec<_> = self
+            .table
+            .iter()
+            .map(|(name, value)| (Spanned::new(name.get_ref().as_ref(), name.span().into()), self.item(name, value)))
+            .collect();
+        entries.sort_by_key(|(name, _)| name.span);
+        entries
+    }
+
+    /// Whether `key` is given, without making it legal.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Takes note that `key` is legal here without reading it: its absence or presence was reported otherwise.
+    pub fn skip(&mut self, key: &'static str) {
+        self.asked.insert(key);
+    }
+
+    pub fn report(&self, diagnostic: Diagnostic) {
+        self.sink.push(diagnostic);
+    }
+
+    /// How a message names this table.
+    pub fn show(&self) -> String {
+        if self.path.is_empty() { "the file".to_owned() } else { format!("`{}`", self.path) }
+    }
+
+    fn item(&self, name: &'t toml::Spanned<toml::de::DeString<'t>>, value: &'t toml::Spanned<DeValue<'t>>) -> Item<'t> {
+        let key = name.get_ref().as_ref();
+        Item {
+            value: value.get_ref(),
+            span: value.span().into(),
+            key,
+            key_span: name.span().into(),
+            path: join(&self.path, key),
+            sink: self.sink,
+        }
+    }
+
+    /// Reports the keys that nobody asked for.
+    pub(super) fn finish(self) {
+        if self.open {
+            return;
+        }
+        for (name, value) in self.table {
+            if !self.asked.contains(name.get_ref().as_ref()) {
+                let given = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+                self.sink.push(self.unknown(name.get_ref(), name.span().into(), given));
+            }
+        }
+    }
+
+    fn unknown(&self, key: &str, span: Span, structured: bool) -> Diagnostic {
+        let place = if self.path.is_empty() { "at the top level".to_owned() } else { format!("in {}", self.show()) };
+        let lore = self.sink.lore;
+        if let Some((_, _, what)) = lore.later.iter().find(|(kind, later, _)| *kind == self.kind && *later == key) {
+            return Diagnostic::new(&codes::NOT_YET, span, format!("{} is not available yet", quote(key)))
+                .label(*what)
+                .help("leave it out for now");
+        }
+        let mistake = Diagnostic::new(&codes::UNKNOWN_KEY, span, format!("unknown key {} {place}", quote(key)));
+        let alias = lore.aliases.iter().find(|(theirs, ours)| *theirs == key && self.asked.contains(ours));
+        let meant = alias.map(|(_, ours)| *ours).or_else(|| suggest::nearest(key, self.asked.iter().copied()));
+        if let Some(meant) = meant {
+            let taken = if self.has(meant) { ", which is also given" } else { "" };
+            return mistake.help(format!("did you mean `{meant}`{taken}"));
+        }
+        if let Some((_, home)) = lore.homes.iter().find(|(homeless, _)| *homeless == key) {
+            return mistake.help(format!("`{key}` belongs in {home}"));
+        }
+        if self.asked.is_empty() {
+            return mistake.help("nothing can be set here");
+        }
+        let legal = suggest::one_of(self.asked.iter().copied());
+        mistake
+            .help(format!("known {} here: {legal}", if structured && self.path.is_empty() { "tables" } else { "keys" }))
+    }
+}
+
+impl<'t> Item<'t> {
+    /// Where the value stands.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Where the key stands.
+    pub fn key_span(&self) -> Span {
+        self.key_span
+    }
+
+    /// The same value, called otherwise in messages.
+    pub(super) fn called(&self, key: &'t str) -> Item<'t> {
+        Item { key, ..self.clone() }
+    }
+
+    pub fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
+    pub fn is_list(&self) -> bool {
+        matches!(self.value, DeValue::Array(_))
+    }
+
+    pub fn is_text(&self) -> bool {
+        matches!(self.value, DeValue::String(_))
+    }
+
+    /// The elements of a list.
+    pub fn list(&self) -> Option<Vec<Item<'t>>> {
+        match self.value {
+            DeValue::Array(array) => Some(
+                array
+                    .iter()
+                    .map(|element| Item {
+                        value: element.get_ref(),
+                        span: element.span().into(),
+                        key_span: element.span().into(),
+                        ..self.clone()
+                    })
+                    .collect(),
+            ),
+            _ => self.wrong("a list, as in `[…]`", None),
+        }
+    }
+
+    /// The elements of a list, or the one value that stands for a list of one.
+    pub fn one_or_many(&self) -> Vec<Item<'t>> {
+        if self.is_list() { self.list().unwrap_or_default() } else { vec![self.clone()] }
+    }
+
+    /// Reads a table; keys that `reader` does not ask for are reported. `kind` is what [`Lore::later`] calls it.
+    pub fn table<R>(&self, kind: &'static str, reader: impl FnOnce(&mut Table<'t>) -> R) -> Option<R> {
+        let DeValue::Table(table) = self.value else {
+            return self.wrong(&format!("a table, as in `[{}]`", self.path), None);
+        };
+        let mut table = Table::new(table, self.span, kind, self.path.clone(), self.sink);
+        let read = reader(&mut table);
+        table.finish();
+        Some(read)
+    }
+
+    pub fn report(&self, diagnostic: Diagnostic) {
+        self.sink.push(diagnostic);
+    }
+
+    /// Reports a mistake at this value; `None`, to be returned.
+    pub fn fail<T>(&self, code: &Code, message: impl Into<String>, help: Option<String>) -> Option<T> {
+        self.report(Diagnostic::new(code, self.span, message).help_if(help));
+        None
+    }
+
+    /// Reports that the value is of another kind than `expected`.
+    pub(super) fn wrong<T>(&self, expected: &str, help: Option<String>) -> Option<T> {
+        let found = kind_of(self.value);
+        self.report(
+            Diagnostic::new(&codes::WRONG_KIND, self.span, format!("{} must be {expected}", quote(self.key)))
+                .label(format!("this is {found}"))
+                .help_if(help),
+        );
+        None
+    }
+}
+
+impl Sink {
+    fn push(&self, diagnostic: Diagnostic) {
+        self.found.borrow_mut().push(diagnostic);
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// One a line: what follows on the same line is the parser finding its way back.
+fn syntax_errors(source: &Source, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
+    let mut found: Vec<Diagnostic> = errors.iter().map(syntax_error).collect();
+    found.sort_by_key(|d| d.span);
+    found.dedup_by_key(|d| source.lines(Span { start: d.span.start, end: d.span.start }).start);
+    found.truncate(limits::DIAGNOSTICS);
+    found
+}
+
+fn syntax_error(error: &toml::de::Error) -> Diagnostic {
+    let span = error.span().map(Span::from).unwrap_or_default();
+    match error.message() {
+        "duplicate key" => {
+            Diagnostic::new(&codes::DUPLICATE_KEY, span, "this is defined twice").help("join the two, or drop one")
+        }
+        message => Diagnostic::new(&codes::SYNTAX, span, message.replace('\n', " ")),
+    }
+}
+
+/// After a syntax error the document holds less than the text, and made-up values on the lines that failed. What follows
+/// from that is no mistake of the user's.
+fn drop_consequences(source: &Source, syntax: &[Diagnostic], found: &mut Vec<Diagnostic>) {
+    let broken: Vec<Span> = syntax.iter().map(|d| source.lines(d.span)).collect();
+    found.retain(|d| {
+        let touches = broken.iter().any(|lines| d.span.start <= lines.end && lines.start <= d.span.end);
+        !touches && !d.span.is_empty() && !codes::find(d.code).is_some_and(|code| code.absence)
+    });
+}
+
+fn cut(found: &mut Vec<Diagnostic>) {
+    if found.len() > limits::DIAGNOSTICS {
+        let left_out = found.len() - limits::DIAGNOSTICS;
+        // Errors are kept before warnings: a cut must not turn a wrong file into a right one.
+        found.sort_by_key(|d| d.severity);
+        found.truncate(limits::DIAGNOSTICS);
+        found.sort_by_key(|d| (d.span, d.code));
+        let at = found.last().map(|d| d.span).unwrap_or_default();
+        found.push(Diagnostic::new(&codes::TOO_MANY, at, format!("and {left_out} more that are not shown")));
+    }
+}

@@ -1,0 +1,200 @@
+//! Value: diagnostics for people (as rustc prints them) and for programs (JSON).
+//!
+//! What the user wrote may hold escape sequences or be one line of a megabyte: control characters are shown as symbols,
+//! spans are clamped to the text, and only the lines around them are handed on.
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, normalize_untrusted_str};
+use serde_json::{Value, json};
+
+use super::diagnostic::{Diagnostic, Severity};
+use super::source::Source;
+use super::span::Span;
+
+/// Every diagnostic with its lines and carets, an empty line after each, and a closing line that counts them.
+pub fn render(source: &Source, diagnostics: &[Diagnostic], colour: bool) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        out.push_str(&one(source, diagnostic, &renderer));
+        out.push_str("\n\n");
+    }
+    out.push_str(&summary(source, diagnostics));
+    out
+}
+
+/// `conf/strata.toml: 2 errors, 1 warning`, with its line end; nothing when there is nothing to say.
+pub fn summary(source: &Source, diagnostics: &[Diagnostic]) -> String {
+    let errors = diagnostics.iter().filter(|d| d.is_error()).count();
+    let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let counts = match (errors, diagnostics.len() - errors) {
+        (0, 0) => return String::new(),
+        (errors, 0) => plural(errors, "error"),
+        (0, warnings) => plural(warnings, "warning"),
+        (errors, warnings) => format!("{}, {}", plural(errors, "error"), plural(warnings, "warning")),
+    };
+    format!("{}: {counts}\n", normalize_untrusted_str(&source.name))
+}
+
+/// For programs: one object a diagnostic, with lines and columns (from 1) beside the byte offsets.
+pub fn json(source: &Source, diagnostics: &[Diagnostic]) -> Value {
+    let place = |span: Span| {
+        let ((line, column), (end_line, end_column)) = (source.position(span.start), source.position(span.end));
+        json!({ "start": span.start, "end": span.end, "line": line, "column": column, "end_line": end_line, "end_column": end_column })
+    };
+    let one = |d: &Diagnostic| {
+        let secondary: Vec<Value> =
+            d.secondary.iter().map(|s| json!({ "label": s.label, "span": place(s.span) })).collect();
+        json!({
+            "severity": d.severity,
+            "code": d.code,
+            "message": d.message,
+            "file": source.name,
+            "span": place(d.span),
+            "label": d.label,
+            "help": d.help,
+            "secondary": secondary,
+        })
+    };
+    Value::Array(diagnostics.iter().map(one).collect())
+}
+
+fn one(source: &Source, diagnostic: &Diagnostic, renderer: &Renderer) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let window = window(source, diagnostic);
+    let text = source.text.get(window.start..window.end).unwrap_or_default();
+    let (first_line, _) = source.position(window.start);
+    let place = |span: Span| within(text, span, window.start);
+
+    let label = diagnostic.label.as_deref().map(normalize_untrusted_str);
+    let mut snippet = Snippet::source(text)
+        .path(normalize_untrusted_str(&source.name))
+        .line_start(first_line)
+        .annotation(AnnotationKind::Primary.span(place(diagnostic.span)).label(label));
+    for secondary in diagnostic.secondary.iter().filter(|s| window.start <= s.span.start && s.span.end <= window.end) {
+        let label = normalize_untrusted_str(&secondary.label);
+        snippet = snippet.annotation(AnnotationKind::Context.span(place(secondary.span)).label(label));
+    }
+    let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code).element(snippet);
+    if let Some(help) = &diagnostic.help {
+        group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+    }
+    renderer.render(&[group])
+}
+
+/// The lines that the diagnostic's spans touch, at most [`WINDOW`] bytes of them: a report is as cheap in a long file as
+/// in a short one.
+fn window(source: &Source, diagnostic: &Diagnostic) -> Span {
+    let spans = || diagnostic.secondary.iter().map(|s| s.span).chain([diagnostic.span]);
+    let all = Span {
+        start: spans().map(|s| s.start).min().unwrap_or_default(),
+        end: spans().map(|s| s.end).max().unwrap_or_default(),
+    };
+    let lines = source.lines(all);
+    if lines.end - lines.start <= WINDOW {
+        return lines;
+    }
+    // One huge line, or places far apart: what is around the mistake itself.
+    let near = source.lines(Span { start: diagnostic.span.start, end: diagnostic.span.start });
+    let start = near.start.max(source.before(diagnostic.span.start.saturating_sub(WINDOW / 2)).len());
+    let end = near.end.min(source.before(start + WINDOW).len());
+    Span { start, end }
+}
+
+const WINDOW: usize = 64 * 1024;
+
+/// `span` relative to a window of the text, clamped to it and to where characters start.
+fn within(text: &str, span: Span, window_start: usize) -> std::ops::Range<usize> {
+    let start = text.floor_char_boundary(span.start.saturating_sub(window_start).min(text.len()));
+    let end = text.ceil_char_boundary(span.end.saturating_sub(window_start).min(text.len()));
+    start..end.max(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doc::codes;
+
+    fn source() -> Source {
+        Source::new("a.toml", "[service.web]\nlisten = \":80\"\npool = \"wbe\"\n\n[pool.web]\n")
+    }
+
+    #[test]
+    fn a_diagnostic_shows_file_line_caret_code_and_help() {
+        let mistake = Diagnostic::new(&codes::UNKNOWN_POOL, Span { start: 36, end: 41 }, "unknown pool `wbe`")
+            .label("not defined")
+            .also(Span { start: 43, end: 53 }, "this one is")
+            .help("did you mean `web`");
+        let want = "\
+error[E020]: unknown pool `wbe`
+ --> a.toml:3:8
+  |
+3 | pool = \"wbe\"
+  |        ^^^^^ not defined
+4 |
+5 | [pool.web]
+  | ---------- this one is
+  |
+  = help: did you mean `web`
+
+a.toml: 1 error
+";
+        assert_eq!(render(&source(), std::slice::from_ref(&mistake), false), want);
+        assert!(render(&source(), &[mistake], true).contains("\u{1b}["));
+    }
+
+    #[test]
+    fn counts_read_as_words() {
+        let (source, at) = (source(), Span::default());
+        let error = Diagnostic::new(&codes::SYNTAX, at, "x");
+        let warning = Diagnostic::new(&codes::UNUSED_POOL, at, "x");
+        assert_eq!(summary(&source, &[]), "");
+        assert_eq!(summary(&source, std::slice::from_ref(&warning)), "a.toml: 1 warning\n");
+        assert_eq!(summary(&source, &[error.clone(), warning, error]), "a.toml: 2 errors, 1 warning\n");
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        let source = Source::new("a\x1b[2J.toml", "x = \"\x1b[31m\u{202e}\0\"\r\n");
+        let mistake = Diagnostic::new(&codes::MALFORMED, Span { start: 4, end: 12 }, "bad \x1b[31m")
+            .label("\x07here")
+            .help("\x1b]0;title\x07");
+        let shown = render(&source, &[mistake], false);
+        assert!(shown.chars().all(|c| !c.is_control() || c == '\n'), "{shown:?}");
+        assert!(!shown.contains('\u{202e}'), "{shown:?}");
+    }
+
+    #[test]
+    fn spans_outside_of_the_text_or_within_a_character_do_no_harm() {
+        let source = Source::new("x", "ä€\n");
+        for start in 0..8 {
+            for end in 0..8 {
+                let mistake =
+                    Diagnostic::new(&codes::SYNTAX, Span { start, end }, "x").also(Span { start: end, end: 99 }, "y");
+                assert!(render(&source, &[mistake], false).contains("E001"));
+            }
+        }
+        let empty = Source::new("x", "");
+        assert!(
+            render(&empty, &[Diagnostic::new(&codes::SYNTAX, Span { start: 5, end: 9 }, "x")], false).contains("E001")
+        );
+    }
+
+    #[test]
+    fn a_line_of_a_megabyte_is_cut() {
+        let source = Source::new("x", format!("a = \"{}\"", "é".repeat(500_000)));
+        let mistake = Diagnostic::new(&codes::MALFORMED, Span { start: 4, end: 1_000_006 }, "too long");
+        assert!(render(&source, &[mistake], false).len() < 4096);
+    }
+
+    #[test]
+    fn json_names_lines_and_columns() {
+        let mistake = Diagnostic::new(&codes::UNKNOWN_POOL, Span { start: 36, end: 41 }, "unknown pool");
+        let value = json(&source(), &[mistake]);
+        assert_eq!(value[0]["severity"], "error");
+        assert_eq!(value[0]["span"]["line"], 3);
+        assert_eq!(value[0]["span"]["end_column"], 13);
+    }
+}

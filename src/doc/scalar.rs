@@ -1,0 +1,170 @@
+//! Engine: the scalars of a configuration: booleans, numbers, texts and what texts stand for. Each reader reports what is
+//! wrong with the value and how to write it right.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::codes;
+use super::cursor::Item;
+use super::diagnostic::{Diagnostic, quote};
+use super::span::Spanned;
+use super::suggest;
+use crate::base::units::{parse_duration, parse_size, show_duration, show_size};
+use crate::base::{Listen, Network, address};
+
+impl<'t> Item<'t> {
+    pub fn bool(&self) -> Option<Spanned<bool>> {
+        match self.value {
+            DeValue::Boolean(value) => Some(self.spanned(*value)),
+            DeValue::String(text) if matches!(text.as_ref(), "true" | "false") => {
+                self.wrong("true or false", Some(format!("write {text} without quotes")))
+            }
+            _ => self.wrong("true or false", None),
+        }
+    }
+
+    /// A whole number within the inclusive bounds.
+    pub fn integer(&self, min: u64, max: u64) -> Option<Spanned<u64>> {
+        let range = || format!("a whole number from {min} to {max}");
+        match self.value {
+            DeValue::Integer(number) => {
+                let number = i128::from_str_radix(number.as_str(), number.radix()).ok();
+                match number.and_then(|n| u64::try_from(n).ok()).filter(|n| (min..=max).contains(n)) {
+                    Some(number) => Some(self.spanned(number)),
+                    None => self.outside(&range()),
+                }
+            }
+            DeValue::String(text) if text.parse::<u64>().is_ok() => {
+                self.wrong(&range(), Some(format!("write {text} without quotes")))
+            }
+            _ => self.wrong(&range(), None),
+        }
+    }
+
+    /// A number within the inclusive bounds; whole numbers are welcome.
+    pub fn number(&self, min: f64, max: f64) -> Option<Spanned<f64>> {
+        let range = || format!("a number from {min} to {max}");
+        let number = match self.value {
+            DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+            // Beyond 2^53 it rounds; no number of ours is that large.
+            #[allow(clippy::cast_precision_loss)]
+            DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok().map(|n| n as f64),
+            DeValue::String(text) if text.parse::<f64>().is_ok() => {
+                return self.wrong(&range(), Some(format!("write {text} without quotes")));
+            }
+            _ => return self.wrong(&range(), None),
+        };
+        match number.filter(|n| (min..=max).contains(n)) {
+            Some(number) => Some(self.spanned(number)),
+            None => self.outside(&range()),
+        }
+    }
+
+    pub fn text(&self) -> Option<Spanned<&'t str>> {
+        self.text_as("text", |_| None)
+    }
+
+    /// Text that `parse` makes a value of. `expected` says what it is, with an example.
+    pub fn parsed<T, E: AsRef<str>>(
+        &self,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<Spanned<T>> {
+        let text = self.text_as(expected, |_| None)?;
+        self.read(text.value, parse)
+    }
+
+    /// One of `words`, and what it stands for.
+    pub fn one_of<T: Copy>(&self, words: &[(&'static str, T)]) -> Option<Spanned<T>> {
+        let names = || words.iter().map(|(word, _)| *word);
+        let text = self.text_as(&suggest::one_of(names()), |_| None)?;
+        match words.iter().find(|(word, _)| *word == text.value) {
+            Some((_, meaning)) => Some(self.spanned(*meaning)),
+            None => self.unknown_word(text.value, names()),
+        }
+    }
+
+    pub fn duration(&self, min: Duration, max: Duration) -> Option<Spanned<Duration>> {
+        let text = self.text_as("a duration, as in \"2s\"", |value| match value {
+            DeValue::Integer(number) => Some(format!("give it a unit: \"{number}s\" or \"{number}ms\"")),
+            _ => None,
+        })?;
+        let duration = self.read(text.value, parse_duration)?;
+        if (min..=max).contains(&duration.value) {
+            return Some(duration);
+        }
+        self.outside(&format!("from {} to {}", show_duration(min), show_duration(max)))
+    }
+
+    /// Bytes.
+    pub fn size(&self, min: u64, max: u64) -> Option<Spanned<u64>> {
+        let text = self.text_as("a size, as in \"64KiB\"", |value| match value {
+            DeValue::Integer(number) => Some(format!("give it a unit: \"{number}B\" or \"{number}KiB\"")),
+            _ => None,
+        })?;
+        let size = self.read(text.value, parse_size)?;
+        if (min..=max).contains(&size.value) {
+            return Some(size);
+        }
+        self.outside(&format!("from {} to {}", show_size(min), show_size(max)))
+    }
+
+    pub fn listen(&self) -> Option<Spanned<Listen>> {
+        let text = self.text_as("an address, as in \":80\" or \"10.0.0.1:80\"", |value| match value {
+            DeValue::Integer(number) => Some(format!("write \":{number}\" for every address of this machine")),
+            _ => None,
+        })?;
+        self.read(text.value, Listen::parse)
+    }
+
+    pub fn socket(&self) -> Option<Spanned<SocketAddr>> {
+        let text = self.text_as("an address and a port, as in \"10.0.0.1:80\"", |_| None)?;
+        self.read(text.value, address::parse_socket)
+    }
+
+    pub fn network(&self) -> Option<Spanned<Network>> {
+        let text = self.text_as("a network, as in \"10.0.0.0/8\"", |_| None)?;
+        self.read(text.value, Network::parse)
+    }
+
+    pub(super) fn spanned<T>(&self, value: T) -> Spanned<T> {
+        Spanned::new(value, self.span)
+    }
+
+    /// Reports a word that is none of `words`.
+    pub(super) fn unknown_word<'a, T>(&self, word: &str, words: impl Iterator<Item = &'a str> + Clone) -> Option<T> {
+        let help = match suggest::nearest(word, words.clone()) {
+            Some(meant) => format!("did you mean `{meant}`"),
+            None => format!("one of {}", suggest::one_of(words)),
+        };
+        self.fail(&codes::UNKNOWN_WORD, format!("unknown {} {}", self.key, quote(word)), Some(help))
+    }
+
+    fn text_as(&self, expected: &str, help: impl FnOnce(&DeValue<'_>) -> Option<String>) -> Option<Spanned<&'t str>> {
+        match self.value {
+            DeValue::String(text) => Some(self.spanned(text.as_ref())),
+            other => self.wrong(expected, help(other)),
+        }
+    }
+
+    fn read<T, E: AsRef<str>>(&self, text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<Spanned<T>> {
+        match parse(text) {
+            Ok(value) => Some(self.spanned(value)),
+            Err(error) => {
+                let message = format!("{} is not a valid {}", quote(text), quote(self.key));
+                self.report(Diagnostic::new(&codes::MALFORMED, self.span, message).label(error.as_ref()));
+                None
+            }
+        }
+    }
+
+    fn outside<T>(&self, range: &str) -> Option<T> {
+        self.report(
+            Diagnostic::new(&codes::OUT_OF_BOUNDS, self.span, format!("{} is out of bounds", quote(self.key)))
+                .label(format!("must be {range}")),
+        );
+        None
+    }
+}

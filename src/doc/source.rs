@@ -1,0 +1,104 @@
+//! Value: a text and what it is called. Reading the file is the caller's; refusing what cannot be a configuration is ours.
+
+use super::codes;
+use super::diagnostic::Diagnostic;
+use super::span::Span;
+use crate::base::limits;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// As diagnostics show it: mostly a path.
+    pub name: String,
+    pub text: String,
+}
+
+impl Source {
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
+        Source { name: name.into(), text: text.into() }
+    }
+
+    /// A file's bytes as a source. When they are no text, the source holds them made readable, for the diagnostics to
+    /// point into, and the second value says what is wrong: such a source must not be loaded.
+    pub fn from_bytes(name: impl Into<String>, bytes: Vec<u8>) -> (Source, Option<Diagnostic>) {
+        let name = name.into();
+        if bytes.len() > limits::CONFIG_BYTES {
+            return (Source { name, text: String::new() }, Some(too_large(bytes.len())));
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => (Source { name, text }, None),
+            Err(error) => {
+                let offset = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                let span = Span { start: offset, end: offset + char::REPLACEMENT_CHARACTER.len_utf8() };
+                let mistake = Diagnostic::new(&codes::NOT_UTF8, span, "the file is not UTF-8 text")
+                    .label(format!("byte {offset} is where it stops being text"))
+                    .help("save it as UTF-8");
+                (Source { name, text }, Some(mistake))
+            }
+        }
+    }
+
+    /// Line and column of a byte offset, both from 1; the column counts characters.
+    pub fn position(&self, offset: usize) -> (usize, usize) {
+        let before = self.before(offset);
+        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let column = before.get(start..).map_or(0, |text| text.chars().count()) + 1;
+        (line, column)
+    }
+
+    /// The byte range of the whole line or lines that hold `span`, without the last line's end.
+    pub fn lines(&self, span: Span) -> Span {
+        let start = self.before(span.start).rfind('\n').map_or(0, |at| at + 1);
+        let from = self.before(span.end.max(span.start)).len();
+        let end = self.text.get(from..).and_then(|rest| rest.find('\n')).map_or(self.text.len(), |at| from + at);
+        Span { start, end }
+    }
+
+    /// The text before `offset`, moved back to where a character starts.
+    pub fn before(&self, offset: usize) -> &str {
+        self.text.get(..self.text.floor_char_boundary(offset)).unwrap_or_default()
+    }
+}
+
+/// The refusal of a file of so many bytes.
+pub fn too_large(bytes: usize) -> Diagnostic {
+    let message = format!("the file has {bytes} bytes, more than the {} that are read", limits::CONFIG_BYTES);
+    Diagnostic::new(&codes::TOO_LARGE, Span::default(), message).help("is this the file you meant")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_lines_and_characters() {
+        let source = Source::new("x", "ab\nä€c\n");
+        for (offset, want) in [(0, (1, 1)), (2, (1, 3)), (3, (2, 1)), (5, (2, 2)), (8, (2, 3)), (99, (3, 1))] {
+            assert_eq!(source.position(offset), want, "{offset}");
+        }
+        // Within the two bytes of ä: where it starts.
+        assert_eq!(source.position(4), (2, 1));
+    }
+
+    #[test]
+    fn lines_are_whole() {
+        let source = Source::new("x", "one\ntwo\nthree");
+        for (start, end, want) in
+            [(0, 1, "one"), (4, 9, "two\nthree"), (3, 3, "one"), (13, 13, "three"), (99, 99, "three")]
+        {
+            let lines = source.lines(Span { start, end });
+            assert_eq!(&source.text[lines.start..lines.end], want, "{start}..{end}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_say_where() {
+        let (source, mistake) = Source::from_bytes("x", b"a = 1\nb = \"\xff\xfe\"".to_vec());
+        let mistake = mistake.unwrap();
+        assert_eq!((mistake.code, mistake.span.start), ("E002", 11));
+        assert_eq!(source.position(mistake.span.start), (2, 6));
+        let (_, mistake) = Source::from_bytes("x", vec![b'#'; limits::CONFIG_BYTES + 1]);
+        assert_eq!(mistake.unwrap().code, "E003");
+    }
+}
