@@ -4,16 +4,78 @@
 //! of a pool only; when those change, the control side builds a new one and publishes it (`state::PoolView`).
 //!
 //! Budget: no allocation, no lock, at most one shared atomic read-modify-write a pick (`benches/balance.rs`).
+//!
+//! To add an algorithm: one file with a `SPEC`, its `mod` line and its line in [`CATALOG`].
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::base::{FlowHash, Moment, Weight};
+use crate::base::{FlowHash, HashKey, Moment, Weight};
+use crate::doc::{Grammar, Settings};
 
+pub mod key;
 pub mod load;
+pub mod share;
 
-pub use load::Load;
+mod alias;
+
+mod first;
+mod least_connections;
+pub mod maglev;
+mod p2c;
+mod random;
+mod rendezvous;
+mod ring_hash;
+mod round_robin;
+mod source_hash;
+mod weighted_round_robin;
+
+#[cfg(test)]
+mod tests;
+
+pub use key::HashBy;
+pub use load::{InFlight, Load};
+
+/// Every algorithm, in the order in which help and documentation list them.
+pub static CATALOG: &[Spec] = &[
+    round_robin::SPEC,
+    weighted_round_robin::SPEC,
+    random::SPEC,
+    first::SPEC,
+    least_connections::SPEC,
+    p2c::SPEC,
+    source_hash::SPEC,
+    ring_hash::SPEC,
+    rendezvous::SPEC,
+    maglev::SPEC,
+];
+
+/// The algorithm of that name (`balance = "NAME"`).
+pub fn find(name: &str) -> Option<&'static Spec> {
+    CATALOG.iter().find(|spec| spec.grammar.name == name)
+}
+
+/// One algorithm: what its settings may be, how it is built, and what it looks at.
+#[derive(Debug)]
+pub struct Spec {
+    pub grammar: Grammar,
+    /// Builds the picker over `members`; every later `pick` must be given these same members.
+    pub build: fn(&Settings, &[Member], HashKey) -> Box<dyn Picker>,
+    pub uses: Uses,
+}
+
+/// What an algorithm looks at. What it does not use need not be kept or computed, and a setting that it ignores is worth
+/// a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uses {
+    /// Honours the members' weights.
+    pub weights: bool,
+    /// Reads `Member::load`: the counts in flight, and for some the latency.
+    pub load: bool,
+    /// Reads `Pick::hash`, and has a setting `key` ([`HashBy::of`]).
+    pub hash: bool,
+}
 
 /// One usable endpoint as pickers see it.
 #[derive(Clone, Debug)]

@@ -40,6 +40,10 @@ pub const NAMES: usize = 4096;
 pub const POOL_ENDPOINTS: usize = 4096;
 /// Slots of a Maglev table: a prime of at least 100 × the endpoints (Maglev, §3.4), 131 KiB as packed `u16`.
 pub const MAGLEV_SLOTS: usize = 65_537;
+/// Turns in one period of weighted round robin: every pool of 65 endpoints is exact at any weights, and 128 KiB is the most.
+pub const TURNS: u64 = 65_536;
+/// Points on a hash ring, 6 bytes each: a pool of 4096 has its full 256 points an endpoint.
+pub const RING_POINTS: u64 = 1 << 20;
 /// Largest weight. Ratios beyond this are a mistake, and it keeps a pool's sum well inside 32 bits.
 pub const WEIGHT: u16 = 1000;
 /// Endpoints tried for one request or connection before it is given up.
