@@ -61,6 +61,10 @@ pub const PROBE_BODY_BYTES: usize = 64 * 1024;
 pub const LOG_QUEUE: usize = 8192;
 /// Events (connect failures, …) waiting for the control thread.
 pub const CONTROL_QUEUE: usize = 4096;
+/// Connections on their way from one worker to another, for each receiver; beyond this the acceptor keeps them.
+pub const HANDOVER_QUEUE: usize = 256;
+/// While draining, a kept-alive connection without a request stays this long, so that a request on its way is still answered.
+pub const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 /// Bytes of an admin request body (hardening J14).
 pub const ADMIN_BODY_BYTES: usize = 64 * 1024;
 /// Connections to the admin and metrics listeners, each.

@@ -7,10 +7,13 @@ pub mod clock;
 pub mod hash;
 pub mod id;
 pub mod limits;
+
+pub mod reason;
 pub mod units;
 
 pub use address::{Listen, Network};
 pub use clock::Moment;
 pub use hash::{FlowHash, HashKey};
 pub use id::{PoolId, ServiceId, WorkerId};
+pub use reason::Reason;
 pub use units::Weight;

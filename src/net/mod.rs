@@ -1,1 +1,12 @@
-//! Placeholder.
+//! Io: tokio helpers over `sys` and `state`. Workers, listeners, timers, buffers, dialling.
+
+pub mod accept;
+pub mod buffer;
+pub mod dial;
+pub mod timer;
+pub mod worker;
+
+pub use buffer::{Buffer, Buffers};
+pub use dial::{DialError, dial};
+pub use timer::{Deadline, Expired, Timers};
+pub use worker::{ControlEvent, Crew, Worker};

@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Model: what Strata tells the world. Metric cells, names, access records, logging.
+
+pub mod access;
+pub mod cells;
+pub mod names;
+
+pub use cells::{Cells, Counter, EndpointCells, Histogram, PerWorker, PoolCells, ServiceCells};

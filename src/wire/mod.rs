@@ -1,1 +1,2 @@
-//! Placeholder.
+//! Codec.
+pub mod http1;

@@ -1,0 +1,141 @@
+//! Io: read buffers from a per-worker store. Small at first, bulk-sized when a transfer fills them, given back while idle.
+//!
+//! Budget: taking and giving back is a push and a pop; steady state allocates nothing. An idle connection holds none.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::base::limits;
+
+/// The free buffers of one worker.
+#[derive(Default)]
+pub struct Buffers {
+    small: RefCell<Vec<Box<[u8]>>>,
+    bulk: RefCell<Vec<Box<[u8]>>>,
+}
+
+/// Bytes that were read and are not consumed yet, in a block of fixed size. Given back when dropped.
+pub struct Buffer {
+    store: Rc<Buffers>,
+    block: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffers {
+    /// A buffer of `limits::BUFFER_START_BYTES`.
+    pub fn take(self: &Rc<Self>) -> Buffer {
+        self.buffer(limits::BUFFER_START_BYTES)
+    }
+
+    /// A buffer of `limits::BUFFER_BULK_BYTES`.
+    pub fn take_bulk(self: &Rc<Self>) -> Buffer {
+        self.buffer(limits::BUFFER_BULK_BYTES)
+    }
+
+    fn buffer(self: &Rc<Self>, size: usize) -> Buffer {
+        let free = self.free(size).and_then(|free| free.borrow_mut().pop());
+        let block = free.unwrap_or_else(|| vec![0; size].into_boxed_slice());
+        Buffer { store: self.clone(), block, start: 0, end: 0 }
+    }
+
+    fn free(&self, size: usize) -> Option<&RefCell<Vec<Box<[u8]>>>> {
+        match size {
+            limits::BUFFER_START_BYTES => Some(&self.small),
+            limits::BUFFER_BULK_BYTES => Some(&self.bulk),
+            _ => None,
+        }
+    }
+}
+
+impl Buffer {
+    /// What was read and not consumed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.block[self.start..self.end]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.block.len()
+    }
+
+    /// Room behind what was read. Empty when the block is full: [`Buffer::compact`] or [`Buffer::grow`].
+    pub fn room(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+        &mut self.block[self.end..]
+    }
+
+    /// `n` bytes of [`Buffer::room`] were filled.
+    pub fn filled(&mut self, n: usize) {
+        self.end = (self.end + n).min(self.block.len());
+    }
+
+    /// The first `n` bytes are done with.
+    pub fn consume(&mut self, n: usize) {
+        self.start = (self.start + n).min(self.end);
+    }
+
+    /// Moves what is left to the front.
+    pub fn compact(&mut self) {
+        self.block.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+    }
+
+    /// Moves to a bulk block; what was read stays. False when it is one already.
+    pub fn grow(&mut self) -> bool {
+        if self.block.len() >= limits::BUFFER_BULK_BYTES {
+            return false;
+        }
+        let mut bulk = self.store.take_bulk();
+        let read = self.bytes();
+        bulk.block[..read.len()].copy_from_slice(read);
+        bulk.end = read.len();
+        std::mem::swap(self, &mut bulk);
+        true
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let block = std::mem::take(&mut self.block);
+        if let Some(free) = self.store.free(block.len()) {
+            let mut free = free.borrow_mut();
+            if free.len() < limits::BUFFERS_KEPT {
+                free.push(block);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_survive_compaction_and_growth_and_blocks_come_back() {
+        let store = Rc::new(Buffers::default());
+        let mut buffer = store.take();
+        buffer.room()[..5].copy_from_slice(b"hello");
+        buffer.filled(5);
+        buffer.consume(2);
+        buffer.compact();
+        assert_eq!(buffer.bytes(), b"llo");
+        assert!(buffer.grow());
+        assert!(!buffer.grow());
+        assert_eq!((buffer.bytes(), buffer.capacity()), (&b"llo"[..], limits::BUFFER_BULK_BYTES));
+        drop(buffer);
+        assert_eq!((store.small.borrow().len(), store.bulk.borrow().len()), (1, 1));
+        assert!(store.take_bulk().is_empty(), "a reused block starts empty");
+    }
+}

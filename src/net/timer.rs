@@ -1,0 +1,180 @@
+//! Io: coarse deadlines of one worker. A connection owns one [`Deadline`], moves it by storing a number, and is woken
+//! within `limits::TIMER_TICK` once it has passed.
+//!
+//! Why not `tokio::time::timeout`: it registers and cancels a timer for every read; here arming is one store and the only
+//! cost is a scan of all deadlines every tick (10 000 connections: about 10 µs in 50 ms).
+//! Not here: anything that needs better than tick precision.
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::base::{Moment, clock, limits};
+
+/// Every deadline of one worker.
+#[derive(Default)]
+pub struct Timers {
+    slots: RefCell<Vec<Slot>>,
+    free: RefCell<Vec<u32>>,
+    /// The clock as of the last tick.
+    coarse: Cell<Moment>,
+}
+
+struct Slot {
+    at: Moment,
+    waker: Option<Waker>,
+}
+
+/// The deadline has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired;
+
+/// One deadline, never set at first. Dropping it frees its slot.
+pub struct Deadline {
+    timers: Rc<Timers>,
+    slot: u32,
+}
+
+impl Timers {
+    pub fn deadline(self: &Rc<Self>) -> Deadline {
+        let fresh = Slot { at: Moment::NEVER, waker: None };
+        let slot = match self.free.borrow_mut().pop() {
+            Some(slot) => {
+                self.slots.borrow_mut()[slot as usize] = fresh;
+                slot
+            }
+            None => {
+                let mut slots = self.slots.borrow_mut();
+                slots.push(fresh);
+                u32::try_from(slots.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        Deadline { timers: self.clone(), slot }
+    }
+
+    /// Moves the coarse clock and wakes whoever is past its deadline.
+    pub fn tick(&self, now: Moment) {
+        self.coarse.set(now);
+        self.wake(|slot| slot.at <= now);
+    }
+
+    /// Wakes every waiting connection: something that concerns all of them changed (a drain, a removed service).
+    pub fn wake_all(&self) {
+        self.wake(|_| true);
+    }
+
+    /// The clock as of the last tick: good enough to set deadlines by.
+    pub fn coarse_now(&self) -> Moment {
+        self.coarse.get()
+    }
+
+    fn wake(&self, wanted: impl Fn(&Slot) -> bool) {
+        // Wakers are collected first: waking may run foreign code, which must find the slots unborrowed.
+        let due: Vec<Waker> = self
+            .slots
+            .borrow_mut()
+            .iter_mut()
+            .filter(|slot| wanted(slot))
+            .filter_map(|slot| slot.waker.take())
+            .collect();
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ticks for as long as the worker lives.
+    pub async fn run(self: Rc<Self>) {
+        let mut interval = tokio::time::interval(limits::TIMER_TICK);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            interval.tick().await;
+            self.tick(clock::now());
+        }
+    }
+}
+
+impl Deadline {
+    pub fn set(&self, at: Moment) {
+        self.timers.slots.borrow_mut()[self.slot as usize].at = at;
+    }
+
+    /// Sets the deadline to `after` from the last tick.
+    pub fn set_in(&self, after: std::time::Duration) {
+        self.set(self.timers.coarse_now() + after);
+    }
+
+    pub fn clear(&self) {
+        self.set(Moment::NEVER);
+    }
+
+    /// Ready once the deadline has passed; otherwise the task is woken when it does (or by `wake_all`).
+    pub fn poll_expired(&self, cx: &Context<'_>) -> Poll<Expired> {
+        let mut slots = self.timers.slots.borrow_mut();
+        let slot = &mut slots[self.slot as usize];
+        if slot.at <= self.timers.coarse_now() {
+            return Poll::Ready(Expired);
+        }
+        if !slot.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            slot.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Runs `work` until it is done or the deadline passes; `work` is polled first, so a result always wins.
+    ///
+    /// # Errors
+    /// [`Expired`], and `work` is dropped.
+    pub async fn race<F: Future>(&self, work: F) -> Result<F::Output, Expired> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll_expired(cx).map(Err),
+        })
+        .await
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        let mut slots = self.timers.slots.borrow_mut();
+        slots[self.slot as usize] = Slot { at: Moment::NEVER, waker: None };
+        self.timers.free.borrow_mut().push(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_deadline_fires_once_passed_and_a_result_wins_over_it() {
+        let timers = Rc::new(Timers::default());
+        timers.tick(Moment::from_millis(100));
+        let deadline = timers.deadline();
+        assert_eq!(deadline.race(async { 7 }).await, Ok(7));
+        deadline.set(Moment::from_millis(150));
+        let waiting = deadline.race(std::future::pending::<()>());
+        let ticking = async {
+            tokio::task::yield_now().await;
+            timers.tick(Moment::from_millis(149));
+            tokio::task::yield_now().await;
+            timers.tick(Moment::from_millis(150));
+        };
+        let (outcome, ()) = tokio::join!(waiting, ticking);
+        assert_eq!(outcome, Err(Expired));
+        assert_eq!(deadline.race(async { 8 }).await, Ok(8));
+    }
+
+    #[test]
+    fn slots_are_reused() {
+        let timers = Rc::new(Timers::default());
+        for _ in 0..100 {
+            let deadline = timers.deadline();
+            deadline.set(Moment::ZERO);
+        }
+        assert_eq!(timers.slots.borrow().len(), 1);
+        timers.tick(Moment::from_millis(1));
+        let fresh = timers.deadline();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(fresh.poll_expired(&mut cx).is_pending(), "a reused slot does not remember the old deadline");
+    }
+}

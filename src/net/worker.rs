@@ -1,0 +1,176 @@
+//! Io: one worker: a thread with a runtime of its own, and what its connections share without locks.
+//!
+//! A worker's clones of the snapshot are `Rc`s, so that a request costs no shared reference count (DESIGN §5).
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
+use tokio::sync::mpsc;
+
+use super::buffer::Buffers;
+use super::timer::Timers;
+use crate::base::{Moment, PoolId, ServiceId, WorkerId, clock, limits};
+use crate::observe::access;
+use crate::state::{Endpoint, Snapshot};
+
+/// What the data path tells the control side. Sent without waiting; a full queue loses the news and counts it.
+#[derive(Debug)]
+pub enum ControlEvent {
+    /// This many connects in a row have failed at an endpoint.
+    ConnectFailing { pool: PoolId, endpoint: Arc<Endpoint>, failures: u32 },
+}
+
+/// What all workers of the process share.
+pub struct Crew {
+    /// The one cell that a reload swaps.
+    pub snapshot: ArcSwap<Snapshot>,
+    pub control: mpsc::Sender<ControlEvent>,
+    pub control_lost: AtomicU64,
+    pub access: access::Sink,
+    /// Connections that each worker carries.
+    loads: Box<[CachePadded<AtomicU32>]>,
+    /// Where each worker takes connections that another one accepted.
+    handover: Box<[mpsc::Sender<Handed>]>,
+    draining: AtomicBool,
+    /// Tasks that ended in a panic; each cost one connection.
+    pub panics: AtomicU64,
+}
+
+/// A connection on its way from the worker that accepted it to the one that carries it.
+pub struct Handed {
+    pub service: ServiceId,
+    pub stream: std::net::TcpStream,
+    pub peer: SocketAddr,
+}
+
+impl Crew {
+    /// The crew of `workers` workers, and for each the receiving end of its handovers.
+    pub fn new(
+        workers: usize,
+        snapshot: Arc<Snapshot>,
+        control: mpsc::Sender<ControlEvent>,
+        access: access::Sink,
+    ) -> (Arc<Crew>, Vec<mpsc::Receiver<Handed>>) {
+        let (handover, receivers): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| mpsc::channel(limits::HANDOVER_QUEUE)).unzip();
+        let crew = Crew {
+            snapshot: ArcSwap::new(snapshot),
+            control,
+            control_lost: AtomicU64::new(0),
+            access,
+            loads: (0..workers).map(|_| CachePadded::default()).collect(),
+            handover: handover.into(),
+            draining: AtomicBool::new(false),
+            panics: AtomicU64::new(0),
+        };
+        (Arc::new(crew), receivers)
+    }
+
+    /// From now on connections finish what they carry and take no more.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    pub fn draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Connections open on all workers.
+    pub fn connections(&self) -> u32 {
+        self.loads.iter().map(|load| load.load(Relaxed)).sum()
+    }
+
+    pub fn load(&self, worker: WorkerId) -> &AtomicU32 {
+        &self.loads[worker.index()]
+    }
+
+    /// The worker to carry a connection that `accepted_by` took: itself, unless another carries clearly less. The margin keeps
+    /// a connection where its cache is warm while the kernel spreads well.
+    pub fn carrier(&self, accepted_by: WorkerId) -> WorkerId {
+        let own = self.load(accepted_by).load(Relaxed);
+        let least = self.loads.iter().enumerate().min_by_key(|(_, load)| load.load(Relaxed));
+        match least {
+            Some((index, load)) if own > load.load(Relaxed) + own / 8 + 4 => {
+                WorkerId(u16::try_from(index).unwrap_or(accepted_by.0))
+            }
+            _ => accepted_by,
+        }
+    }
+
+    /// Hands a connection to `worker`.
+    ///
+    /// # Errors
+    /// The connection, when the worker's queue is full.
+    pub fn hand_over(&self, worker: WorkerId, handed: Handed) -> Result<(), Handed> {
+        self.handover[worker.index()].try_send(handed).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(handed) | mpsc::error::TrySendError::Closed(handed) => handed,
+        })
+    }
+
+    /// Tells the control side, or counts that it could not be told.
+    pub fn tell(&self, event: ControlEvent) {
+        if self.control.try_send(event).is_err() {
+            self.control_lost.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// What the connections of one worker share.
+pub struct Worker {
+    pub id: WorkerId,
+    pub crew: Arc<Crew>,
+    pub timers: Rc<Timers>,
+    pub buffers: Rc<Buffers>,
+    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    random: RefCell<fastrand::Rng>,
+    draining_since: Cell<Option<Moment>>,
+}
+
+impl Worker {
+    pub fn new(id: WorkerId, crew: Arc<Crew>) -> Worker {
+        let snapshot = crew.snapshot.load_full();
+        Worker {
+            id,
+            crew,
+            timers: Rc::default(),
+            buffers: Rc::default(),
+            snapshot: RefCell::new(Rc::new(snapshot)),
+            random: RefCell::new(fastrand::Rng::new()),
+            draining_since: Cell::new(None),
+        }
+    }
+
+    /// The snapshot in force. Take it once a request or connection, and do not hold it across a tunnel.
+    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Takes over the snapshot that was committed, and wakes whoever waits, so that connections of removed services end.
+    pub fn refresh(&self) {
+        *self.snapshot.borrow_mut() = Rc::new(self.crew.snapshot.load_full());
+        self.timers.wake_all();
+    }
+
+    /// Notices that the process drains, and wakes whoever waits.
+    pub fn begin_drain(&self) {
+        if self.draining_since.get().is_none() {
+            self.draining_since.set(Some(clock::now()));
+            self.timers.wake_all();
+        }
+    }
+
+    /// Since when this worker drains.
+    pub fn draining_since(&self) -> Option<Moment> {
+        self.draining_since.get()
+    }
+
+    /// 64 fresh random bits: for picks, not for secrets.
+    pub fn entropy(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+}

@@ -1,0 +1,1 @@
+//! Value: the one table of metric names.

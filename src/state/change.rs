@@ -1,0 +1,136 @@
+//! Value: what differs between two snapshots, in the operator's words. A reload logs each; `prepare` acts on listeners.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::snapshot::Snapshot;
+use crate::base::{Listen, ServiceId};
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    ServiceAdded { service: Arc<str> },
+    ServiceRemoved { service: Arc<str> },
+    ServiceChanged { service: Arc<str>, what: Vec<&'static str> },
+    ListenerAdded { service: Arc<str>, id: ServiceId, address: Listen },
+    ListenerRemoved { service: Arc<str>, id: ServiceId, address: Listen },
+    PoolAdded { pool: Arc<str> },
+    PoolRemoved { pool: Arc<str> },
+    PoolChanged { pool: Arc<str>, what: Vec<&'static str> },
+    EndpointAdded { pool: Arc<str>, endpoint: Arc<str> },
+    EndpointRemoved { pool: Arc<str>, endpoint: Arc<str> },
+    SettingsChanged { what: Vec<&'static str> },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::ServiceAdded { service } => write!(f, "service {service} added"),
+            Change::ServiceRemoved { service } => write!(f, "service {service} removed"),
+            Change::ServiceChanged { service, what } => write!(f, "service {service}: {} changed", what.join(", ")),
+            Change::ListenerAdded { service, address, .. } => write!(f, "service {service} listens on {address}"),
+            Change::ListenerRemoved { service, address, .. } => write!(f, "service {service} leaves {address}"),
+            Change::PoolAdded { pool } => write!(f, "pool {pool} added"),
+            Change::PoolRemoved { pool } => write!(f, "pool {pool} removed"),
+            Change::PoolChanged { pool, what } => write!(f, "pool {pool}: {} changed", what.join(", ")),
+            Change::EndpointAdded { pool, endpoint } => write!(f, "pool {pool}: endpoint {endpoint} added"),
+            Change::EndpointRemoved { pool, endpoint } => write!(f, "pool {pool}: endpoint {endpoint} removed"),
+            Change::SettingsChanged { what } => write!(f, "settings: {} changed", what.join(", ")),
+        }
+    }
+}
+
+/// Every change from `old` to `new`, services first.
+pub fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
+    let mut changes = Vec::new();
+    services(old, new, &mut changes);
+    pools(old, new, &mut changes);
+    let (a, b) = (&old.settings, &new.settings);
+    let what = named(&[
+        ("metrics", a.metrics != b.metrics),
+        ("admin", a.admin != b.admin),
+        ("workers", a.workers != b.workers),
+        ("hash_key", a.hash_key != b.hash_key),
+        ("drain", a.drain_timeout != b.drain_timeout),
+    ]);
+    if old.generation > 0 && !what.is_empty() {
+        changes.push(Change::SettingsChanged { what });
+    }
+    changes
+}
+
+fn services(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
+    for service in new.services() {
+        let name = service.spec.name.clone();
+        let before = old.service(service.id);
+        match before {
+            None => changes.push(Change::ServiceAdded { service: name.clone() }),
+            Some(before) if Arc::ptr_eq(before, service) => continue,
+            Some(before) => {
+                let (a, b) = (&before.spec, &service.spec);
+                let what = named(&[
+                    ("timeouts", a.timeouts != b.timeouts),
+                    ("limits", a.limits != b.limits),
+                    ("access", a.access != b.access),
+                    ("routes", a.traffic != b.traffic),
+                ]);
+                if !what.is_empty() {
+                    changes.push(Change::ServiceChanged { service: name.clone(), what });
+                }
+            }
+        }
+        let listened = before.map_or(&[][..], |before| &before.spec.listen);
+        for address in service.spec.listen.iter().filter(|address| !listened.contains(address)) {
+            changes.push(Change::ListenerAdded { service: name.clone(), id: service.id, address: *address });
+        }
+        for address in listened.iter().filter(|address| !service.spec.listen.contains(address)) {
+            changes.push(Change::ListenerRemoved { service: name.clone(), id: service.id, address: *address });
+        }
+    }
+    for service in old.services().filter(|service| new.service(service.id).is_none()) {
+        let name = service.spec.name.clone();
+        for address in &service.spec.listen {
+            changes.push(Change::ListenerRemoved { service: name.clone(), id: service.id, address: *address });
+        }
+        changes.push(Change::ServiceRemoved { service: name });
+    }
+}
+
+fn pools(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
+    for pool in new.pools() {
+        let name = pool.spec.name.clone();
+        let Some(before) = old.pool(pool.id) else {
+            changes.push(Change::PoolAdded { pool: name });
+            continue;
+        };
+        if Arc::ptr_eq(before, pool) {
+            continue;
+        }
+        for endpoint in pool.endpoints.iter().filter(|e| before.endpoint(&e.name).is_none()) {
+            changes.push(Change::EndpointAdded { pool: name.clone(), endpoint: endpoint.name.clone() });
+        }
+        for endpoint in before.endpoints.iter().filter(|e| pool.endpoint(&e.name).is_none()) {
+            changes.push(Change::EndpointRemoved { pool: name.clone(), endpoint: endpoint.name.clone() });
+        }
+        let (a, b) = (&before.spec, &pool.spec);
+        let weights = a.endpoints.iter().any(|(address, weight)| {
+            b.endpoints.iter().any(|(other, new_weight)| other == address && new_weight != weight)
+        });
+        let what = named(&[
+            ("balance", a.balance != b.balance),
+            ("probe", a.probe != b.probe),
+            ("outlier", a.outlier != b.outlier),
+            ("connect_timeout", a.connect_timeout != b.connect_timeout),
+            ("weights", weights),
+        ]);
+        if !what.is_empty() {
+            changes.push(Change::PoolChanged { pool: name, what });
+        }
+    }
+    for pool in old.pools().filter(|pool| new.pool(pool.id).is_none()) {
+        changes.push(Change::PoolRemoved { pool: pool.spec.name.clone() });
+    }
+}
+
+fn named(changed: &[(&'static str, bool)]) -> Vec<&'static str> {
+    changed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect()
+}

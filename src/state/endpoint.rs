@@ -1,0 +1,97 @@
+//! Value: one server address and all that is known of it, shared by every worker and kept across reloads.
+//!
+//! Its status is one atomic word: the control side writes, everyone reads. Not here: how the status comes about (`health`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use siphasher::sip::SipHasher13;
+
+use crate::balance::Load;
+use crate::base::Weight;
+use crate::health::{Health, Intent};
+use crate::observe::{EndpointCells, PerWorker};
+
+/// What the operator wants, what we see, and the weight in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub intent: Intent,
+    pub health: Health,
+    pub weight: Weight,
+}
+
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The address as it stands in the file: its name in metrics, logs and commands.
+    pub name: Arc<str>,
+    pub address: SocketAddr,
+    /// Hash of the address with a fixed key: equal on every node and in every generation.
+    pub identity: u64,
+    pub load: Arc<Load>,
+    pub cells: PerWorker<EndpointCells>,
+    status: AtomicU32,
+    /// Connect failures in a row, counted by every worker, zeroed by any success (passive detection).
+    pub failures_in_row: AtomicU32,
+    /// When the last status change happened, ns of the monotonic clock.
+    pub changed_at: AtomicU64,
+}
+
+impl Endpoint {
+    pub fn new(address: SocketAddr, weight: Weight, workers: usize) -> Endpoint {
+        let status = Status { intent: Intent::Ready, health: Health::Probing, weight };
+        Endpoint {
+            name: address.to_string().into(),
+            address,
+            identity: identity(address),
+            load: Arc::default(),
+            cells: PerWorker::new(workers),
+            status: AtomicU32::new(pack(status)),
+            failures_in_row: AtomicU32::new(0),
+            changed_at: AtomicU64::new(0),
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        unpack(self.status.load(Relaxed))
+    }
+
+    /// For the control side only. The pool's view does not change until [`super::Pool::publish`].
+    pub fn set_status(&self, status: Status) {
+        self.status.store(pack(status), Relaxed);
+    }
+}
+
+/// Hash of an address, independent of `[cluster] hash_key`, so that it names the endpoint in every configuration.
+pub fn identity(address: SocketAddr) -> u64 {
+    SipHasher13::new().hash(address.to_string().as_bytes())
+}
+
+fn pack(status: Status) -> u32 {
+    (status.intent as u32) << 24 | (status.health as u32) << 16 | u32::from(status.weight.get())
+}
+
+fn unpack(word: u32) -> Status {
+    Status {
+        intent: Intent::ALL[((word >> 24) as usize).min(Intent::ALL.len() - 1)],
+        health: Health::ALL[((word >> 16 & 0xff) as usize).min(Health::ALL.len() - 1)],
+        weight: Weight::new(u64::from(word & 0xffff)).unwrap_or(Weight::ONE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_back_as_it_was_set() {
+        let endpoint = Endpoint::new("192.0.2.1:80".parse().unwrap(), Weight::ONE, 1);
+        for intent in Intent::ALL {
+            for health in Health::ALL {
+                let status = Status { intent, health, weight: Weight::new(1000).unwrap() };
+                endpoint.set_status(status);
+                assert_eq!(endpoint.status(), status);
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Value: a pool and its published view. Workers read the view; only the control side publishes a new one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::endpoint::{Endpoint, Status};
+use crate::balance::{self, Member, Pick, Picker, Uses};
+use crate::base::{HashKey, PoolId, Weight};
+use crate::doc::Settings;
+use crate::health::{Health, Intent};
+use crate::observe::{PerWorker, PoolCells};
+
+/// What the file says of a pool; two equal specs are the same pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolSpec {
+    pub name: Arc<str>,
+    pub balance: Settings,
+    /// `None`: not probed, every endpoint counts as up.
+    pub probe: Option<Settings>,
+    pub outlier: Settings,
+    pub connect_timeout: Duration,
+    pub endpoints: Vec<(SocketAddr, Weight)>,
+}
+
+pub struct Pool {
+    pub id: PoolId,
+    pub spec: PoolSpec,
+    /// In file order.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    pub cells: Arc<PerWorker<PoolCells>>,
+    hash_key: HashKey,
+    view: ArcSwap<PoolView>,
+    /// Views published so far.
+    epoch: AtomicU32,
+}
+
+/// The usable endpoints of a pool and the picker built over them, immutable.
+pub struct PoolView {
+    /// Parallel to `endpoints`.
+    pub members: Vec<Member>,
+    pub endpoints: Vec<Arc<Endpoint>>,
+    pub picker: Box<dyn Picker>,
+    /// What the picker looks at: a hash that nobody reads need not be computed.
+    pub uses: Uses,
+    pub epoch: u32,
+}
+
+impl PoolView {
+    /// A usable endpoint that was not tried yet, and its index for `Pick::tried`; `None` when there is none.
+    pub fn pick(&self, pick: &Pick<'_>) -> Option<(usize, &Arc<Endpoint>)> {
+        let index = self.picker.pick(&self.members, pick)?;
+        Some((index, self.endpoints.get(index)?))
+    }
+}
+
+impl Pool {
+    /// A pool with its first view. Endpoints and cells are the caller's, so that they may be inherited.
+    pub fn new(
+        id: PoolId,
+        spec: PoolSpec,
+        endpoints: Vec<Arc<Endpoint>>,
+        cells: Arc<PerWorker<PoolCells>>,
+        hash_key: HashKey,
+    ) -> Pool {
+        let view = build_view(&spec, &endpoints, hash_key, 0);
+        Pool { id, spec, endpoints, cells, hash_key, view: ArcSwap::from_pointee(view), epoch: AtomicU32::new(0) }
+    }
+
+    pub fn view(&self) -> arc_swap::Guard<Arc<PoolView>> {
+        self.view.load()
+    }
+
+    /// Builds the view anew from the endpoints' statuses and publishes it. Control side only: two publishers would race.
+    pub fn publish(&self) {
+        let epoch = self.epoch.fetch_add(1, Relaxed) + 1;
+        self.view.store(Arc::new(build_view(&self.spec, &self.endpoints, self.hash_key, epoch)));
+    }
+
+    pub fn endpoint(&self, name: &str) -> Option<&Arc<Endpoint>> {
+        self.endpoints.iter().find(|endpoint| &*endpoint.name == name)
+    }
+
+    pub fn hash_key(&self) -> HashKey {
+        self.hash_key
+    }
+}
+
+/// Who is usable: ready and up. While nobody is, those that are ready and not judged yet: at start, traffic need not wait
+/// for the first probes, and an unknown endpoint is better than a certain 503.
+fn usable(endpoints: &[Arc<Endpoint>]) -> Vec<(Arc<Endpoint>, Status)> {
+    let ready = |wanted: Health| {
+        endpoints
+            .iter()
+            .map(|endpoint| (endpoint.clone(), endpoint.status()))
+            .filter(|(_, status)| status.intent == Intent::Ready && status.health == wanted)
+            .collect::<Vec<_>>()
+    };
+    let up = ready(Health::Up);
+    if up.is_empty() { ready(Health::Probing) } else { up }
+}
+
+fn build_view(spec: &PoolSpec, endpoints: &[Arc<Endpoint>], hash_key: HashKey, epoch: u32) -> PoolView {
+    let usable = usable(endpoints);
+    let members: Vec<Member> = usable
+        .iter()
+        .map(|(endpoint, status)| Member {
+            identity: endpoint.identity,
+            weight: status.weight,
+            load: endpoint.load.clone(),
+        })
+        .collect();
+    // Settings only come from the catalogue's grammars, so the name is found.
+    let algorithm = balance::find(spec.balance.name).unwrap_or(&balance::CATALOG[0]);
+    PoolView {
+        picker: (algorithm.build)(&spec.balance, &members, hash_key),
+        uses: algorithm.uses,
+        members,
+        endpoints: usable.into_iter().map(|(endpoint, _)| endpoint).collect(),
+        epoch,
+    }
+}

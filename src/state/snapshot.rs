@@ -1,0 +1,162 @@
+//! Value: the compiled form of one configuration generation.
+//!
+//! Built from plain specs and the snapshot before it: names keep their ids for the life of the process, equal specs keep
+//! their `Arc`, and what changed inherits endpoints, cells and counts by name. Building touches nothing that serves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::endpoint::Endpoint;
+use super::pool::{Pool, PoolSpec};
+use super::service::{Kept, Service, ServiceSpec};
+use crate::base::address::AdminListen;
+use crate::base::{HashKey, Listen, PoolId, ServiceId};
+use crate::health::Health;
+use crate::observe::PerWorker;
+
+/// What holds for the whole process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Threads that carry traffic. Fixed at start: a reload that changes it is told to restart.
+    pub workers: usize,
+    pub metrics: Option<Listen>,
+    pub admin: Option<AdminListen>,
+    pub hash_key: HashKey,
+    pub drain_timeout: Duration,
+}
+
+pub struct Snapshot {
+    /// 1 for the first, one more for every accepted reload.
+    pub generation: u64,
+    pub settings: Settings,
+    services: Vec<Option<Arc<Service>>>,
+    pools: Vec<Option<Arc<Pool>>>,
+    names: Names,
+    /// The effective configuration, defaults filled in and secrets masked, for `/api/config`.
+    pub effective: serde_json::Value,
+}
+
+/// Ids given so far. They are never given to another name.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    services: HashMap<Arc<str>, ServiceId>,
+    pools: HashMap<Arc<str>, PoolId>,
+}
+
+impl Names {
+    /// The id of a service's name, new if need be; `None` when all 65536 are taken.
+    pub fn service(&mut self, name: &Arc<str>) -> Option<ServiceId> {
+        let next = u16::try_from(self.services.len()).ok()?;
+        Some(*self.services.entry(name.clone()).or_insert(ServiceId(next)))
+    }
+
+    /// The id of a pool's name, new if need be; `None` when all 65536 are taken.
+    pub fn pool(&mut self, name: &Arc<str>) -> Option<PoolId> {
+        let next = u16::try_from(self.pools.len()).ok()?;
+        Some(*self.pools.entry(name.clone()).or_insert(PoolId(next)))
+    }
+}
+
+impl Snapshot {
+    /// Generation 0: nothing is served. What a process starts from.
+    pub fn empty(settings: Settings) -> Snapshot {
+        Snapshot {
+            generation: 0,
+            settings,
+            services: Vec::new(),
+            pools: Vec::new(),
+            names: Names::default(),
+            effective: serde_json::Value::Null,
+        }
+    }
+
+    /// The names given so far: resolve with a clone of these, then hand it to [`Snapshot::build`].
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The next generation after `self`. Every id in the specs must come from `names`.
+    pub fn build(
+        &self,
+        settings: Settings,
+        names: Names,
+        pools: Vec<PoolSpec>,
+        services: Vec<ServiceSpec>,
+        effective: serde_json::Value,
+    ) -> Snapshot {
+        let workers = settings.workers;
+        let mut next = Snapshot {
+            generation: self.generation + 1,
+            services: vec![None; names.services.len()],
+            pools: vec![None; names.pools.len()],
+            names,
+            settings,
+            effective,
+        };
+        for spec in pools {
+            let Some(id) = next.names.pools.get(&spec.name).copied() else { continue };
+            let old = self.pool(id);
+            next.pools[id.index()] = Some(match old {
+                Some(old) if old.spec == spec && old.hash_key() == next.settings.hash_key => old.clone(),
+                _ => Arc::new(inherit(id, spec, old, workers, next.settings.hash_key)),
+            });
+        }
+        for spec in services {
+            let Some(id) = next.names.services.get(&spec.name).copied() else { continue };
+            next.services[id.index()] = Some(match self.service(id) {
+                Some(old) if old.spec == spec => old.clone(),
+                old => {
+                    let kept = old.map_or_else(|| Arc::new(Kept::new(workers)), |old| old.kept.clone());
+                    Arc::new(Service::new(id, spec, kept))
+                }
+            });
+        }
+        next
+    }
+
+    pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        self.services.get(id.index())?.as_ref()
+    }
+
+    pub fn pool(&self, id: PoolId) -> Option<&Arc<Pool>> {
+        self.pools.get(id.index())?.as_ref()
+    }
+
+    pub fn service_named(&self, name: &str) -> Option<&Arc<Service>> {
+        self.service(*self.names.services.get(name)?)
+    }
+
+    pub fn pool_named(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.pool(*self.names.pools.get(name)?)
+    }
+
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.iter().flatten()
+    }
+
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.pools.iter().flatten()
+    }
+}
+
+/// A pool that takes over the endpoints of the one it replaces, with their state, load and cells.
+fn inherit(id: PoolId, spec: PoolSpec, old: Option<&Arc<Pool>>, workers: usize, hash_key: HashKey) -> Pool {
+    let endpoints = spec
+        .endpoints
+        .iter()
+        .map(|(address, weight)| {
+            let known = old.and_then(|old| old.endpoints.iter().find(|endpoint| endpoint.address == *address));
+            let Some(known) = known else {
+                let endpoint = Endpoint::new(*address, *weight, workers);
+                if spec.probe.is_none() {
+                    endpoint.set_status(super::Status { health: Health::Up, ..endpoint.status() });
+                }
+                return Arc::new(endpoint);
+            };
+            known.clone()
+        })
+        .collect();
+    let cells = old.map_or_else(|| Arc::new(PerWorker::new(workers)), |old| old.cells.clone());
+    Pool::new(id, spec, endpoints, cells, hash_key)
+}

@@ -1,0 +1,3 @@
+//! Codec: placeholder until the codec lands.
+pub mod reject;
+pub use reject::Reject;
