@@ -8,6 +8,8 @@ pub const HEAD_BYTES: usize = 32 * 1024;
 pub const TARGET_BYTES: usize = 8 * 1024;
 /// Fields in a head (hardening B14).
 pub const FIELDS: usize = 100;
+/// Options that Connection names in one head: each is looked for among all fields.
+pub const CONNECTION_OPTIONS: usize = 32;
 /// Bytes of a method (hardening B15).
 pub const METHOD_BYTES: usize = 32;
 /// Bytes of chunk extensions in one body (hardening A21, CVE-2023-39326).
