@@ -33,3 +33,6 @@ pub use write::{
     CHUNK_END, CONTINUE, ChunkSize, Forward, LAST_CHUNK, Notice, Reply, chunk, field, finish, forward, framing,
     interim, number, phrase, reply,
 };
+
+#[cfg(test)]
+mod tests;
