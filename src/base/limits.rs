@@ -29,6 +29,18 @@ pub const BUFFER_START_BYTES: usize = 4 * 1024;
 pub const BUFFER_BULK_BYTES: usize = 64 * 1024;
 /// Free buffers of each size that a worker keeps.
 pub const BUFFERS_KEPT: usize = 256;
+/// Bytes that one `splice` moves: a pipe's default size. 1 MiB pipes measured no better (`notes/floors.md` §1).
+pub const SPLICE_BYTES: usize = 64 * 1024;
+/// Bytes that one direction of a relay carries through buffers before it is spliced: short flows never pay for a pipe.
+pub const SPLICE_AFTER_BYTES: u64 = 1024 * 1024;
+/// Empty pipes that a worker keeps; each is two descriptors.
+pub const PIPES_KEPT: usize = 32;
+/// Reads of one direction of a relay before other connections of the worker get their turn: 1 MiB, about 0.3 ms.
+pub const RELAY_TURN: u32 = 16;
+/// Bytes that a client may still send to an endpoint that takes no more, while it reads the answer.
+pub const REFUSED_BYTES: u64 = 64 * 1024;
+/// Connections waiting to be accepted, for each worker's socket. The kernel lowers it to `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// Bytes of a configuration file: 10 000 routes are about 1 MiB, and a wrong file name must not fill the memory.
 pub const CONFIG_BYTES: usize = 4 * 1024 * 1024;

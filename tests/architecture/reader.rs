@@ -127,7 +127,8 @@ pub fn paths(tokens: &[Token], module: &[String]) -> Vec<(Vec<String>, usize)> {
         let follows = |offset: usize| tokens.get(at + offset).map_or("", |token| token.text.as_str());
         let here = || module.iter().cloned().chain(inline.iter().map(|(name, _)| name.clone())).collect::<Vec<_>>();
         match text {
-            "use" => {
+            // `+ use<…>` of a type captures and imports nothing.
+            "use" if follows(1) != "<" => {
                 let mut trees = Vec::new();
                 at = use_tree(tokens, at + 1, &[], &mut trees);
                 found.extend(trees.into_iter().map(|(names, line)| (resolve(names, &here()), line)));
