@@ -1,11 +1,11 @@
 //! Engine: consistent hashing on a ring (Karger 1997, libketama), with bounded load (Mirrokni, Thorup, Zadimoghaddam 2016).
 //!
 //! Every member has points on a ring of 2^32, in number by its weight; a key belongs to the first point at or after it. When a
-//! member leaves, its keys alone move, each to the next point. With `load-factor`, a member that carries more than so many
+//! member leaves, its keys alone move, each to the next point. With `load_factor`, a member that carries more than so many
 //! times its share of what is in flight is passed by until it carries less: one hot key cannot sink an endpoint.
 //!
 //! Shares are as even as luck: the deviation is about 1/√points of a member, 6 % by default. `maglev` is exact.
-//! Budget: a binary search a pick; with `load-factor`, one read of every member's count unless the owner is idle.
+//! Budget: a binary search a pick; with `load_factor`, one read of every member's count unless the owner is idle.
 
 use super::{Member, Pick, Picker, Spec, Uses, key, share};
 use crate::base::{HashKey, limits};
@@ -19,15 +19,15 @@ pub(super) const SPEC: Spec = Spec {
             key::FIELD,
             Field::default("replicas", REPLICAS, "256", "points on the ring for each unit of weight"),
             Field::optional(
-                "load-factor",
+                "load_factor",
                 LOAD_FACTOR,
                 "most an endpoint may carry, in multiples of its share; absent: no bound",
             ),
         ],
-        example: "balance = { type = \"ring-hash\", key = \"header:x-user\", load-factor = 1.25 }",
+        example: "balance = { type = \"ring-hash\", key = \"header:x-user\", load_factor = 1.25 }",
     },
     build: |settings, members, key| {
-        let load_factor = match settings.get("load-factor") {
+        let load_factor = match settings.get("load_factor") {
             Some(Value::Number(factor)) => Some(*factor),
             _ => None,
         };
@@ -133,7 +133,7 @@ mod tests {
         for (weights, factor) in [(vec![1; 7], 1.25), (vec![1, 2, 3, 4], 1.1), (vec![1, 1, 1], 1.0), (vec![1, 9], 2.0)]
         {
             let members = members(&weights);
-            let picker = build("ring-hash", &members, &[("load-factor", Value::Number(factor))]);
+            let picker = build("ring-hash", &members, &[("load_factor", Value::Number(factor))]);
             let total: u32 = weights.iter().map(|&w| u32::from(w)).sum();
             for n in 0..2000_u32 {
                 // Half the requests are for one hot key.
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn with_a_bound_a_key_comes_home_when_its_owner_has_room_again() {
         let members = members(&[1; 3]);
-        let picker = build("ring-hash", &members, &[("load-factor", Value::Number(1.25))]);
+        let picker = build("ring-hash", &members, &[("load_factor", Value::Number(1.25))]);
         let owner = pick_hash(&*picker, &members, 99 << 32, &[]).unwrap();
         (0..10).for_each(|_| members[owner].load.begin());
         let guest = pick_hash(&*picker, &members, 99 << 32, &[]).unwrap();

@@ -192,7 +192,7 @@ proptest! {
             let name = spec.grammar.name;
             let mut fields = small(name);
             if name == "ring-hash" {
-                fields.push(("load-factor", Value::Number(1.25)));
+                fields.push(("load_factor", Value::Number(1.25)));
             }
             let picker = build(name, &members, &fields);
             for &seed in &seeds {

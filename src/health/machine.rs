@@ -1,0 +1,224 @@
+//! Engine: the state machine of one endpoint; its drawing stands at the top of the module.
+//!
+//! The caller reports events with the present time, applies the [`Transition`] it is given, and sends [`Event::Tick`] when
+//! [`Machine::deadline`] has come.
+
+use super::outlier::{DOUBLINGS, OutlierRules, Peers};
+use super::{Cause, Health, Intent, Transition, Why};
+use crate::base::Moment;
+
+/// What the configuration says of how an endpoint is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// `None`: not probed.
+    pub probe: Option<ProbeRules>,
+    pub outlier: OutlierRules,
+}
+
+/// How many results in a row it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeRules {
+    pub rise: u32,
+    pub fall: u32,
+}
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A probe that began at `began` passed.
+    ProbeSucceeded {
+        began: Moment,
+    },
+    /// A probe that began at `began` failed.
+    ProbeFailed {
+        began: Moment,
+        why: Why,
+    },
+    /// A connect for traffic failed, the `in_a_row`-th since one worked. Workers keep that count, because only they see
+    /// successes, and there are too many of those to tell.
+    ConnectFailed {
+        in_a_row: u32,
+        peers: Peers,
+    },
+    /// Time has passed.
+    Tick,
+    SetIntent(Intent),
+}
+
+/// One endpoint of one pool.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    rules: Rules,
+    intent: Intent,
+    state: State,
+    /// Probes that began before this are about an endpoint of another time.
+    known_from: Moment,
+    /// How often it was ejected of late, and until when that counts.
+    ejections: u32,
+    remembered_until: Moment,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Probing,
+    Up { failed: u32 },
+    Down { passed: u32 },
+    Ejected { until: Moment, passed: u32, failed: u32 },
+}
+
+impl State {
+    fn health(&self) -> Health {
+        match self {
+            State::Probing => Health::Probing,
+            State::Up { .. } => Health::Up,
+            State::Down { .. } => Health::Down,
+            State::Ejected { .. } => Health::Ejected,
+        }
+    }
+}
+
+impl Machine {
+    /// An endpoint of which nothing is known yet.
+    pub fn new(rules: Rules) -> Machine {
+        Machine {
+            state: unknown(&rules),
+            rules,
+            intent: Intent::Ready,
+            known_from: Moment::ZERO,
+            ejections: 0,
+            remembered_until: Moment::ZERO,
+        }
+    }
+
+    pub fn intent(&self) -> Intent {
+        self.intent
+    }
+
+    pub fn health(&self) -> Health {
+        self.state.health()
+    }
+
+    /// Whether probes should run: not in maintenance, where the endpoint may be anything.
+    pub fn wants_probes(&self) -> bool {
+        self.rules.probe.is_some() && self.intent != Intent::Maintenance
+    }
+
+    /// When time alone changes something.
+    pub fn deadline(&self) -> Option<Moment> {
+        match self.state {
+            State::Ejected { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    pub fn handle(&mut self, event: Event, now: Moment) -> Option<Transition> {
+        match event {
+            Event::SetIntent(intent) => self.change(Cause::Operator, |machine| machine.set_intent(intent, now)),
+            Event::Tick => self.change(Cause::EjectionOver, |machine| machine.tick(now)),
+            _ if self.intent == Intent::Maintenance => None,
+            Event::ProbeSucceeded { began } => self.change(Cause::ProbePassed, |machine| machine.passed(began)),
+            Event::ProbeFailed { began, why } => self.change(Cause::ProbeFailed(why), |machine| machine.failed(began)),
+            Event::ConnectFailed { in_a_row, peers } => {
+                self.change(Cause::ConnectsFailed { in_a_row }, |machine| machine.connect_failed(in_a_row, peers, now))
+            }
+        }
+    }
+
+    /// Takes over changed rules; what is known stays known. An endpoint that is no longer probed counts as up.
+    pub fn set_rules(&mut self, rules: Rules) -> Option<Transition> {
+        self.change(Cause::Configuration, |machine| {
+            machine.rules = rules;
+            if rules.probe.is_none() && matches!(machine.state, State::Probing | State::Down { .. }) {
+                machine.state = State::Up { failed: 0 };
+            }
+        })
+    }
+
+    fn change(&mut self, cause: Cause, apply: impl FnOnce(&mut Machine)) -> Option<Transition> {
+        let from = (self.intent, self.health());
+        apply(self);
+        let to = (self.intent, self.health());
+        (from != to).then_some(Transition { from, to, cause })
+    }
+
+    fn set_intent(&mut self, intent: Intent, now: Moment) {
+        if (self.intent == Intent::Maintenance) != (intent == Intent::Maintenance) {
+            self.state = unknown(&self.rules);
+            self.known_from = now;
+            self.ejections = 0;
+        }
+        self.intent = intent;
+    }
+
+    fn tick(&mut self, now: Moment) {
+        let State::Ejected { until, passed, .. } = self.state else { return };
+        if now < until {
+            return;
+        }
+        // One passed probe is something; none, with probes running, is not enough to trust it with a share of the traffic.
+        self.state = if passed > 0 { State::Up { failed: 0 } } else { unknown(&self.rules) };
+        self.returned(until);
+    }
+
+    fn passed(&mut self, began: Moment) {
+        let Some(ProbeRules { rise, .. }) = self.rules.probe else { return };
+        if began < self.known_from {
+            return;
+        }
+        match &mut self.state {
+            State::Probing => self.state = State::Up { failed: 0 },
+            State::Up { failed } => *failed = 0,
+            State::Down { passed } | State::Ejected { passed, .. } if *passed + 1 < rise => {
+                *passed += 1;
+                if let State::Ejected { failed, .. } = &mut self.state {
+                    *failed = 0;
+                }
+            }
+            State::Down { .. } => self.state = State::Up { failed: 0 },
+            State::Ejected { .. } => {
+                self.state = State::Up { failed: 0 };
+                self.returned(began);
+            }
+        }
+    }
+
+    fn failed(&mut self, began: Moment) {
+        let Some(ProbeRules { fall, .. }) = self.rules.probe else { return };
+        if began < self.known_from {
+            return;
+        }
+        match &mut self.state {
+            State::Probing => self.state = State::Down { passed: 0 },
+            State::Down { passed } => *passed = 0,
+            State::Up { failed } | State::Ejected { failed, .. } if *failed + 1 < fall => {
+                *failed += 1;
+                if let State::Ejected { passed, .. } = &mut self.state {
+                    *passed = 0;
+                }
+            }
+            State::Up { .. } | State::Ejected { .. } => self.state = State::Down { passed: 0 },
+        }
+    }
+
+    fn connect_failed(&mut self, in_a_row: u32, peers: Peers, now: Moment) {
+        let wanted = self.intent == Intent::Ready && matches!(self.state, State::Up { .. } | State::Probing);
+        if !wanted || !self.rules.outlier.ejects(in_a_row, peers) {
+            return;
+        }
+        if now >= self.remembered_until {
+            self.ejections = 0;
+        }
+        self.state = State::Ejected { until: now + self.rules.outlier.length(self.ejections), passed: 0, failed: 0 };
+        self.known_from = now;
+        self.ejections = (self.ejections + 1).min(DOUBLINGS);
+    }
+
+    /// An ejection has ended; another that follows within as long as the next would last counts as the same trouble.
+    fn returned(&mut self, at: Moment) {
+        self.remembered_until = at + self.rules.outlier.length(self.ejections);
+    }
+}
+
+/// What an endpoint is when nothing is known of it.
+fn unknown(rules: &Rules) -> State {
+    if rules.probe.is_some() { State::Probing } else { State::Up { failed: 0 } }
+}

@@ -1,0 +1,494 @@
+//! The state machine by table, then whole pools in a seeded simulation beside a shadow that keeps history, not counters.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::schedule::Start;
+use super::*;
+use crate::base::Moment;
+use crate::doc::Settings;
+
+const S: Duration = Duration::from_secs(1);
+
+fn at(ms: u64) -> Moment {
+    Moment::from_millis(ms)
+}
+
+fn rules(probed: bool) -> Rules {
+    Rules {
+        probe: probed.then_some(ProbeRules { rise: 2, fall: 3 }),
+        outlier: OutlierRules::of(&Settings::defaults(&OUTLIER)),
+    }
+}
+
+/// Two others that could take over.
+const PEERS: Peers = Peers { ready: 2, ejected: 0, usable: 2 };
+
+/// An event in one word, and the time in ms. Probes begin when they are reported, but for `old`, which began at 0.
+fn event(word: &str, now: Moment) -> Event {
+    let why = || "connect refused".into();
+    match word {
+        "pass" => Event::ProbeSucceeded { began: now },
+        "old-pass" => Event::ProbeSucceeded { began: Moment::ZERO },
+        "fail" => Event::ProbeFailed { began: now, why: why() },
+        "old-fail" => Event::ProbeFailed { began: Moment::ZERO, why: why() },
+        "tick" => Event::Tick,
+        "ready" => Event::SetIntent(Intent::Ready),
+        "drain" => Event::SetIntent(Intent::Draining),
+        "maintain" => Event::SetIntent(Intent::Maintenance),
+        "alone" => Event::ConnectFailed { in_a_row: 9, peers: Peers::default() },
+        _ => Event::ConnectFailed { in_a_row: word.strip_prefix('c').unwrap().parse().unwrap(), peers: PEERS },
+    }
+}
+
+#[test]
+fn the_machine_goes_where_the_drawing_says() {
+    use Health::{Down, Ejected, Probing, Up};
+    for (name, probed, events, want) in [
+        ("an endpoint without a probe is up at once", false, vec![], vec![]),
+        (
+            "without a probe, results of an old one change nothing",
+            false,
+            vec![(1, "fail"), (2, "fail"), (3, "fail")],
+            vec![],
+        ),
+        ("the first pass brings it up", true, vec![(1, "pass")], vec![Up]),
+        ("the first failure takes it down", true, vec![(1, "fail")], vec![Down]),
+        (
+            "a failure or two are forgiven",
+            true,
+            vec![(1, "pass"), (2, "fail"), (3, "fail"), (4, "pass"), (5, "fail")],
+            vec![Up],
+        ),
+        ("three in a row take it down", true, vec![(1, "pass"), (2, "fail"), (3, "fail"), (4, "fail")], vec![Up, Down]),
+        (
+            "one pass is not enough to come back",
+            true,
+            vec![(1, "fail"), (2, "pass"), (3, "fail"), (4, "pass")],
+            vec![Down],
+        ),
+        ("two passes in a row are", true, vec![(1, "fail"), (2, "pass"), (3, "pass")], vec![Down, Up]),
+        ("connects that fail eject", false, vec![(1, "c1"), (2, "c2"), (3, "c3")], vec![Ejected]),
+        ("too few do not", false, vec![(1, "c1"), (2, "c2")], vec![]),
+        ("it is ejected once", false, vec![(1, "c3"), (2, "c4"), (3, "c5")], vec![Ejected]),
+        ("the last usable one stays", false, vec![(1, "alone")], vec![]),
+        ("an endpoint not yet judged is ejected as well", true, vec![(1, "c3")], vec![Ejected]),
+        ("one that is down stays down", true, vec![(1, "fail"), (2, "c3")], vec![Down]),
+        ("a tick too early changes nothing", false, vec![(1, "c3"), (10_000, "tick")], vec![Ejected]),
+        ("without a probe it returns in time", false, vec![(1, "c3"), (10_001, "tick")], vec![Ejected, Up]),
+        (
+            "with a probe that never answered it is on probation",
+            true,
+            vec![(1, "pass"), (2, "c3"), (10_002, "tick"), (10_003, "fail")],
+            vec![Up, Ejected, Probing, Down],
+        ),
+        (
+            "with a pass it returns in time",
+            true,
+            vec![(1, "pass"), (2, "c3"), (3, "pass"), (10_002, "tick")],
+            vec![Up, Ejected, Up],
+        ),
+        (
+            "a failure after the pass puts it on probation",
+            true,
+            vec![(1, "pass"), (2, "c3"), (3, "pass"), (4, "fail"), (10_002, "tick")],
+            vec![Up, Ejected, Probing],
+        ),
+        (
+            "passes bring it back early",
+            true,
+            vec![(1, "pass"), (2, "c3"), (3, "pass"), (4, "pass")],
+            vec![Up, Ejected, Up],
+        ),
+        (
+            "but not those that began before",
+            true,
+            vec![(1, "pass"), (2, "c3"), (3, "old-pass"), (4, "old-pass"), (5, "old-pass")],
+            vec![Up, Ejected],
+        ),
+        (
+            "failed probes show that it is down",
+            true,
+            vec![(1, "pass"), (2, "c3"), (3, "fail"), (4, "fail"), (5, "fail"), (10_002, "tick")],
+            vec![Up, Ejected, Down],
+        ),
+        (
+            "draining goes on judging",
+            true,
+            vec![(1, "pass"), (2, "drain"), (3, "fail"), (4, "fail"), (5, "fail")],
+            vec![Up, Up, Down],
+        ),
+        ("what drains is not ejected", true, vec![(1, "pass"), (2, "drain"), (3, "c9")], vec![Up, Up]),
+        (
+            "maintenance forgets and hears nothing",
+            true,
+            vec![(1, "pass"), (2, "maintain"), (3, "pass"), (4, "fail"), (5, "c9"), (6, "ready"), (7, "pass")],
+            vec![Up, Probing, Probing, Up],
+        ),
+        (
+            "a probe from before maintenance ended says nothing",
+            true,
+            vec![(1, "pass"), (2, "maintain"), (3, "ready"), (4, "old-pass"), (5, "old-fail")],
+            vec![Up, Probing, Probing],
+        ),
+        ("maintenance ends an ejection", false, vec![(1, "c3"), (2, "maintain"), (3, "ready")], vec![Ejected, Up, Up]),
+        ("what is wanted already changes nothing", true, vec![(1, "ready")], vec![]),
+    ] {
+        let mut machine = Machine::new(rules(probed));
+        let mut seen = Vec::new();
+        for (ms, word) in events {
+            let before = (machine.intent(), machine.health());
+            let transition = machine.handle(event(word, at(ms)), at(ms));
+            let after = (machine.intent(), machine.health());
+            assert_eq!(
+                transition.as_ref().map(|t| (t.from, t.to)),
+                (before != after).then_some((before, after)),
+                "{name}"
+            );
+            seen.extend(transition.map(|transition| transition.to.1));
+        }
+        assert_eq!(seen, want, "{name}");
+    }
+}
+
+#[test]
+fn a_transition_says_why() {
+    for (events, want) in [
+        (vec!["pass"], "probe passed"),
+        (vec!["fail"], "probe failed: connect refused"),
+        (vec!["c4"], "4 connects in a row failed"),
+        (vec!["drain"], "operator"),
+        (vec!["c3", "late-tick"], "ejection over"),
+    ] {
+        let mut machine = Machine::new(rules(true));
+        let mut last = None;
+        for word in events {
+            let (word, now) = if word == "late-tick" { ("tick", at(60_000)) } else { (word, at(1)) };
+            last = machine.handle(event(word, now), now);
+        }
+        assert_eq!(last.unwrap().cause.to_string(), want);
+    }
+}
+
+#[test]
+fn ejections_that_follow_each_other_last_longer_and_are_forgotten_in_time() {
+    let mut machine = Machine::new(rules(false));
+    let mut now = at(1000);
+    let mut eject = |now: &mut Moment, pause: Duration| {
+        *now = *now + pause;
+        machine.handle(event("c3", *now), *now).unwrap();
+        let length = machine.deadline().unwrap().since(*now);
+        *now = *now + length;
+        assert!(machine.handle(Event::Tick, *now).is_some());
+        length.as_secs()
+    };
+    let lengths: Vec<u64> = (0..8).map(|_| eject(&mut now, S)).collect();
+    assert_eq!(lengths, [10, 20, 40, 80, 160, 320, 320, 320]);
+    assert_eq!(eject(&mut now, S * 321), 10, "a long good time makes up for it");
+}
+
+#[test]
+fn changed_rules_keep_what_is_known() {
+    let mut machine = Machine::new(rules(true));
+    assert!(machine.wants_probes());
+    machine.handle(event("fail", at(1)), at(1));
+    let strict = Rules { probe: Some(ProbeRules { rise: 1, fall: 1 }), ..rules(true) };
+    assert_eq!(machine.set_rules(strict), None);
+    assert_eq!(machine.handle(event("pass", at(2)), at(2)).unwrap().to.1, Health::Up);
+    assert_eq!(machine.handle(event("fail", at(3)), at(3)).unwrap().to.1, Health::Down);
+    let transition = machine.set_rules(rules(false)).unwrap();
+    assert_eq!((transition.to.1, transition.cause), (Health::Up, Cause::Configuration), "nobody probes it any more");
+    assert!(!machine.wants_probes());
+    assert_eq!(machine.set_rules(rules(true)), None, "a probe is new: up until it says otherwise");
+    machine.handle(Event::SetIntent(Intent::Maintenance), at(4));
+    assert!(!machine.wants_probes());
+}
+
+#[test]
+fn the_best_there_is_serves() {
+    use Health::{Down, Ejected, Probing, Up};
+    use Intent::{Draining, Maintenance, Ready};
+    for (endpoints, want) in [
+        (vec![(Ready, Probing), (Ready, Up), (Ready, Down)], vec![1]),
+        (vec![(Ready, Probing), (Ready, Down), (Ready, Probing)], vec![0, 2]),
+        (vec![(Ready, Probing), (Draining, Up)], vec![0]),
+        (vec![(Ready, Ejected), (Ready, Down)], vec![0]),
+        (vec![(Ready, Ejected), (Ready, Probing)], vec![1]),
+        (vec![(Ready, Down), (Draining, Up), (Maintenance, Up)], vec![]),
+        (vec![], vec![]),
+    ] {
+        let serving = serving(endpoints.iter().copied());
+        let usable: Vec<usize> =
+            (0..endpoints.len()).filter(|&i| usable(endpoints[i].0, endpoints[i].1, serving)).collect();
+        assert_eq!(usable, want, "{endpoints:?}");
+    }
+}
+
+/// The same rules told differently: the results since the state began, judged by their last run, and no counters.
+struct Shadow {
+    rules: Rules,
+    intent: Intent,
+    health: Health,
+    since: Moment,
+    until: Moment,
+    results: Vec<bool>,
+}
+
+impl Shadow {
+    fn enter(&mut self, health: Health, now: Moment) {
+        self.health = health;
+        self.since = now;
+        self.results.clear();
+    }
+
+    fn last_are(&self, result: bool, n: u32) -> bool {
+        self.results.iter().rev().take_while(|seen| **seen == result).count() >= n as usize
+    }
+
+    fn result(&mut self, passed: bool, began: Moment, valid_from: Moment, now: Moment) {
+        let Some(probe) = self.rules.probe else { return };
+        if self.intent == Intent::Maintenance || began < valid_from {
+            return;
+        }
+        self.results.push(passed);
+        let rise = if self.health == Health::Probing { 1 } else { probe.rise };
+        let fall = if self.health == Health::Probing { 1 } else { probe.fall };
+        if self.health != Health::Up && self.last_are(true, rise) {
+            self.enter(Health::Up, now);
+        } else if self.health != Health::Down && self.last_are(false, fall) {
+            self.enter(Health::Down, now);
+        }
+    }
+
+    fn tick(&mut self, now: Moment) {
+        if self.health == Health::Ejected && now >= self.until {
+            let back = if self.rules.probe.is_none() || self.last_are(true, 1) { Health::Up } else { Health::Probing };
+            self.enter(back, now);
+        }
+    }
+
+    fn set_intent(&mut self, intent: Intent, now: Moment) {
+        if (self.intent == Intent::Maintenance) != (intent == Intent::Maintenance) {
+            self.enter(if self.rules.probe.is_some() { Health::Probing } else { Health::Up }, now);
+        }
+        self.intent = intent;
+    }
+}
+
+/// A server as it is in truth, and what has been done to it.
+struct Host {
+    alive: bool,
+    /// A dead host refuses at once, or answers nothing.
+    silent: bool,
+    /// Since when it is dead and in service although passive detection might take it out.
+    exposed: Option<Moment>,
+    in_a_row: u32,
+    machine: Machine,
+    shadow: Shadow,
+    /// Results of probes that began before this are void: the last ejection or end of maintenance.
+    valid_from: Moment,
+    probe: Option<(Moment, Moment, bool)>,
+}
+
+struct World {
+    rng: Rng,
+    now: Moment,
+    hosts: Vec<Host>,
+    schedule: Schedule<usize>,
+    seed: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut rng = Rng::with_seed(seed);
+        let probe = rng.u8(..4) > 0;
+        let rules = Rules {
+            probe: probe.then(|| ProbeRules { rise: rng.u32(1..4), fall: rng.u32(1..4) }),
+            outlier: OutlierRules { failures: rng.u32(1..5), time: S * rng.u32(1..10), max_percent: rng.u32(10..=100) },
+        };
+        let host = || Host {
+            alive: true,
+            silent: false,
+            exposed: None,
+            in_a_row: 0,
+            machine: Machine::new(rules),
+            shadow: Shadow {
+                rules,
+                intent: Intent::Ready,
+                health: if probe { Health::Probing } else { Health::Up },
+                since: Moment::ZERO,
+                until: Moment::ZERO,
+                results: Vec::new(),
+            },
+            valid_from: Moment::ZERO,
+            probe: None,
+        };
+        let hosts: Vec<Host> = (0..rng.usize(1..8)).map(|_| host()).collect();
+        let mut schedule = Schedule::new(rng.usize(1..4));
+        if probe {
+            for key in 0..hosts.len() {
+                schedule.add(key, S, Start::Spread, Moment::ZERO, rng.u64(..));
+            }
+        }
+        World { rng, now: Moment::ZERO, hosts, schedule, seed }
+    }
+
+    fn states(&self) -> Vec<(Intent, Health)> {
+        self.hosts.iter().map(|host| (host.machine.intent(), host.machine.health())).collect()
+    }
+
+    fn usable(&self) -> Vec<usize> {
+        let states = self.states();
+        let serving = serving(states.iter().copied());
+        (0..states.len()).filter(|&i| usable(states[i].0, states[i].1, serving)).collect()
+    }
+
+    fn peers(&self, of: usize) -> Peers {
+        let states = self.states();
+        Peers::of(states.into_iter().enumerate().filter(|(i, _)| *i != of).map(|(_, state)| state))
+    }
+
+    /// Ten milliseconds.
+    fn step(&mut self) {
+        self.now = self.now + S / 100;
+        self.fate();
+        self.operator();
+        self.probes();
+        for i in 0..self.hosts.len() {
+            let now = self.now;
+            self.hosts[i].shadow.tick(now);
+            if self.hosts[i].machine.deadline().is_some_and(|deadline| deadline <= now) {
+                assert!(self.hosts[i].machine.handle(Event::Tick, now).is_some(), "seed {}: an idle tick", self.seed);
+            }
+        }
+        self.traffic();
+        self.check();
+    }
+
+    fn fate(&mut self) {
+        if self.rng.u16(..400) == 0 {
+            let i = self.rng.usize(..self.hosts.len());
+            let silent = self.rng.bool();
+            let host = &mut self.hosts[i];
+            (host.alive, host.silent) = (!host.alive, silent);
+        }
+    }
+
+    fn operator(&mut self) {
+        if self.rng.u16(..800) == 0 {
+            let i = self.rng.usize(..self.hosts.len());
+            let intent = Intent::ALL[self.rng.usize(..3)];
+            let host = &mut self.hosts[i];
+            if (host.machine.intent() == Intent::Maintenance) != (intent == Intent::Maintenance) {
+                host.valid_from = self.now;
+            }
+            host.machine.handle(Event::SetIntent(intent), self.now);
+            host.shadow.set_intent(intent, self.now);
+        }
+    }
+
+    fn probes(&mut self) {
+        for i in 0..self.hosts.len() {
+            let host = &mut self.hosts[i];
+            let Some((began, ends, passes)) = host.probe.filter(|(_, ends, _)| *ends <= self.now) else { continue };
+            host.probe = None;
+            self.schedule.done(i, ends, self.rng.u64(..));
+            let event = match passes {
+                true => Event::ProbeSucceeded { began },
+                false => Event::ProbeFailed { began, why: "timeout after 500ms".into() },
+            };
+            host.machine.handle(event, self.now);
+            host.shadow.result(passes, began, host.valid_from, self.now);
+        }
+        while let Some(i) = self.schedule.take(self.now) {
+            let host = &mut self.hosts[i];
+            assert!(host.probe.is_none(), "seed {}: two probes of one endpoint at once", self.seed);
+            let lasts = if host.alive || !host.silent { S / 50 } else { S / 2 };
+            host.probe = Some((self.now, self.now + lasts, host.alive));
+        }
+    }
+
+    /// One connection, retried on others as the data path does; silence is as quick as a refusal here.
+    fn traffic(&mut self) {
+        let mut left = self.usable();
+        self.rng.shuffle(&mut left);
+        for i in left.into_iter().take(3) {
+            let peers = self.peers(i);
+            let host = &mut self.hosts[i];
+            if host.alive {
+                host.in_a_row = 0;
+                return;
+            }
+            host.in_a_row += 1;
+            let was = host.machine.health();
+            host.machine.handle(Event::ConnectFailed { in_a_row: host.in_a_row, peers }, self.now);
+            if was != Health::Ejected && host.machine.health() == Health::Ejected {
+                self.ejected(i, peers);
+            }
+        }
+    }
+
+    fn ejected(&mut self, i: usize, peers: Peers) {
+        let seed = self.seed;
+        let outlier = self.hosts[i].shadow.rules.outlier;
+        assert!(peers.usable > 0, "seed {seed}: the last usable endpoint was ejected");
+        let share = f64::from(peers.ejected) / f64::from(peers.ready + 1);
+        assert!(share * 100.0 < f64::from(outlier.max_percent), "seed {seed}: {share} of the pool were out already");
+        let host = &mut self.hosts[i];
+        assert!(host.in_a_row >= outlier.failures, "seed {seed}");
+        let until = host.machine.deadline().unwrap();
+        let length = until.since(self.now);
+        assert!(length >= outlier.time && length <= outlier.time * 32, "seed {seed}: {length:?}");
+        host.shadow.enter(Health::Ejected, self.now);
+        (host.shadow.until, host.valid_from) = (until, self.now);
+        self.schedule.hasten(i, self.now);
+    }
+
+    fn check(&mut self) {
+        let (seed, now, usable) = (self.seed, self.now, self.usable());
+        for i in 0..self.hosts.len() {
+            let peers = self.peers(i);
+            let host = &mut self.hosts[i];
+            let seen = (host.machine.intent(), host.machine.health());
+            assert_eq!(seen, (host.shadow.intent, host.shadow.health), "seed {seed}, host {i} at {now:?}");
+            let outlier = host.shadow.rules.outlier;
+            let exposed = usable.contains(&i) && !host.alive && outlier.ejects(outlier.failures, peers);
+            let in_service = matches!(seen.1, Health::Up | Health::Probing);
+            host.exposed = (exposed && in_service).then(|| host.exposed.unwrap_or(now));
+            let exposed = host.exposed.map_or(Duration::ZERO, |since| now.since(since));
+            assert!(exposed < S, "seed {seed}: host {i} is dead and serves for {exposed:?} at {now:?}");
+        }
+        let ready = self.hosts.iter().any(|h| h.shadow.intent == Intent::Ready && h.shadow.health != Health::Down);
+        assert_eq!(usable.is_empty(), !ready, "seed {seed}: somebody serves while anybody may");
+    }
+}
+
+#[test]
+fn pools_of_dying_and_reviving_hosts_are_judged_as_their_shadows() {
+    for seed in 0..256 {
+        let mut world = World::new(seed);
+        for _ in 0..3000 {
+            world.step();
+        }
+    }
+}
+
+#[test]
+fn a_killed_endpoint_under_load_is_out_within_a_second() {
+    for seed in 0..64 {
+        let mut rng = Rng::with_seed(seed);
+        // 100 requests a second over three endpoints, one of which is gone.
+        let mut machine = Machine::new(rules(true));
+        machine.handle(event("pass", at(0)), at(0));
+        let (mut now, mut in_a_row) = (at(0), 0);
+        while machine.health() == Health::Up {
+            now = now + S / 100;
+            if rng.u8(..3) == 0 {
+                in_a_row += 1;
+                machine.handle(Event::ConnectFailed { in_a_row, peers: PEERS }, now);
+            }
+        }
+        assert!(now.since(at(0)) < S, "seed {seed}: {now:?}");
+    }
+}
