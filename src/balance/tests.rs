@@ -1,4 +1,4 @@
-//! What every algorithm must do, whoever wrote it: the whole catalogue against the same properties.
+//! Engine: what every algorithm must do, whoever wrote it: the whole catalogue against the same properties.
 
 use proptest::prelude::*;
 

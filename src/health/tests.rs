@@ -1,4 +1,4 @@
-//! The state machine by table, then whole pools in a seeded simulation beside a shadow that keeps history, not counters.
+//! Engine: the state machine by table, then whole pools in a seeded simulation beside a shadow that keeps history, not counters.
 
 use std::time::Duration;
 

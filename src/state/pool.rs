@@ -11,7 +11,7 @@ use super::endpoint::{Endpoint, Status};
 use crate::balance::{self, Member, Pick, Picker, Uses};
 use crate::base::{HashKey, PoolId, Weight};
 use crate::doc::Settings;
-use crate::health::{Health, Intent};
+use crate::health;
 use crate::observe::{PerWorker, PoolCells};
 
 /// What the file says of a pool; two equal specs are the same pool.
@@ -89,18 +89,16 @@ impl Pool {
     }
 }
 
-/// Who is usable: ready and up. While nobody is, those that are ready and not judged yet: at start, traffic need not wait
-/// for the first probes, and an unknown endpoint is better than a certain 503.
 fn usable(endpoints: &[Arc<Endpoint>]) -> Vec<(Arc<Endpoint>, Status)> {
-    let ready = |wanted: Health| {
-        endpoints
-            .iter()
-            .map(|endpoint| (endpoint.clone(), endpoint.status()))
-            .filter(|(_, status)| status.intent == Intent::Ready && status.health == wanted)
-            .collect::<Vec<_>>()
-    };
-    let up = ready(Health::Up);
-    if up.is_empty() { ready(Health::Probing) } else { up }
+    // One look at each, or a status that changes between two looks could empty the view.
+    let statuses: Vec<Status> = endpoints.iter().map(|endpoint| endpoint.status()).collect();
+    let serving = health::serving(statuses.iter().map(|status| (status.intent, status.health)));
+    endpoints
+        .iter()
+        .zip(statuses)
+        .filter(|(_, status)| health::usable(status.intent, status.health, serving))
+        .map(|(endpoint, status)| (endpoint.clone(), status))
+        .collect()
 }
 
 fn build_view(spec: &PoolSpec, endpoints: &[Arc<Endpoint>], hash_key: HashKey, epoch: u32) -> PoolView {
