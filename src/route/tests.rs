@@ -193,7 +193,8 @@ fn rules_of_one_pattern_go_by_priority_then_conditions_then_order_and_the_first_
 #[test]
 fn a_rule_that_can_never_win_is_named_with_the_one_that_takes_its_requests() {
     type Listed = (&'static str, i64, u32);
-    let cases: &[(&[Listed], &[(usize, usize)])] = &[
+    type Pair = (usize, usize);
+    let cases: &[(&[Listed], &[Pair])] = &[
         (&[("/a", 0, 0), ("/a", 0, 0)], &[(1, 0)]),
         (&[("/a", 0, 0), ("/a", 1, 0)], &[(0, 1)]),
         (&[("/a", 0, 0), ("/a", 0, 1)], &[]),
