@@ -1,4 +1,5 @@
-//! Tests of the whole module: canonical patterns, precedence as a table, and every lookup against a linear reading of the rules.
+//! Engine: tests of the whole module: canonical patterns, precedence as a table, and every lookup against a linear reading of
+//! the rules.
 
 use std::cmp::Reverse;
 
