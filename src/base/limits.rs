@@ -73,6 +73,10 @@ pub const PROBE_BODY_BYTES: usize = 64 * 1024;
 
 /// Access records waiting for the writer; beyond this they are counted and lost, traffic is not (hardening J8).
 pub const LOG_QUEUE: usize = 8192;
+/// Bytes of those records: hostile fields make long lines.
+pub const LOG_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of a field from the network that a record shows; the rest is cut off.
+pub const LOG_FIELD_BYTES: usize = 2 * 1024;
 /// Events (connect failures, …) waiting for the control thread.
 pub const CONTROL_QUEUE: usize = 4096;
 /// Connections on their way from one worker to another, for each receiver; beyond this the acceptor keeps them.
