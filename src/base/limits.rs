@@ -62,6 +62,13 @@ pub const RING_POINTS: u64 = 1 << 20;
 pub const WEIGHT: u16 = 1000;
 /// Endpoints tried for one request or connection before it is given up.
 pub const TRIES: usize = 3;
+/// Idle connections to one endpoint that a worker keeps, and for how long: shorter than most servers' own keep-alive.
+pub const UPSTREAM_IDLE: usize = 512;
+pub const UPSTREAM_IDLE_TIME: Duration = Duration::from_secs(30);
+/// Bytes a second below which a request body is a slow attack, once its first timeout has passed (hardening F2).
+pub const BODY_BYTES_PER_SECOND: u64 = 500;
+/// After an error answer the client's bytes are read away for this long, so that the answer is not reset under it (A29).
+pub const LINGER: Duration = Duration::from_secs(2);
 /// Retry budget: this share of requests, plus [`RETRY_FLOOR_PER_SECOND`] (SRE book, Envoy).
 pub const RETRY_PERCENT: u32 = 20;
 pub const RETRY_FLOOR_PER_SECOND: u32 = 10;
