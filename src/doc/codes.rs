@@ -73,6 +73,7 @@ pub static BAD_NAME: Code =
 pub static BAD_HASH_KEY: Code = Code::new("E031", "a cluster hash key that is not 16 bytes");
 pub static ENDPOINT_NAME: Code = Code::new("E032", "an endpoint given by name: it has to be an address for now");
 pub static WRONG_MODE: Code = Code::new("E033", "a key of another mode than the service's");
+pub static LOOP: Code = Code::new("E034", "an endpoint that is the service's own listener");
 
 pub static UNUSED_POOL: Code = Code::absence("W001", "a pool that no service uses");
 pub static EMPTY_POOL: Code = Code::absence("W002", "a pool without endpoints: it answers 503 or closes");
@@ -86,6 +87,8 @@ pub static PROBE_TIMEOUT: Code = Code::new(
     "W007",
     "a probe's timeout is longer than its interval: probes would overlap, so it is cut to the interval",
 );
+pub static IGNORED_WEIGHT: Code = Code::new("W008", "a weight in a pool whose algorithm does not look at weights");
+pub static TOO_MANY_WARNINGS: Code = Code::new("W009", "more warnings than are worth showing; the rest are left out");
 
 /// Every code, in order.
 pub static CODES: &[&Code] = &[
@@ -116,6 +119,7 @@ pub static CODES: &[&Code] = &[
     &BAD_HASH_KEY,
     &ENDPOINT_NAME,
     &WRONG_MODE,
+    &LOOP,
     &UNUSED_POOL,
     &EMPTY_POOL,
     &SAME_ENDPOINT,
@@ -123,6 +127,8 @@ pub static CODES: &[&Code] = &[
     &RANDOM_HASH_KEY,
     &NO_SERVICE,
     &PROBE_TIMEOUT,
+    &IGNORED_WEIGHT,
+    &TOO_MANY_WARNINGS,
 ];
 
 #[cfg(test)]

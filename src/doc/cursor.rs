@@ -4,7 +4,7 @@
 //! asking is the only way to make a key legal. Reading a wrong value reports it and yields `None`; the reader goes on.
 //! Not here: scalars (`scalar`), plug-ins (`settings`), and what any key means (`config`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use toml::de::{DeTable, DeValue};
@@ -14,6 +14,7 @@ use super::diagnostic::{Diagnostic, quote};
 use super::source::{Source, too_large};
 use super::span::{Span, Spanned};
 use super::suggest;
+use super::syntax::{self, Healed};
 use crate::base::limits;
 
 /// What the reader of a format knows beyond the keys it asks for, to help with those it does not.
@@ -33,37 +34,54 @@ impl Lore {
 
 /// Reads `source` with `reader`, which gets the root table. Returns what it made and every mistake in the order of the text.
 pub fn read<T>(source: &Source, lore: &'static Lore, reader: impl FnOnce(&mut Table<'_>) -> T) -> (T, Vec<Diagnostic>) {
-    let sink = Sink { lore, found: RefCell::new(Vec::new()) };
     // Refused files are read as if they were empty: the caller gets a value of the right type, and an error beside it.
     let refused = source.text.len() > limits::CONFIG_BYTES;
-    let text = if refused { "" } else { source.text.as_str() };
-    let (document, errors) = DeTable::parse_recoverable(text);
-    let syntax = syntax_errors(source, &errors);
+    let text = Healed::of(if refused { "" } else { &source.text });
+    let (document, errors) = DeTable::parse_recoverable(&text.text);
+    let syntax = syntax::errors(source, &text, &errors);
+    let sink =
+        Sink { lore, text: &text, found: RefCell::default(), secrets: RefCell::default(), left_out: Cell::default() };
     let value = {
-        let mut root = Table::new(document.get_ref(), Span::default(), "the top level", String::new(), &sink);
+        let mut root = Table::new(document.get_ref(), Span::default(), "top", String::new(), &sink);
         let value = reader(&mut root);
         root.finish();
         value
     };
-    let mut found = sink.found.into_inner();
+    let (mut found, secrets, left_out) = (sink.found.into_inner(), sink.secrets.into_inner(), sink.left_out.get());
     if refused {
         return (value, vec![too_large(source.text.len())]);
     }
     if !syntax.is_empty() {
-        drop_consequences(source, &syntax, &mut found);
+        syntax::drop_consequences(source, &syntax, &mut found);
         found.extend(syntax);
     }
     found.sort_by_key(|d| (d.span, d.code));
     found.dedup();
-    cut(&mut found);
+    cut(&mut found, left_out);
+    for diagnostic in &mut found {
+        diagnostic.masked.clone_from(&secrets);
+    }
     (value, found)
 }
 
+/// The kind of a plug-in's table: its keys come from its grammar, and have no home elsewhere.
+pub(super) const SETTINGS: &str = "settings";
+
 /// Where findings go. Shared by all cursors of one document.
 #[derive(Debug)]
-struct Sink {
+struct Sink<'t> {
     lore: &'static Lore,
+    text: &'t Healed<'t>,
     found: RefCell<Vec<Diagnostic>>,
+    secrets: RefCell<Vec<Span>>,
+    left_out: Cell<LeftOut>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LeftOut {
+    count: usize,
+    /// Whether there is an error among them.
+    errors: bool,
 }
 
 /// A table of the document, while it is being read.
@@ -78,7 +96,7 @@ pub struct Table<'t> {
     asked: BTreeSet<&'static str>,
     /// Set when the keys are names that the user chose.
     open: bool,
-    sink: &'t Sink,
+    sink: &'t Sink<'t>,
 }
 
 /// A value of the document, and what it is called.
@@ -91,11 +109,11 @@ pub struct Item<'t> {
     /// Where the key stands; the value's span for elements of a list.
     key_span: Span,
     path: String,
-    sink: &'t Sink,
+    sink: &'t Sink<'t>,
 }
 
 impl<'t> Table<'t> {
-    fn new(table: &'t DeTable<'t>, span: Span, kind: &'static str, path: String, sink: &'t Sink) -> Table<'t> {
+    fn new(table: &'t DeTable<'t>, span: Span, kind: &'static str, path: String, sink: &'t Sink<'t>) -> Table<'t> {
         Table { table, span, kind, path, asked: BTreeSet::new(), open: false, sink }
     }
 
@@ -131,7 +149,9 @@ impl<'t> Table<'t> {
         let mut entries: Vec<_> = self
             .table
             .iter()
-            .map(|(name, value)| (Spanned::new(name.get_ref().as_ref(), name.span().into()), self.item(name, value)))
+            .map(|(name, value)| {
+                (Spanned::new(name.get_ref().as_ref(), self.sink.text.span(name.span())), self.item(name, value))
+            })
             .collect();
         entries.sort_by_key(|(name, _)| name.span);
         entries
@@ -160,9 +180,9 @@ impl<'t> Table<'t> {
         let key = name.get_ref().as_ref();
         Item {
             value: value.get_ref(),
-            span: value.span().into(),
+            span: self.sink.text.span(value.span()),
             key,
-            key_span: name.span().into(),
+            key_span: self.sink.text.span(name.span()),
             path: join(&self.path, key),
             sink: self.sink,
         }
@@ -174,10 +194,15 @@ impl<'t> Table<'t> {
             return;
         }
         for (name, value) in self.table {
-            if !self.asked.contains(name.get_ref().as_ref()) {
-                let given = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
-                self.sink.push(self.unknown(name.get_ref(), name.span().into(), given));
+            if self.asked.contains(name.get_ref().as_ref()) {
+                continue;
             }
+            if self.sink.is_full() {
+                self.sink.leave_out(true);
+                continue;
+            }
+            let structured = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+            self.sink.push(self.unknown(name.get_ref(), self.sink.text.span(name.span()), structured));
         }
     }
 
@@ -193,18 +218,19 @@ impl<'t> Table<'t> {
         let alias = lore.aliases.iter().find(|(theirs, ours)| *theirs == key && self.asked.contains(ours));
         let meant = alias.map(|(_, ours)| *ours).or_else(|| suggest::nearest(key, self.asked.iter().copied()));
         if let Some(meant) = meant {
-            let taken = if self.has(meant) { ", which is also given" } else { "" };
+            let taken = if self.has(meant) && !structured { ", which is also given" } else { "" };
             return mistake.help(format!("did you mean `{meant}`{taken}"));
         }
-        if let Some((_, home)) = lore.homes.iter().find(|(homeless, _)| *homeless == key) {
+        if self.kind != SETTINGS
+            && let Some((_, home)) = lore.homes.iter().find(|(homeless, _)| *homeless == key)
+        {
             return mistake.help(format!("`{key}` belongs in {home}"));
         }
         if self.asked.is_empty() {
             return mistake.help("nothing can be set here");
         }
-        let legal = suggest::one_of(self.asked.iter().copied());
-        mistake
-            .help(format!("known {} here: {legal}", if structured && self.path.is_empty() { "tables" } else { "keys" }))
+        let legal: Vec<String> = self.asked.iter().map(|key| format!("`{key}`")).collect();
+        mistake.help(format!("known here: {}", legal.join(", ")))
     }
 }
 
@@ -244,8 +270,8 @@ impl<'t> Item<'t> {
                     .iter()
                     .map(|element| Item {
                         value: element.get_ref(),
-                        span: element.span().into(),
-                        key_span: element.span().into(),
+                        span: self.sink.text.span(element.span()),
+                        key_span: self.sink.text.span(element.span()),
                         ..self.clone()
                     })
                     .collect(),
@@ -270,6 +296,11 @@ impl<'t> Item<'t> {
         Some(read)
     }
 
+    /// Keeps the value out of every rendered diagnostic of the file.
+    pub fn secret(&self) {
+        self.sink.secrets.borrow_mut().push(self.span);
+    }
+
     pub fn report(&self, diagnostic: Diagnostic) {
         self.sink.push(diagnostic);
     }
@@ -292,9 +323,23 @@ impl<'t> Item<'t> {
     }
 }
 
-impl Sink {
+impl Sink<'_> {
     fn push(&self, diagnostic: Diagnostic) {
-        self.found.borrow_mut().push(diagnostic);
+        if self.is_full() {
+            self.leave_out(diagnostic.is_error());
+        } else {
+            self.found.borrow_mut().push(diagnostic);
+        }
+    }
+
+    fn leave_out(&self, error: bool) {
+        let LeftOut { count, errors } = self.left_out.get();
+        self.left_out.set(LeftOut { count: count + 1, errors: errors || error });
+    }
+
+    /// Far beyond what is shown, so that what is shown is still sorted and errors come before warnings.
+    fn is_full(&self) -> bool {
+        self.found.borrow().len() >= limits::DIAGNOSTICS * 20
     }
 }
 
@@ -314,43 +359,18 @@ fn kind_of(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// One a line: what follows on the same line is the parser finding its way back.
-fn syntax_errors(source: &Source, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
-    let mut found: Vec<Diagnostic> = errors.iter().map(syntax_error).collect();
-    found.sort_by_key(|d| d.span);
-    found.dedup_by_key(|d| source.lines(Span { start: d.span.start, end: d.span.start }).start);
+fn cut(found: &mut Vec<Diagnostic>, left_out: LeftOut) {
+    if found.len() <= limits::DIAGNOSTICS {
+        return;
+    }
+    // Errors are kept before warnings, and the closing line is an error when one was left out: a cut must not turn a wrong
+    // file into a right one, nor a right one into a wrong one.
+    found.sort_by_key(|d| d.severity);
+    let errors = left_out.errors || found.iter().skip(limits::DIAGNOSTICS).any(Diagnostic::is_error);
+    let count = left_out.count + found.len() - limits::DIAGNOSTICS;
     found.truncate(limits::DIAGNOSTICS);
-    found
-}
-
-fn syntax_error(error: &toml::de::Error) -> Diagnostic {
-    let span = error.span().map(Span::from).unwrap_or_default();
-    match error.message() {
-        "duplicate key" => {
-            Diagnostic::new(&codes::DUPLICATE_KEY, span, "this is defined twice").help("join the two, or drop one")
-        }
-        message => Diagnostic::new(&codes::SYNTAX, span, message.replace('\n', " ")),
-    }
-}
-
-/// After a syntax error the document holds less than the text, and made-up values on the lines that failed. What follows
-/// from that is no mistake of the user's.
-fn drop_consequences(source: &Source, syntax: &[Diagnostic], found: &mut Vec<Diagnostic>) {
-    let broken: Vec<Span> = syntax.iter().map(|d| source.lines(d.span)).collect();
-    found.retain(|d| {
-        let touches = broken.iter().any(|lines| d.span.start <= lines.end && lines.start <= d.span.end);
-        !touches && !d.span.is_empty() && !codes::find(d.code).is_some_and(|code| code.absence)
-    });
-}
-
-fn cut(found: &mut Vec<Diagnostic>) {
-    if found.len() > limits::DIAGNOSTICS {
-        let left_out = found.len() - limits::DIAGNOSTICS;
-        // Errors are kept before warnings: a cut must not turn a wrong file into a right one.
-        found.sort_by_key(|d| d.severity);
-        found.truncate(limits::DIAGNOSTICS);
-        found.sort_by_key(|d| (d.span, d.code));
-        let at = found.last().map(|d| d.span).unwrap_or_default();
-        found.push(Diagnostic::new(&codes::TOO_MANY, at, format!("and {left_out} more that are not shown")));
-    }
+    found.sort_by_key(|d| (d.span, d.code));
+    let code = if errors { &codes::TOO_MANY } else { &codes::TOO_MANY_WARNINGS };
+    let at = found.last().map(|d| d.span).unwrap_or_default();
+    found.push(Diagnostic::new(code, at, format!("and {count} more that are not shown")));
 }

@@ -29,6 +29,9 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// Other places that are part of it: the first of two, the definition.
     pub secondary: Vec<Secondary>,
+    /// What must not be shown of the lines around it: secrets of the source.
+    #[serde(skip)]
+    pub masked: Vec<Span>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +50,7 @@ impl Diagnostic {
             label: None,
             help: None,
             secondary: Vec::new(),
+            masked: Vec::new(),
         }
     }
 
@@ -84,6 +88,9 @@ impl Diagnostic {
 
 /// What the user wrote, fit to stand in a message: in backticks, control characters escaped, cut when long.
 pub fn quote(text: &str) -> String {
+    if text.is_empty() {
+        return "`\"\"`".to_owned();
+    }
     const KEEP: usize = 60;
     let mut shown = String::with_capacity(text.len().min(KEEP) + 2);
     shown.push('`');
@@ -109,6 +116,7 @@ mod tests {
     #[test]
     fn quoted_text_is_short_and_shows_its_control_characters() {
         assert_eq!(quote("web"), "`web`");
+        assert_eq!(quote(""), "`\"\"`");
         assert_eq!(quote("a\x1b[31m\n\0"), "`a\\u{1b}[31m\\n\\u{0}`");
         assert_eq!(quote(&"ä".repeat(500)).chars().count(), 63);
     }

@@ -12,6 +12,7 @@ pub mod source;
 pub mod span;
 pub mod spec;
 pub mod suggest;
+mod syntax;
 
 pub use cursor::{Item, Lore, Table, read};
 pub use diagnostic::{Diagnostic, Severity, quote};

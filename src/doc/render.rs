@@ -3,6 +3,8 @@
 //! What the user wrote may hold escape sequences or be one line of a megabyte: control characters are shown as symbols,
 //! spans are clamped to the text, and only the lines around them are handed on.
 
+use std::borrow::Cow;
+
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, normalize_untrusted_str};
 use serde_json::{Value, json};
 
@@ -64,12 +66,12 @@ fn one(source: &Source, diagnostic: &Diagnostic, renderer: &Renderer) -> String 
         Severity::Warning => Level::WARNING,
     };
     let window = window(source, diagnostic);
-    let text = source.text.get(window.start..window.end).unwrap_or_default();
+    let text = masked(source.text.get(window.start..window.end).unwrap_or_default(), window.start, &diagnostic.masked);
     let (first_line, _) = source.position(window.start);
-    let place = |span: Span| within(text, span, window.start);
+    let place = |span: Span| within(&text, span, window.start);
 
     let label = diagnostic.label.as_deref().map(normalize_untrusted_str);
-    let mut snippet = Snippet::source(text)
+    let mut snippet = Snippet::source(text.as_ref())
         .path(normalize_untrusted_str(&source.name))
         .line_start(first_line)
         .annotation(AnnotationKind::Primary.span(place(diagnostic.span)).label(label));
@@ -104,6 +106,19 @@ fn window(source: &Source, diagnostic: &Diagnostic) -> Span {
 }
 
 const WINDOW: usize = 64 * 1024;
+
+/// The text of a window with every secret in it starred out, byte for byte, so that places stay what they are.
+fn masked<'a>(text: &'a str, window_start: usize, secrets: &[Span]) -> Cow<'a, str> {
+    let mut text = Cow::Borrowed(text);
+    for secret in secrets {
+        let range = within(&text, *secret, window_start);
+        if !range.is_empty() {
+            let stars = "*".repeat(range.len());
+            text.to_mut().replace_range(range, &stars);
+        }
+    }
+    text
+}
 
 /// `span` relative to a window of the text, clamped to it and to where characters start.
 fn within(text: &str, span: Span, window_start: usize) -> std::ops::Range<usize> {
@@ -187,6 +202,14 @@ a.toml: 1 error
         let source = Source::new("x", format!("a = \"{}\"", "é".repeat(500_000)));
         let mistake = Diagnostic::new(&codes::MALFORMED, Span { start: 4, end: 1_000_006 }, "too long");
         assert!(render(&source, &[mistake], false).len() < 4096);
+    }
+
+    #[test]
+    fn secrets_are_starred_out_of_the_lines_around_a_mistake() {
+        let mut mistake = Diagnostic::new(&codes::UNKNOWN_POOL, Span { start: 36, end: 41 }, "x");
+        mistake.masked = vec![Span { start: 36, end: 41 }];
+        let shown = render(&source(), &[mistake], false);
+        assert!(shown.contains("pool = *****\n") && !shown.contains("wbe"), "{shown}");
     }
 
     #[test]

@@ -43,6 +43,24 @@ impl<'t> Item<'t> {
         }
     }
 
+    /// A whole number of either sign within the inclusive bounds.
+    pub fn signed(&self, min: i64, max: i64) -> Option<Spanned<i64>> {
+        let range = || format!("a whole number from {min} to {max}");
+        match self.value {
+            DeValue::Integer(number) => {
+                let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
+                match number.filter(|n| (min..=max).contains(n)) {
+                    Some(number) => Some(self.spanned(number)),
+                    None => self.outside(&range()),
+                }
+            }
+            DeValue::String(text) if text.parse::<i64>().is_ok() => {
+                self.wrong(&range(), Some(format!("write {text} without quotes")))
+            }
+            _ => self.wrong(&range(), None),
+        }
+    }
+
     /// A number within the inclusive bounds; whole numbers are welcome.
     pub fn number(&self, min: f64, max: f64) -> Option<Spanned<f64>> {
         let range = || format!("a number from {min} to {max}");
@@ -73,7 +91,7 @@ impl<'t> Item<'t> {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<Spanned<T>> {
         let text = self.text_as(expected, |_| None)?;
-        self.read(text.value, parse)
+        self.read(text.value, &format!("a valid {}", quote(self.key)), parse)
     }
 
     /// One of `words`, and what it stands for.
@@ -91,7 +109,7 @@ impl<'t> Item<'t> {
             DeValue::Integer(number) => Some(format!("give it a unit: \"{number}s\" or \"{number}ms\"")),
             _ => None,
         })?;
-        let duration = self.read(text.value, parse_duration)?;
+        let duration = self.read(text.value, "a duration", parse_duration)?;
         if (min..=max).contains(&duration.value) {
             return Some(duration);
         }
@@ -104,7 +122,7 @@ impl<'t> Item<'t> {
             DeValue::Integer(number) => Some(format!("give it a unit: \"{number}B\" or \"{number}KiB\"")),
             _ => None,
         })?;
-        let size = self.read(text.value, parse_size)?;
+        let size = self.read(text.value, "a size", parse_size)?;
         if (min..=max).contains(&size.value) {
             return Some(size);
         }
@@ -116,17 +134,17 @@ impl<'t> Item<'t> {
             DeValue::Integer(number) => Some(format!("write \":{number}\" for every address of this machine")),
             _ => None,
         })?;
-        self.read(text.value, Listen::parse)
+        self.read(text.value, "an address to listen on", Listen::parse)
     }
 
     pub fn socket(&self) -> Option<Spanned<SocketAddr>> {
         let text = self.text_as("an address and a port, as in \"10.0.0.1:80\"", |_| None)?;
-        self.read(text.value, address::parse_socket)
+        self.read(text.value, "an address and a port", address::parse_socket)
     }
 
     pub fn network(&self) -> Option<Spanned<Network>> {
         let text = self.text_as("a network, as in \"10.0.0.0/8\"", |_| None)?;
-        self.read(text.value, Network::parse)
+        self.read(text.value, "a network", Network::parse)
     }
 
     pub(super) fn spanned<T>(&self, value: T) -> Spanned<T> {
@@ -134,7 +152,7 @@ impl<'t> Item<'t> {
     }
 
     /// Reports a word that is none of `words`.
-    pub(super) fn unknown_word<'a, T>(&self, word: &str, words: impl Iterator<Item = &'a str> + Clone) -> Option<T> {
+    pub fn unknown_word<'a, T>(&self, word: &str, words: impl Iterator<Item = &'a str> + Clone) -> Option<T> {
         let help = match suggest::nearest(word, words.clone()) {
             Some(meant) => format!("did you mean `{meant}`"),
             None => format!("one of {}", suggest::one_of(words)),
@@ -149,11 +167,16 @@ impl<'t> Item<'t> {
         }
     }
 
-    fn read<T, E: AsRef<str>>(&self, text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<Spanned<T>> {
+    fn read<T, E: AsRef<str>>(
+        &self,
+        text: &str,
+        noun: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<Spanned<T>> {
         match parse(text) {
             Ok(value) => Some(self.spanned(value)),
             Err(error) => {
-                let message = format!("{} is not a valid {}", quote(text), quote(self.key));
+                let message = format!("{} is not {noun}", quote(text));
                 self.report(Diagnostic::new(&codes::MALFORMED, self.span, message).label(error.as_ref()));
                 None
             }

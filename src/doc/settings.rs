@@ -1,7 +1,7 @@
 //! Engine: decoding a plug-in's settings by its [`Grammar`]: `"name"`, or `{ type = "name", field = … }`.
 
 use super::codes;
-use super::cursor::{Item, Table};
+use super::cursor::{Item, SETTINGS, Table};
 use super::diagnostic::{Diagnostic, quote};
 use super::span::Spanned;
 use super::spec::{Field, Grammar, Kind, Settings, Value};
@@ -21,7 +21,13 @@ impl<'t> Item<'t> {
                 catalog.first().map(|grammar| format!("as in {}", quote(grammar.example))),
             );
         }
-        let settings = self.table("settings", |table| decode(self, table, catalog))?;
+        let settings = self.table(SETTINGS, |table| decode(self, table, catalog))?;
+        settings.map(|settings| Spanned::new(settings, self.span()))
+    }
+
+    /// The settings of the one plug-in that can be meant, without a `type`.
+    pub fn fields(&self, grammar: &'static Grammar) -> Option<Spanned<Settings>> {
+        let settings = self.table(SETTINGS, |table| decode_fields(table, grammar))?;
         settings.map(|settings| Spanned::new(settings, self.span()))
     }
 
@@ -65,12 +71,18 @@ fn decode<'t>(item: &Item<'t>, table: &mut Table<'t>, catalog: &[&'static Gramma
         table.entries();
         return None;
     };
+    let settings = decode_fields(table, grammar);
+    foreign(table, grammar, catalog);
+    settings
+}
+
+/// Every field is read, even after one that is wrong.
+fn decode_fields(table: &mut Table<'_>, grammar: &'static Grammar) -> Option<Settings> {
     let mut settings = Settings::defaults(grammar);
     let mut right = true;
     for field in grammar.fields {
         right &= decode_field(table, grammar, field, &mut settings);
     }
-    foreign(table, grammar, catalog);
     right.then_some(settings)
 }
 

@@ -47,6 +47,11 @@ impl Source {
         (line, column)
     }
 
+    /// Where each line starts, for many positions in one text.
+    pub fn line_starts(&self) -> Vec<usize> {
+        std::iter::once(0).chain(self.text.match_indices('\n').map(|(at, _)| at + 1)).collect()
+    }
+
     /// The byte range of the whole line or lines that hold `span`, without the last line's end.
     pub fn lines(&self, span: Span) -> Span {
         let start = self.before(span.start).rfind('\n').map_or(0, |at| at + 1);

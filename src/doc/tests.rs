@@ -139,7 +139,7 @@ fn each_mistake_has_its_code_and_its_words() {
         ("lisen = 1", "E010", "did you mean `listen`, which is also given"),
         ("hash_key = \"x\"", "E010", "`hash_key` belongs in [cluster]"),
         ("vip = \"x\"", "E016", "packet services come later"),
-        ("certificate = 1", "E010", "known keys here: `balance`, `body`"),
+        ("certificate = 1", "E010", "known here: `balance`, `body`"),
         ("balance = \"ring-hash\"", "E011", "`ring-hash` needs `key`"),
         ("balance = \"ringhash\"", "E015", "did you mean `ring-hash`"),
         ("balance = 5", "E012", "a name or a table with a `type`"),
@@ -152,7 +152,7 @@ fn each_mistake_has_its_code_and_its_words() {
             "did you mean `path`",
         ),
         ("balance = { type = \"random\", points = 5 }", "E017", "it is a setting of `ring-hash`"),
-        ("balance = { type = \"random\", x = 5 }", "E010", "known keys here: `type`"),
+        ("balance = { type = \"random\", x = 5 }", "E010", "known here: `type`"),
         ("probe = { type = \"http\", path = \"x\", expect = [200, 99] }", "E014 E013", "must start with `/`"),
         ("probe = { type = \"http\", fields = [\"/a\", \"b\", \"c\"] }", "E014 E014", "`b` is not a valid `fields`"),
     ] {
@@ -219,6 +219,28 @@ fn thousands_of_mistakes_are_cut_and_counted() {
     let (_, found) = read_all(&Source::new("x", text));
     assert_eq!(found.len(), limits::DIAGNOSTICS + 1);
     assert_eq!(found.last().map(|d| d.message.as_str()), Some("and 4800 more that are not shown"));
+}
+
+#[test]
+fn large_hostile_files_take_linear_time() {
+    let started = crate::base::clock::now();
+    let half = limits::CONFIG_BYTES / 32;
+    for text in [
+        "= ".repeat(half / 2),
+        "=\n".repeat(half / 2),
+        "[a\n".repeat(half / 3),
+        "a=1\n".repeat(half / 4),
+        (0..half / 8).map(|n| format!("k{n}=1\n")).collect(),
+        "\u{1}".repeat(half),
+    ] {
+        let source = Source::new("x", text);
+        let (_, found) = read_all(&source);
+        assert!(!found.is_empty());
+        render(&source, &found, false);
+    }
+    let taken = crate::base::clock::now().since(started);
+    // Unoptimized and on a busy machine; the square would take hours.
+    assert!(taken < Duration::from_secs(60), "{taken:?}");
 }
 
 #[test]
