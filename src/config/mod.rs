@@ -1,1 +1,55 @@
-//! Placeholder.
+//! Model: the configuration file. `load`: text to plain values with every mistake; `compile`: values to a snapshot.
+//!
+//! Pure: reading the file, and what the machine has (cores, random bytes), is the caller's. To add a key: a field in
+//! `value`, its line in the reader of its table, and in `conf/` the example and the mistakes around it.
+//!
+//! Keys are in snake_case, the words that choose a variant in kebab-case.
+
+mod check;
+mod compile;
+mod lore;
+mod pool;
+mod root;
+mod service;
+pub mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use compile::{Ambient, compile};
+pub use value::Config;
+
+use crate::doc::{self, Diagnostic, Grammar, Source};
+
+/// The plug-ins of the floors above, by their grammars. (Pickers are below, and need not be passed.)
+#[derive(Clone, Copy, Debug)]
+pub struct Catalogs<'a> {
+    pub probes: &'a [&'static Grammar],
+}
+
+/// What became of a file's bytes.
+#[derive(Debug)]
+pub struct Loaded {
+    pub source: Source,
+    /// `None` when there is an error among the diagnostics.
+    pub config: Option<Config>,
+    /// In the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads a file's bytes.
+pub fn read(name: impl Into<String>, bytes: Vec<u8>, catalogs: &Catalogs<'_>) -> Loaded {
+    let (source, refused) = Source::from_bytes(name, bytes);
+    if let Some(refused) = refused {
+        return Loaded { source, config: None, diagnostics: vec![refused] };
+    }
+    let (config, diagnostics) = load(&source, catalogs);
+    let right = !diagnostics.iter().any(Diagnostic::is_error);
+    Loaded { source, config: right.then_some(config), diagnostics }
+}
+
+/// Every value of the text, and every mistake. With an error among the mistakes the values are good for nothing but more
+/// checks.
+pub fn load(source: &Source, catalogs: &Catalogs<'_>) -> (Config, Vec<Diagnostic>) {
+    doc::read(source, &lore::LORE, |root| root::read_config(root, source, catalogs))
+}

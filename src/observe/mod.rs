@@ -3,6 +3,5 @@
 pub mod access;
 pub mod cells;
 pub mod names;
-pub mod sink;
 
 pub use cells::{Cells, Counter, EndpointCells, Histogram, PerWorker, PoolCells, ServiceCells};

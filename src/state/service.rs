@@ -56,7 +56,7 @@ pub struct L7Spec {
 }
 
 /// A routing rule: the pattern and where it leads.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// As in the file; empty for the default route.
     pub url: String,
@@ -65,8 +65,19 @@ pub struct Route {
     pub pool: PoolId,
     /// What the pool's picker is sticky by.
     pub hash_by: HashBy,
-    /// Line in the file, from 1.
+    /// Line in the file, from 1, when the service was last compiled anew.
     pub line: u32,
+}
+
+/// The line aside: a comment above a route is no change of the service.
+impl PartialEq for Route {
+    fn eq(&self, other: &Route) -> bool {
+        let key = |route: &Route| (route.priority, route.pool);
+        key(self) == key(other)
+            && self.url == other.url
+            && self.pattern == other.pattern
+            && self.hash_by == other.hash_by
+    }
 }
 
 /// Every wait of a proxied exchange (`notes/hardening.md`, design rule 4).

@@ -232,11 +232,9 @@ impl RequestHead {
             return Err(Reject::RepeatedHost);
         }
         let raw = line.value(buf);
-        if let Some(host_len) = authority::plain(raw, scheme.default_port())
-            && !self.absolute
-        {
+        if authority::plain(raw) && !self.absolute {
             self.authority = Place { own: false, span: line.value_span() };
-            self.host_len = host_len;
+            self.host_len = raw.len();
             return Ok(());
         }
         let start = self.own.len();

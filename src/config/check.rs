@@ -1,0 +1,193 @@
+//! Engine: what only the whole file can tell: names that lead nowhere, listeners that clash, routes that never win.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::root::{Listener, Reference, Survey};
+use super::value::{Config, L7, Pool, Service, Traffic};
+use crate::balance::{self, HashBy};
+use crate::base::Listen;
+use crate::doc::{Diagnostic, Table, codes, quote, suggest};
+use crate::route::{self, Rule};
+
+pub(super) fn check(root: &Table<'_>, config: &Config, survey: &Survey) {
+    let meant = references(root, survey);
+    unused(root, survey, &meant);
+    listeners(root, &survey.listeners);
+    for service in &config.services {
+        if let Traffic::L7(l7) = &service.traffic {
+            routes(root, service, l7);
+        }
+        loops(root, config, service);
+    }
+    for pool in &config.pools {
+        hashing(root, config, pool, &survey.references);
+    }
+    if config.services.is_empty() && !root.has("service") {
+        let mistake = Diagnostic::new(&codes::NO_SERVICE, root.span(), "no service is defined: nothing is served");
+        root.report(mistake.help("add a [service.NAME]"));
+    }
+}
+
+/// Returns the pools that were probably meant by names that are none.
+fn references<'s>(root: &Table<'_>, survey: &'s Survey) -> Vec<&'s str> {
+    let mut meant = Vec::new();
+    let defined: HashSet<&str> = survey.pools.iter().map(|pool| &*pool.value).collect();
+    for Reference { pool, .. } in survey.references.iter().filter(|r| !defined.contains(&*r.pool.value)) {
+        let names = || survey.pools.iter().map(|pool| &*pool.value);
+        let near = suggest::nearest(pool, names());
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`"),
+            None if survey.pools.is_empty() => format!("define it: [pool.{}]", pool.value),
+            None => format!("pools are {}", few(names())),
+        };
+        let defined = near.and_then(|near| survey.pools.iter().find(|pool| &*pool.value == near));
+        let mut mistake = Diagnostic::new(&codes::UNKNOWN_POOL, pool.span, format!("unknown pool {}", quote(pool)));
+        if let Some(defined) = defined {
+            mistake = mistake.also(defined.span, "this one is defined");
+            meant.push(&*defined.value);
+        }
+        root.report(mistake.help(help));
+    }
+    meant
+}
+
+/// The first few of many words.
+fn few<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 8;
+    let words: Vec<&str> = words.collect();
+    if words.len() <= SHOWN {
+        return suggest::one_of(words.iter().copied());
+    }
+    let shown: Vec<String> = words.iter().take(SHOWN).map(|word| format!("`{word}`")).collect();
+    format!("{} and {} more", shown.join(", "), words.len() - SHOWN)
+}
+
+fn unused(root: &Table<'_>, survey: &Survey, meant: &[&str]) {
+    let used: HashSet<&str> = survey.references.iter().map(|reference| &*reference.pool.value).collect();
+    for pool in &survey.pools {
+        if !used.contains(&*pool.value) && !meant.contains(&&*pool.value) {
+            let mistake =
+                Diagnostic::new(&codes::UNUSED_POOL, pool.span, format!("no service uses pool {}", quote(pool)));
+            root.report(mistake.help("its endpoints would be probed for nobody"));
+        }
+    }
+}
+
+fn listeners(root: &Table<'_>, listeners: &[Listener]) {
+    // By port, so that a thousand services do not cost a million comparisons.
+    let mut by_port: HashMap<u16, Vec<&Listener>> = HashMap::new();
+    for listener in listeners {
+        let others = by_port.entry(listener.address.port()).or_default();
+        if let Some(other) = others.iter().find(|other| other.address.overlaps(listener.address.value)) {
+            let same = other.address.value == listener.address.value;
+            let message = if same {
+                format!("`{}` is listened on twice", listener.address.value)
+            } else {
+                format!("`{}` overlaps `{}`", listener.address.value, other.address.value)
+            };
+            root.report(
+                Diagnostic::new(&codes::LISTEN_TAKEN, listener.address.span, message)
+                    .label(listener.owner.clone())
+                    .also(other.address.span, format!("already taken by {}", other.owner))
+                    .help(if same {
+                        "choose another port"
+                    } else {
+                        "name addresses that do not overlap, or another port"
+                    }),
+            );
+        }
+        others.push(listener);
+    }
+}
+
+fn routes(root: &Table<'_>, service: &Service, l7: &L7) {
+    let rules: Vec<Rule> = l7
+        .routes
+        .iter()
+        .map(|route| Rule { pattern: route.pattern.value.clone(), priority: route.priority, conditions: 0 })
+        .collect();
+    for (index, by) in route::shadowed(&rules) {
+        let (Some(route), Some(winner)) = (l7.routes.get(index), l7.routes.get(by)) else { continue };
+        let same = route.pattern == winner.pattern && route.priority == winner.priority;
+        let code = if same { &codes::SAME_ROUTE } else { &codes::SHADOWED_ROUTE };
+        let what =
+            route.url.as_ref().map_or_else(|| "the default route".to_owned(), |url| format!("route {}", quote(url)));
+        let message = if same {
+            format!("{what} of service {} is given twice", quote(&service.name))
+        } else {
+            format!("{what} of service {} can never win", quote(&service.name))
+        };
+        root.report(
+            Diagnostic::new(code, route.pattern.span, message)
+                .label("never reached")
+                .also(winner.pattern.span, "this one takes its requests")
+                .help(match (same, route.pattern == winner.pattern) {
+                    (true, _) => "drop one of the two",
+                    (false, true) => "drop it, or give it the higher priority",
+                    (false, false) => "drop it: `/*` takes every path",
+                }),
+        );
+    }
+}
+
+/// An endpoint that is the service's own listener sends every connection round until descriptors run out.
+fn loops(root: &Table<'_>, config: &Config, service: &Service) {
+    let mut pools: Vec<&Arc<str>> = match &service.traffic {
+        Traffic::L4(l4) => vec![&l4.pool.value],
+        Traffic::L7(l7) => l7.routes.iter().map(|route| &route.pool.value).collect(),
+    };
+    pools.sort_unstable();
+    pools.dedup();
+    for pool in config.pools.iter().filter(|pool| pools.binary_search(&&pool.name.value).is_ok()) {
+        for endpoint in &pool.endpoints {
+            let own = service.listen.iter().find(|listen| is_self(listen.value, endpoint.address.value));
+            if let Some(own) = own {
+                let message = format!(
+                    "endpoint `{}` is the listener of service {} itself",
+                    endpoint.address.value,
+                    quote(&service.name)
+                );
+                root.report(
+                    Diagnostic::new(&codes::LOOP, endpoint.address.span, message)
+                        .also(own.span, "listens here")
+                        .help("connections would go round in a circle"),
+                );
+            }
+        }
+    }
+}
+
+/// As far as the file alone can tell: which addresses this machine has is unknown, but loopback is one of them.
+fn is_self(listen: Listen, endpoint: SocketAddr) -> bool {
+    match listen {
+        Listen::At(address) if !address.ip().is_unspecified() => address == endpoint,
+        Listen::At(address) => {
+            address.port() == endpoint.port() && endpoint.ip().is_loopback() && address.is_ipv4() == endpoint.is_ipv4()
+        }
+        Listen::Any(port) => port == endpoint.port() && endpoint.ip().is_loopback(),
+    }
+}
+
+fn hashing(root: &Table<'_>, config: &Config, pool: &Pool, references: &[Reference]) {
+    let Some(by) = HashBy::of(&pool.balance) else { return };
+    if by.needs_http()
+        && let Some(user) = references.iter().find(|r| !r.http && r.pool.value == pool.name.value)
+    {
+        let message = format!("pool {} is sticky by `{by}`, which an l4 service does not see", quote(&pool.name));
+        root.report(
+            Diagnostic::new(&codes::KEY_NEEDS_HTTP, pool.balance.span, message)
+                .also(user.pool.span, format!("used by l4 service {}", quote(&user.service)))
+                .help("use `key = \"source-address\"`, or give the l4 service a pool of its own"),
+        );
+    }
+    if config.cluster.hash_key.is_none() && balance::find(pool.balance.name).is_some_and(|spec| spec.uses.hash) {
+        let message = format!("pool {} is sticky, but the hash key is random", quote(&pool.name));
+        root.report(
+            Diagnostic::new(&codes::RANDOM_HASH_KEY, pool.balance.span, message)
+                .label("after a restart, clients move to other endpoints")
+                .help("set `hash_key` in [cluster], the same on every node"),
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! Engine: `Config` to `Snapshot`: names become ids, settings become specs. Pure; building touches nothing that serves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::value::{Config, L4, L7, Limits, Pool, Service, Traffic};
+use crate::balance::HashBy;
+use crate::base::{HashKey, PoolId};
+use crate::doc::{Diagnostic, Span, codes};
+use crate::state::snapshot::Names;
+use crate::state::{self, L7Spec, PoolSpec, ServiceSpec, Snapshot, Timeouts, TrafficSpec};
+
+/// What the machine adds to the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Ambient {
+    pub cores: usize,
+    /// Fresh random bytes, for a file without `[cluster] hash_key`.
+    pub random_key: HashKey,
+}
+
+/// The generation after `previous`. `config` must come without an error from `load`.
+///
+/// # Errors
+/// When there are no ids left: names of removed services and pools keep theirs for the life of the process.
+pub fn compile(config: &Config, previous: &Snapshot, ambient: &Ambient) -> Result<Snapshot, Vec<Diagnostic>> {
+    let mut names = previous.names().clone();
+    let pools: HashMap<Arc<str>, (PoolId, &Pool)> = pool_ids(config, &mut names).ok_or_else(exhausted)?;
+    for service in &config.services {
+        names.service(&service.name).ok_or_else(exhausted)?;
+    }
+    let settings = settings(config, previous, ambient);
+    let mut effective = serde_json::to_value(config).unwrap_or_default();
+    if let Some(map) = effective.as_object_mut() {
+        map.insert("workers".to_owned(), settings.workers.into());
+    }
+    let pool_specs = config.pools.iter().map(pool_spec).collect();
+    let service_specs = config.services.iter().filter_map(|service| service_spec(service, &pools)).collect();
+    Ok(previous.build(settings, names, pool_specs, service_specs, effective))
+}
+
+fn pool_ids<'c>(config: &'c Config, names: &mut Names) -> Option<HashMap<Arc<str>, (PoolId, &'c Pool)>> {
+    config.pools.iter().map(|pool| Some((pool.name.value.clone(), (names.pool(&pool.name)?, pool)))).collect()
+}
+
+fn exhausted() -> Vec<Diagnostic> {
+    let message = "no id is left for a new name: this process has seen 65536 names come and go";
+    vec![Diagnostic::new(&codes::TOO_MANY_NAMES, Span::default(), message).help("restart Strata, or reuse names")]
+}
+
+fn settings(config: &Config, previous: &Snapshot, ambient: &Ambient) -> state::Settings {
+    let kept = (previous.generation > 0).then_some(previous.settings.hash_key);
+    state::Settings {
+        workers: config.workers.unwrap_or(ambient.cores).max(1),
+        metrics: config.metrics.as_ref().map(|metrics| metrics.listen.value),
+        admin: config.admin.as_ref().map(|admin| admin.listen.value.clone()),
+        // A reload must not move every client because nobody chose a key.
+        hash_key: config.cluster.hash_key.or(kept).unwrap_or(ambient.random_key),
+        drain_timeout: config.drain.timeout,
+    }
+}
+
+fn pool_spec(pool: &Pool) -> PoolSpec {
+    PoolSpec {
+        name: pool.name.value.clone(),
+        balance: pool.balance.value.clone(),
+        probe: pool.probe.as_ref().map(|probe| probe.value.clone()),
+        outlier: pool.outlier.value.clone(),
+        connect_timeout: pool.connect_timeout,
+        endpoints: pool.endpoints.iter().map(|endpoint| (endpoint.address.value, endpoint.weight)).collect(),
+    }
+}
+
+/// `None` when it leads to a pool that is not there, which `load` has reported.
+fn service_spec(service: &Service, pools: &HashMap<Arc<str>, (PoolId, &Pool)>) -> Option<ServiceSpec> {
+    let target = |name: &Arc<str>| {
+        let (id, pool) = pools.get(name)?;
+        Some((*id, HashBy::of(&pool.balance).unwrap_or(HashBy::SourceAddress)))
+    };
+    let (traffic, timeouts) = match &service.traffic {
+        Traffic::L4(l4) => {
+            let (pool, hash_by) = target(&l4.pool)?;
+            (TrafficSpec::L4 { pool, hash_by }, l4_timeouts(l4))
+        }
+        Traffic::L7(l7) => (TrafficSpec::L7(l7_spec(l7, target)?), l7_timeouts(l7)),
+    };
+    Some(ServiceSpec {
+        name: service.name.value.clone(),
+        listen: service.listen.iter().map(|listen| listen.value).collect(),
+        timeouts,
+        limits: limits(&service.limits),
+        access: service.access_log,
+        traffic,
+    })
+}
+
+fn l7_spec(l7: &L7, target: impl Fn(&Arc<str>) -> Option<(PoolId, HashBy)>) -> Option<L7Spec> {
+    let routes = l7.routes.iter().map(|route| {
+        let (pool, hash_by) = target(&route.pool)?;
+        Some(state::Route {
+            url: route.url.clone().unwrap_or_default(),
+            pattern: route.pattern.value.clone(),
+            priority: route.priority,
+            pool,
+            hash_by,
+            line: route.line.0,
+        })
+    });
+    Some(L7Spec {
+        routes: routes.collect::<Option<_>>()?,
+        trusted_proxies: l7.trusted_proxies.clone(),
+        reason_field: l7.reason_field,
+        retries: l7.retries,
+    })
+}
+
+fn limits(limits: &Limits) -> state::Limits {
+    state::Limits {
+        max_connections: limits.max_connections.unwrap_or(0),
+        max_connections_per_source: limits.max_connections_per_source.unwrap_or(0),
+        max_body_bytes: limits.max_body.unwrap_or(0),
+        max_requests: limits.max_requests.unwrap_or(0),
+    }
+}
+
+/// A relay knows two waits; the others are an exchange's.
+fn l4_timeouts(l4: &L4) -> Timeouts {
+    let none = Duration::ZERO;
+    let L4 { timeouts: own, .. } = l4;
+    Timeouts {
+        header: none,
+        idle: own.idle,
+        response: none,
+        body: none,
+        client: own.idle,
+        tunnel: own.idle,
+        half_close: own.half_close,
+    }
+}
+
+fn l7_timeouts(l7: &L7) -> Timeouts {
+    let own = &l7.timeouts;
+    Timeouts {
+        header: own.header,
+        idle: own.idle,
+        response: own.response,
+        body: own.body,
+        client: own.client,
+        tunnel: own.tunnel,
+        half_close: own.half_close,
+    }
+}

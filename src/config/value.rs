@@ -1,0 +1,334 @@
+//! Value: what a configuration file says, defaults filled in, names not resolved yet.
+//!
+//! Plain and comparable: two files that mean the same are equal, wherever their lines stand. Serializing it shows the file
+//! it means, secrets masked (`/api/config`). Not here: how it is read (`root`, `service`, `pool`), nor what it becomes
+//! (`compile`).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::base::address::AdminListen;
+use crate::base::units::{show_duration, show_size};
+use crate::base::{HashKey, Listen, Network, Weight};
+use crate::doc::{Settings, Spanned};
+use crate::observe::access;
+use crate::route::Pattern;
+
+/// A whole file.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Config {
+    /// `None`: as many as there are cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Admin>,
+    pub log: Log,
+    pub access_log: AccessLog,
+    pub cluster: Cluster,
+    pub drain: Drain,
+    /// In the order of the file.
+    #[serde(rename = "service", serialize_with = "by_name")]
+    pub services: Vec<Service>,
+    /// In the order of the file.
+    #[serde(rename = "pool", serialize_with = "by_name")]
+    pub pools: Vec<Pool>,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Metrics {
+    pub listen: Spanned<Listen>,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Admin {
+    #[serde(serialize_with = "shown")]
+    pub listen: Spanned<AdminListen>,
+}
+
+/// Where Strata's own log lines go: standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Log {
+    pub level: Level,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Access records of all services: one stream. Which services write to it is theirs to say.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct AccessLog {
+    #[serde(serialize_with = "format_word")]
+    pub format: access::Format,
+    pub output: Output,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    Stdout,
+    File(PathBuf),
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Output::Stdout => f.write_str("stdout"),
+            Output::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Serialize for Output {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Cluster {
+    /// `None`: random at start.
+    #[serde(serialize_with = "masked")]
+    pub hash_key: Option<HashKey>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Drain {
+    #[serde(serialize_with = "duration")]
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    pub name: Spanned<Arc<str>>,
+    pub listen: Vec<Spanned<Listen>>,
+    pub limits: Limits,
+    /// `None`: no access records.
+    pub access_log: Option<access::Format>,
+    pub traffic: Traffic,
+}
+
+/// Absent: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Limits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_source: Option<u32>,
+    /// L7 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<u32>,
+    /// L7 only.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "size")]
+    pub max_body: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Traffic {
+    L4(L4),
+    L7(L7),
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct L4 {
+    #[serde(serialize_with = "shown")]
+    pub pool: Spanned<Arc<str>>,
+    pub timeouts: L4Timeouts,
+}
+
+/// The waits of a relayed connection; what each means stands in `state::Timeouts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct L4Timeouts {
+    #[serde(serialize_with = "duration")]
+    pub idle: Duration,
+    #[serde(serialize_with = "duration")]
+    pub half_close: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct L7 {
+    pub timeouts: L7Timeouts,
+    pub trusted_proxies: Vec<Network>,
+    pub reason_field: bool,
+    pub retries: u8,
+    /// In the order of the file; `pool = …` of the service is the last of them, without a url.
+    #[serde(rename = "route")]
+    pub routes: Vec<Route>,
+}
+
+/// The waits of an HTTP exchange; what each means stands in `state::Timeouts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct L7Timeouts {
+    #[serde(serialize_with = "duration")]
+    pub header: Duration,
+    #[serde(serialize_with = "duration")]
+    pub idle: Duration,
+    #[serde(serialize_with = "duration")]
+    pub response: Duration,
+    #[serde(serialize_with = "duration")]
+    pub body: Duration,
+    #[serde(serialize_with = "duration")]
+    pub client: Duration,
+    #[serde(serialize_with = "duration")]
+    pub tunnel: Duration,
+    #[serde(serialize_with = "duration")]
+    pub half_close: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Route {
+    /// As written; `None` for the default route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    #[serde(skip)]
+    pub pattern: Spanned<Pattern>,
+    pub priority: i64,
+    #[serde(serialize_with = "shown")]
+    pub pool: Spanned<Arc<str>>,
+    /// In the file, from 1. Not part of what a route means.
+    #[serde(skip)]
+    pub line: Line,
+}
+
+/// A line number, which never makes two values differ.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Line(pub u32);
+
+impl PartialEq for Line {
+    fn eq(&self, _: &Line) -> bool {
+        true
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Pool {
+    #[serde(skip)]
+    pub name: Spanned<Arc<str>>,
+    pub balance: Spanned<Settings>,
+    /// `None`: not probed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Spanned<Settings>>,
+    pub outlier: Spanned<Settings>,
+    #[serde(serialize_with = "duration")]
+    pub connect_timeout: Duration,
+    /// In the order of the file, each address once.
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Endpoint {
+    pub address: Spanned<SocketAddr>,
+    #[serde(serialize_with = "weight")]
+    pub weight: Weight,
+}
+
+/// The service as its table would be written.
+impl Serialize for Service {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Shown<'a, T> {
+            mode: &'static str,
+            listen: &'a [Spanned<Listen>],
+            limits: &'a Limits,
+            access_log: Option<&'static str>,
+            #[serde(flatten)]
+            traffic: &'a T,
+        }
+        let (listen, limits, access_log) = (&*self.listen, &self.limits, self.access_log.map(access_word));
+        match &self.traffic {
+            Traffic::L4(traffic) => Shown { mode: "l4", listen, limits, access_log, traffic }.serialize(serializer),
+            Traffic::L7(traffic) => Shown { mode: "l7", listen, limits, access_log, traffic }.serialize(serializer),
+        }
+    }
+}
+
+/// The word of the format, as `access_log.format` takes it.
+pub const fn access_word(format: access::Format) -> &'static str {
+    match format {
+        access::Format::Json => "json",
+        access::Format::Combined => "combined",
+    }
+}
+
+trait Named: Serialize {
+    fn name(&self) -> &str;
+}
+
+impl Named for Service {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Named for Pool {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+fn by_name<S: Serializer, T: Named>(items: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(items.len()))?;
+    for item in items {
+        map.serialize_entry(item.name(), item)?;
+    }
+    map.end()
+}
+
+fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&show_duration(*value))
+}
+
+#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn size<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(show_size).serialize(serializer)
+}
+
+fn shown<S: Serializer, T: fmt::Display>(value: &Spanned<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&value.value)
+}
+
+fn weight<S: Serializer>(value: &Weight, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(value.get())
+}
+
+fn format_word<S: Serializer>(value: &access::Format, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(access_word(*value))
+}
+
+/// Whether there is one, never which: whoever knows the key can aim at one endpoint.
+#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn masked<S: Serializer>(value: &Option<HashKey>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if value.is_some() { "(masked)" } else { "(random)" })
+}

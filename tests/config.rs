@@ -1,0 +1,107 @@
+//! The examples in `conf/` are valid, and the mistakes in `conf/bad/` print exactly what stands beside them.
+//!
+//! `STRATA_BLESS=1 cargo test --test config` writes what is printed now; read the difference before committing it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use strata::config::{self, Catalogs, Loaded};
+use strata::doc::{Field, Grammar, Kind, codes, render};
+
+fn load(path: &Path) -> Loaded {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    config::read(path.display().to_string(), bytes, &Catalogs { probes: &[&TCP, &HTTP] })
+}
+
+/// The files of a folder of the package, in order.
+fn files(folder: &str) -> Vec<PathBuf> {
+    // Tests run in the package's root, and diagnostics show the path from there.
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no files in {folder}");
+    files
+}
+
+#[test]
+fn every_example_is_valid_without_a_warning() {
+    for path in files("conf") {
+        let loaded = load(&path);
+        assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.source, &loaded.diagnostics, false));
+        assert!(loaded.config.is_some(), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_mistake_prints_what_stands_beside_it() {
+    let bless = std::env::var_os("STRATA_BLESS").is_some();
+    let mut wrong = String::new();
+    for path in files("conf/bad") {
+        let loaded = load(&path);
+        let got = render(&loaded.source, &loaded.diagnostics, false);
+        let beside = path.with_extension("expected");
+        if bless {
+            fs::write(&beside, &got).unwrap();
+        }
+        let want = fs::read_to_string(&beside).unwrap_or_default();
+        if got != want {
+            wrong += &format!("=== {}\n--- expected\n{want}\n--- printed\n{got}\n", path.display());
+        }
+        assert!(!loaded.diagnostics.is_empty(), "{} has no mistake", path.display());
+        assert_eq!(loaded.config.is_none(), loaded.diagnostics.iter().any(|d| d.is_error()), "{}", path.display());
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn every_code_is_shown_by_a_file() {
+    // Files too large to keep, or made at run time only.
+    let elsewhere = ["E003", "E005", "E028", "W009"];
+    let shown: Vec<&str> =
+        files("conf/bad").iter().flat_map(|path| load(path).diagnostics).map(|diagnostic| diagnostic.code).collect();
+    for code in codes::CODES {
+        let found = shown.contains(&code.id);
+        assert_eq!(found, !elsewhere.contains(&code.id), "{}: {}", code.id, code.explain);
+    }
+}
+
+static TCP: Grammar = Grammar { name: "tcp", summary: "x", fields: COMMON, example: "probe = \"tcp\"" };
+static HTTP: Grammar = Grammar {
+    name: "http",
+    summary: "x",
+    fields: &[
+        COMMON[0],
+        COMMON[1],
+        COMMON[2],
+        COMMON[3],
+        Field::default("method", Kind::Text, "GET", "x"),
+        Field::default(
+            "path",
+            Kind::Checked(|t| if t.starts_with('/') { Ok(()) } else { Err("a path starts with `/`".into()) }),
+            "/",
+            "x",
+        ),
+        Field::optional("host", Kind::Text, "x"),
+    ],
+    example: "probe = { type = \"http\", path = \"/healthz\" }",
+};
+const COMMON: &[Field] = &[
+    Field::default(
+        "interval",
+        Kind::Duration { min: Duration::from_millis(10), max: Duration::from_secs(3600) },
+        "2s",
+        "x",
+    ),
+    Field::default(
+        "timeout",
+        Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(60) },
+        "500ms",
+        "x",
+    ),
+    Field::default("rise", Kind::Integer { min: 1, max: 100 }, "2", "x"),
+    Field::default("fall", Kind::Integer { min: 1, max: 100 }, "3", "x"),
+];
