@@ -51,9 +51,9 @@ const EFFECTS: &[&str] = &[
     "std::os",
 ];
 
-/// What the first line of a file may call it; a `mod.rs` may speak for its whole module.
-const KINDS: &[&str] = &["Value", "Engine", "Shell", "Wiring", "Codec"];
-const MODULE_KINDS: &[&str] = &["Base", "Model", "Seam", "Io"];
+/// What the first line of a file may call it; a `mod.rs` may speak for its whole module, and tests are tests.
+const KINDS: &[&str] = &["Value", "Engine", "Shell", "Wiring", "Codec", "Io"];
+const MODULE_KINDS: &[&str] = &["Base", "Model", "Seam"];
 
 struct Floor {
     name: &'static str,
@@ -138,12 +138,16 @@ fn check_file(path: &str, text: &str, modules: &BTreeSet<Vec<String>>) -> Vec<Br
     for (names, line) in paths(&tokens, &module) {
         check_purity(home, &names, line, &mut report);
     }
-    if !path.ends_with("/tests.rs") && !path.contains("/tests/") {
+    if !is_test_file(path) {
         for (names, line) in paths(&without_tests(tokens), &module) {
             check_import(&module, home, &names, line, modules, &mut report);
         }
     }
     breaches
+}
+
+fn is_test_file(path: &str) -> bool {
+    path.ends_with("/tests.rs") || path.contains("/tests/")
 }
 
 /// `src/mode/l4/mod.rs` and `src/mode/l4.rs` are both `mode::l4`; the roots are the empty path.
@@ -171,6 +175,9 @@ fn check_header(path: &str, text: &str, report: &mut impl FnMut(usize, String)) 
     let kind = header.split(':').next().unwrap_or_default();
     let speaks_for_module = path.ends_with("/mod.rs") && MODULE_KINDS.contains(&kind);
     let root = path == "src/lib.rs" && kind == "Strata";
+    if is_test_file(path) {
+        return;
+    }
     if !(KINDS.contains(&kind) || speaks_for_module || root) || header.len() < kind.len() + 3 {
         report(1, format!("the first line names no kind ({}): `{first}`", KINDS.join(", ")));
     }

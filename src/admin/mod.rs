@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Shell: what Strata tells and takes from its operator: the metrics listener, the admin API, and the client that the CLI uses.
+//!
+//! Not here: decisions. Changes are asked of the control side through [`Control`]; documents are read from the snapshot.
+
+pub mod control;
+pub mod document;
+
+pub use control::{Control, EndpointReport, Refused, ReloadStatus, Request};

@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Wiring: the process. Supervisor, workers, reload, drain and signals; the only place that knows every floor.
+
+pub mod listeners;
+pub mod worker;

@@ -64,6 +64,13 @@ pub const RING_POINTS: u64 = 1 << 20;
 pub const WEIGHT: u16 = 1000;
 /// Endpoints tried for one request or connection before it is given up.
 pub const TRIES: usize = 3;
+/// Idle connections to one endpoint that a worker keeps, and for how long: shorter than most servers' own keep-alive.
+pub const UPSTREAM_IDLE: usize = 512;
+pub const UPSTREAM_IDLE_TIME: Duration = Duration::from_secs(30);
+/// Bytes a second below which a request body is a slow attack, once its first timeout has passed (hardening F2).
+pub const BODY_BYTES_PER_SECOND: u64 = 500;
+/// After an error answer the client's bytes are read away for this long, so that the answer is not reset under it (A29).
+pub const LINGER: Duration = Duration::from_secs(2);
 /// Retry budget: this share of requests, plus [`RETRY_FLOOR_PER_SECOND`] (SRE book, Envoy).
 pub const RETRY_PERCENT: u32 = 20;
 pub const RETRY_FLOOR_PER_SECOND: u32 = 10;
@@ -75,6 +82,10 @@ pub const PROBE_BODY_BYTES: usize = 64 * 1024;
 
 /// Access records waiting for the writer; beyond this they are counted and lost, traffic is not (hardening J8).
 pub const LOG_QUEUE: usize = 8192;
+/// Bytes of those records: hostile fields make long lines.
+pub const LOG_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of a field from the network that a record shows; the rest is cut off.
+pub const LOG_FIELD_BYTES: usize = 2 * 1024;
 /// Events (connect failures, …) waiting for the control thread.
 pub const CONTROL_QUEUE: usize = 4096;
 /// Connections on their way from one worker to another, for each receiver; beyond this the acceptor keeps them.

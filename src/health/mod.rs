@@ -32,7 +32,7 @@ mod tests;
 
 pub use machine::{Event, Machine, ProbeRules, Rules};
 pub use outlier::{OUTLIER, OutlierRules, Peers};
-pub use schedule::Schedule;
+pub use schedule::{Schedule, Start};
 
 /// What the operator wants of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

@@ -46,13 +46,9 @@ enum State {
 pub enum Start {
     /// At once: somebody waits for the result.
     Now,
-    /// Spread over the first interval, or over [`SPREAD`] if that is shorter: at start there is no hurry, and all at once would
-    /// be a burst.
-    Spread,
+    /// Somewhere within this time, or within the interval if that is shorter: all at once would be a burst.
+    Within(Duration),
 }
-
-/// Longest time from the start of the process to the first probe of anything.
-pub const SPREAD: Duration = Duration::from_secs(2);
 
 impl<K: Copy + Ord + Hash> Schedule<K> {
     pub fn new(most_running: usize) -> Schedule<K> {
@@ -72,8 +68,12 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
                 self.waiting.remove(&(due, key));
                 State::Waiting { due: due.min(now + interval) }
             }
-            None if start == Start::Now => State::Waiting { due: now },
-            None => State::Waiting { due: now + interval.min(SPREAD).mul_f64(unit(entropy)) },
+            None => State::Waiting {
+                due: match start {
+                    Start::Now => now,
+                    Start::Within(window) => now + interval.min(window).mul_f64(unit(entropy)),
+                },
+            },
         };
         if let State::Waiting { due } = state {
             self.waiting.insert((due, key));
@@ -235,7 +235,7 @@ mod tests {
         for seed in 0..20 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut schedule = Schedule::new(4);
-            schedule.add(1, S * 2, Start::Spread, at(0), rng.u64(..));
+            schedule.add(1, S * 2, Start::Within(S * 2), at(0), rng.u64(..));
             let starts = run(&mut schedule, at(0), S * 7200, &mut rng, |_, rng| Duration::from_millis(rng.u64(0..500)));
             // The first may be out of turn, by up to half an interval more or less.
             assert!(starts.len().abs_diff(3600) <= 1, "seed {seed}: {} runs in 3600 intervals", starts.len());
@@ -252,7 +252,7 @@ mod tests {
     fn many_probes_are_spread_over_the_interval_and_stay_spread() {
         let mut rng = fastrand::Rng::with_seed(5);
         let mut schedule = Schedule::new(usize::MAX);
-        (0..2000).for_each(|key| schedule.add(key, S * 10, Start::Spread, at(0), rng.u64(..)));
+        (0..2000).for_each(|key| schedule.add(key, S * 10, Start::Within(S * 2), at(0), rng.u64(..)));
         let starts = run(&mut schedule, at(0), S * 100, &mut rng, |_, _| Duration::ZERO);
         assert!(starts.iter().take_while(|(when, _)| *when <= at(2000)).count() >= 2000, "all have run within 2 s");
         for second in 20..100 {
@@ -300,7 +300,7 @@ mod tests {
     fn overload_slows_all_probes_down_and_starves_none() {
         let mut rng = fastrand::Rng::with_seed(7);
         let mut schedule = Schedule::new(10);
-        (0..100).for_each(|key| schedule.add(key, S, Start::Spread, at(0), rng.u64(..)));
+        (0..100).for_each(|key| schedule.add(key, S, Start::Within(S * 2), at(0), rng.u64(..)));
         // Ten at once, half a second each: 20 a second where 100 are wanted.
         let starts = run(&mut schedule, at(0), S * 60, &mut rng, |_, _| S / 2);
         for key in 0..100 {

@@ -328,7 +328,7 @@ impl World {
         let mut schedule = Schedule::new(rng.usize(1..4));
         if probe {
             for key in 0..hosts.len() {
-                schedule.add(key, S, Start::Spread, Moment::ZERO, rng.u64(..));
+                schedule.add(key, S, Start::Within(S), Moment::ZERO, rng.u64(..));
             }
         }
         World { rng, now: Moment::ZERO, hosts, schedule, seed }

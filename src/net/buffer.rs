@@ -54,6 +54,11 @@ impl Buffer {
         &self.block[self.start..self.end]
     }
 
+    /// The same, for a decoder that moves payload together.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.block[self.start..self.end]
+    }
+
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }

@@ -3,12 +3,16 @@
 pub mod accept;
 pub mod buffer;
 pub mod dial;
+pub mod relay;
+#[cfg(test)]
+pub mod rig;
 pub mod timer;
 pub mod upstream;
 pub mod worker;
 
 pub use buffer::{Buffer, Buffers};
 pub use dial::{DialError, dial};
+pub use relay::{End, Outcome, Relay};
 pub use timer::{Deadline, Expired, Timers};
 pub use upstream::{Connection, Picked, Tries, pick_and_dial};
 pub use worker::{ControlEvent, Crew, Worker};

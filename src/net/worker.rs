@@ -17,6 +17,7 @@ use super::timer::Timers;
 use crate::base::{Moment, PoolId, ServiceId, WorkerId, clock, limits};
 use crate::observe::access;
 use crate::state::{Endpoint, Snapshot};
+use crate::sys::Pipes;
 
 /// What the data path tells the control side. Sent without waiting; a full queue loses the news and counts it.
 #[derive(Debug)]
@@ -126,6 +127,7 @@ pub struct Worker {
     pub crew: Arc<Crew>,
     pub timers: Rc<Timers>,
     pub buffers: Rc<Buffers>,
+    pub pipes: Rc<Pipes>,
     snapshot: RefCell<Rc<Arc<Snapshot>>>,
     random: RefCell<fastrand::Rng>,
     draining_since: Cell<Option<Moment>>,
@@ -139,6 +141,7 @@ impl Worker {
             crew,
             timers: Rc::default(),
             buffers: Rc::default(),
+            pipes: Rc::default(),
             snapshot: RefCell::new(Rc::new(snapshot)),
             random: RefCell::new(fastrand::Rng::new()),
             draining_since: Cell::new(None),

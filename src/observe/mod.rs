@@ -3,5 +3,6 @@
 pub mod access;
 pub mod cells;
 pub mod names;
+pub mod sink;
 
 pub use cells::{Cells, Counter, EndpointCells, Histogram, PerWorker, PoolCells, ServiceCells};

@@ -2,7 +2,8 @@
 //!
 //! Patterns and requests are brought to the same form, once each (hardening B6-B11): host in lower case without a final dot,
 //! path with `//` merged, escapes of unreserved characters decoded and the others in upper case. What the HTTP codec refuses
-//! in a request is refused here too, with the reason: such a rule could never match.
+//! in a request is refused here too, with the reason, for such a rule could never match; so are dot segments, which the codec
+//! resolves. A test puts both side by side.
 //!
 //! Not here: ports and queries. Routing is by name; a query is for a condition.
 
@@ -200,7 +201,12 @@ fn canonical(path: &str, open: bool) -> Result<String, String> {
     }
     let whole = if open { out.rsplit_once('/').map_or("", |(whole, _)| whole) } else { &out };
     if whole.split('/').any(|segment| matches!(segment, "." | "..")) {
-        return Err("`.` and `..` segments are refused in requests: write the path they lead to".into());
+        return Err(
+            "a request's `.` and `..` segments are resolved before it is routed: write the path they lead to".into()
+        );
+    }
+    if whole.split('/').any(|segment| segment.starts_with(".;") || segment.starts_with("..;")) {
+        return Err("`.;` and `..;` are refused in requests, so the route could never match".into());
     }
     Ok(out)
 }
@@ -257,8 +263,9 @@ impl fmt::Display for Pattern {
 
 /// RFC 3986 §2.3, beside letters and digits.
 const UNRESERVED: &[u8] = b"-._~";
-/// What a path may hold unescaped beside letters and digits (RFC 3986 §3.3); `*` has its own meaning here.
-const PLAIN: &[u8] = b"-._~!$&'()+,;=:@/";
+/// What the codec lets a path hold unescaped beside letters and digits: RFC 3986 §3.3, and what browsers leave as it is. `*` has
+/// its own meaning here.
+const PLAIN: &[u8] = b"-._~!$&'()+,;=:@/[]^`{|}";
 /// RFC 1035 §2.3.4.
 const NAME_BYTES: usize = 253;
 const LABEL_BYTES: usize = 63;

@@ -4,7 +4,7 @@
 //! have; hosts and paths are keys of one perfect hash. A lookup asks for the host, then for the path, then for those starts of the
 //! path that have a length some prefix has and end where that prefix could, longest first; then for the wildcard hosts alike.
 //!
-//! Budget: no allocation, no atomics, four cache lines for a host and a path that are found at once (`benches/route.rs`: 10 000
+//! Budget: no allocation, no atomics, a slot and a key for the host, a slot and a key for each start of the path (`benches/route.rs`: 10 000
 //! routes cost at most 1.3 × ten). Questions a request can cause are bounded by the distinct lengths in the configuration.
 //! Not here: conditions and actions.
 
@@ -33,20 +33,21 @@ impl Rule {
 
 #[derive(Debug)]
 pub struct Table {
-    keys: Perfect,
-    groups: Box<[Group]>,
-    /// The group of rules without a host.
+    hosts: Perfect<Group>,
+    paths: Perfect<u32>,
+    /// The rules without a host.
     any_host: Option<Group>,
     /// Lengths of wildcard suffixes, dot included, longest first.
     suffixes: Box<[u8]>,
     /// Runs of prefix lengths, longest first; groups with the same lengths share a run.
     lengths: Box<[Length]>,
-    /// Runs of rule indices. The last of a run carries [`LAST`].
+    /// Runs of rule indices. The last of a run carries [`LAST`]. A run of one rule is that rule with [`LAST`] and stands here
+    /// only where it is named: it costs no line of its own.
     runs: Box<[u32]>,
 }
 
 /// The rules of one host.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Group {
     /// Number of its scopes.
     id: u32,
@@ -77,17 +78,15 @@ impl Table {
         }
 
         let mut draft = Draft::default();
-        let mut groups = Vec::with_capacity(hosts.len());
+        let mut named = Vec::with_capacity(hosts.len());
         let mut suffixes = Vec::new();
         let mut any_host = None;
-        for (host, paths) in &hosts {
-            let id = groups.len() as u32;
+        for (id, (host, paths)) in (0..).zip(&hosts) {
             let group = draft.group(id, paths);
-            groups.push(group);
             match host {
-                Host::Exact(name) => draft.item(EXACT_HOST, name, id),
+                Host::Exact(name) => named.push(Item { scope: EXACT_HOST, key: name.as_bytes(), value: group }),
                 Host::Wildcard(suffix) => {
-                    draft.item(WILDCARD_HOST, suffix, id);
+                    named.push(Item { scope: WILDCARD_HOST, key: suffix.as_bytes(), value: group });
                     // `Pattern::parse` lets no name of more than 253 bytes pass; one that did would match nothing.
                     suffixes.extend(u8::try_from(suffix.len()));
                 }
@@ -97,8 +96,8 @@ impl Table {
         suffixes.sort_unstable_by(|a, b| b.cmp(a));
         suffixes.dedup();
         Table {
-            keys: Perfect::build(&draft.items),
-            groups: groups.into(),
+            hosts: Perfect::build(&named),
+            paths: Perfect::build(&draft.items),
             any_host,
             suffixes: suffixes.into(),
             lengths: draft.lengths.into(),
@@ -117,7 +116,7 @@ impl Table {
     /// `holds` that says no and takes notes lists every candidate: that is what `explain` shows.
     #[inline]
     pub fn select(&self, host: &[u8], path: &[u8], mut holds: impl FnMut(usize) -> bool) -> Option<usize> {
-        if let Some(group) = self.keys.find(EXACT_HOST, host).and_then(|id| self.groups.get(id as usize)) {
+        if let Some(group) = self.hosts.find(EXACT_HOST, host) {
             let found = self.within(group, path, &mut holds);
             if found.is_some() {
                 return found;
@@ -127,8 +126,8 @@ impl Table {
             // At least one byte stands before the dot: `*.example.com` is not `.example.com`.
             let Some(at) = host.len().checked_sub(usize::from(length)).filter(|at| *at > 0) else { continue };
             let Some(suffix) = host.get(at..).filter(|suffix| suffix.starts_with(b".")) else { continue };
-            let Some(id) = self.keys.find(WILDCARD_HOST, suffix) else { continue };
-            let found = self.groups.get(id as usize).and_then(|group| self.within(group, path, &mut holds));
+            let Some(group) = self.hosts.find(WILDCARD_HOST, suffix) else { continue };
+            let found = self.within(group, path, &mut holds);
             if found.is_some() {
                 return found;
             }
@@ -139,7 +138,7 @@ impl Table {
     #[inline]
     fn within(&self, group: &Group, path: &[u8], holds: &mut impl FnMut(usize) -> bool) -> Option<usize> {
         if path.len() <= usize::from(group.longest)
-            && let Some(run) = self.keys.find(group.scope(EXACT_PATH), path)
+            && let Some(&run) = self.paths.find(group.scope(EXACT_PATH), path)
         {
             let found = self.run(run, holds);
             if found.is_some() {
@@ -149,7 +148,7 @@ impl Table {
         let lengths_at = group.lengths_at as usize;
         for length in self.lengths.get(lengths_at..lengths_at + usize::from(group.lengths)).unwrap_or_default() {
             let Some(stem) = length.stem(path) else { continue };
-            let Some(run) = self.keys.find(group.scope(length.kind()), stem) else { continue };
+            let Some(&run) = self.paths.find(group.scope(length.kind()), stem) else { continue };
             let found = self.run(run, holds);
             if found.is_some() {
                 return found;
@@ -160,6 +159,10 @@ impl Table {
 
     #[inline]
     fn run(&self, at: u32, holds: &mut impl FnMut(usize) -> bool) -> Option<usize> {
+        if at & LAST != 0 {
+            let rule = (at & !LAST) as usize;
+            return (at != NONE && holds(rule)).then_some(rule);
+        }
         for &entry in self.runs.get(at as usize..).unwrap_or_default() {
             let rule = (entry & !LAST) as usize;
             if holds(rule) {
@@ -210,7 +213,7 @@ type Paths<'a> = BTreeMap<&'a Path, Vec<u32>>;
 /// The parts of a table that grow while it is built.
 #[derive(Default)]
 struct Draft<'a> {
-    items: Vec<Item<'a>>,
+    items: Vec<Item<'a, u32>>,
     lengths: Vec<Length>,
     known: HashMap<Vec<Length>, u32>,
     runs: Vec<u32>,
@@ -253,6 +256,9 @@ impl<'a> Draft<'a> {
     }
 
     fn run(&mut self, rules: &[u32]) -> u32 {
+        if let [rule] = rules {
+            return rule | LAST;
+        }
         let at = self.runs.len() as u32;
         self.runs.extend_from_slice(rules);
         if let Some(last) = self.runs.last_mut() {
@@ -262,13 +268,15 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Scopes: a group has [`KINDS`] of them, and hosts use two that no group's paths do.
-const KINDS: u32 = 5;
+/// Scopes of paths: a group has [`KINDS`] of them.
+const KINDS: u32 = 3;
 const EXACT_PATH: u32 = 0;
 const UNDER_PATH: u32 = 1;
 const STARTS_PATH: u32 = 2;
-const EXACT_HOST: u32 = 3;
-const WILDCARD_HOST: u32 = 4;
+/// Scopes of hosts.
+const EXACT_HOST: u32 = 0;
+const WILDCARD_HOST: u32 = 1;
 
 const LAST: u32 = 1 << 31;
+/// No run.
 const NONE: u32 = u32::MAX;

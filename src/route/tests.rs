@@ -1,10 +1,12 @@
-//! Tests of the whole module: canonical patterns, precedence as a table, and every lookup against a linear reading of the rules.
+//! Engine: tests of the whole module: canonical patterns, precedence as a table, and every lookup against a linear reading of
+//! the rules.
 
 use std::cmp::Reverse;
 
 use proptest::prelude::*;
 
 use super::{Pattern, Rule, Table, shadowed};
+use crate::wire::http1::{RequestHead, Scheme};
 
 fn rule(url: &str, priority: i64, conditions: u32) -> Rule {
     let pattern = if url == "*" { Pattern::ANY } else { Pattern::parse(url).unwrap() };
@@ -38,6 +40,7 @@ fn a_url_is_read_into_its_canonical_form() {
         ("/...", "/..."),
         ("/caf%c3*", "/caf%C3*"),
         ("/100%25", "/100%25"),
+        ("/{id}|[x]", "/{id}|[x]"),
         ("my_host/x", "my_host/x"),
         ("[2001:DB8:0:0::1]/x", "[2001:db8::1]/x"),
         ("10.0.0.1", "10.0.0.1"),
@@ -75,10 +78,10 @@ fn a_url_that_could_never_match_is_refused_with_the_reason() {
         ("/a#b", "no `#`"),
         ("a\\b", "`\\` is refused"),
         ("/a\\b", "`\\` is refused"),
-        ("/a/../b", "`.` and `..` segments"),
-        ("/a/..", "`.` and `..` segments"),
-        ("/./*", "`.` and `..` segments"),
-        ("/%2e%2E/b", "`.` and `..` segments"),
+        ("/a/../b", "`.` and `..` segments are resolved"),
+        ("/a/..", "`.` and `..` segments are resolved"),
+        ("/./*", "`.` and `..` segments are resolved"),
+        ("/%2e%2E/b", "`.` and `..` segments are resolved"),
         ("/a%2fb", "`%2F` hides a separator"),
         ("/a%5Cb", "`%5C` hides a separator"),
         ("/a%00", "`%00` is a control character"),
@@ -94,7 +97,9 @@ fn a_url_that_could_never_match_is_refused_with_the_reason() {
         ("/a**", "at the end only"),
         ("/*/b", "at the end only"),
         ("/a b", "write `%20`"),
-        ("/a{b", "write `%7B`"),
+        ("/a\"b", "write `%22`"),
+        ("/a\u{7f}", "write `%7F`"),
+        ("/a/..;x/b", "refused in requests"),
     ] {
         let error = Pattern::parse(url).expect_err(url);
         assert!(error.contains(reason), "{url}: {error}");
@@ -193,7 +198,8 @@ fn rules_of_one_pattern_go_by_priority_then_conditions_then_order_and_the_first_
 #[test]
 fn a_rule_that_can_never_win_is_named_with_the_one_that_takes_its_requests() {
     type Listed = (&'static str, i64, u32);
-    let cases: &[(&[Listed], &[(usize, usize)])] = &[
+    type Pair = (usize, usize);
+    let cases: &[(&[Listed], &[Pair])] = &[
         (&[("/a", 0, 0), ("/a", 0, 0)], &[(1, 0)]),
         (&[("/a", 0, 0), ("/a", 1, 0)], &[(0, 1)]),
         (&[("/a", 0, 0), ("/a", 0, 1)], &[]),
@@ -308,6 +314,24 @@ proptest! {
             prop_assert_eq!(Pattern::parse(&pattern.to_string()), Ok(pattern.clone()), "{}", pattern);
             prop_assert!(pattern.to_string().is_ascii());
             prop_assert!(pattern != Pattern::ANY);
+        }
+    }
+
+    /// A pattern and the request it was copied from have one form, and what one side refuses so does the other.
+    #[test]
+    fn patterns_and_requests_are_canonical_alike(
+        host in "[aZ0_.-]{1,6}|\\[::[1fA]\\]",
+        path in "(/([aZ1~;=@{\"<]|%(2[05eEfF]|5[cC]|4[1b]|c3%a9|[cC]3|00|7[eF])|\\.){0,5}){1,4}",
+    ) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let mut head = RequestHead::default();
+        let sent = head.parse(request.as_bytes(), Scheme::Http).map(|_| {
+            let request = head.view(request.as_bytes());
+            format!("{}{}", String::from_utf8_lossy(request.host()), String::from_utf8_lossy(request.path()))
+        });
+        match Pattern::parse(&format!("{host}{path}")) {
+            Ok(pattern) => prop_assert_eq!(sent, Ok(pattern.to_string())),
+            Err(error) => prop_assert!(sent.is_err() || error.contains("`..`"), "{:?} but {}", sent, error),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Model: the seams. What a mode is given and must do; probes and sources have theirs beside it.
+//! Model: the seams. What a mode is given and must do; probes have theirs beside it.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -6,6 +6,10 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 
 use crate::base::ServiceId;
+
+pub mod probe;
+
+pub use probe::Probe;
 
 /// A client connection that a listener accepted and the service's limits let in.
 pub struct Accepted {

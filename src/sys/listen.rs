@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
@@ -108,7 +109,7 @@ fn bind(at: SocketAddr, dual: bool, claim: Claim) -> io::Result<Socket> {
 ///
 /// # Errors
 /// What the kernel said; the listener is as it was.
-pub fn refuse_new(listener: &TcpListener) -> io::Result<()> {
+pub fn refuse_new(listener: &impl AsFd) -> io::Result<()> {
     SockRef::from(listener).attach_filter(&DROP_SYN)
 }
 

@@ -70,6 +70,8 @@ fn a_first_line_must_name_a_kind() {
         ("src/net/dial.rs", "//! Dials.\n", false),
         ("src/net/dial.rs", "//! Base: dials.\n", false),
         ("src/base/mod.rs", "//! Base: the words.\n", true),
+        ("src/doc/tests.rs", "//! Texts in, diagnostics out.\n", true),
+        ("src/doc/tests.rs", "use super::*;\n", false),
         ("src/base/mod.rs", "//! Placeholder.\n", false),
         ("src/lib.rs", "//! Strata: one load balancer.\n", true),
         ("src/main.rs", "//! Wiring:\n", false),

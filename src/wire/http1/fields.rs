@@ -229,8 +229,9 @@ impl Lines {
                 if named > limits::CONNECTION_OPTIONS {
                     return Err(Reject::BadConnection);
                 }
-                options.add(option);
-                self.hide(buf, option);
+                if options.add(option) {
+                    self.hide(buf, option);
+                }
             }
         }
         Ok(options)
@@ -269,10 +270,18 @@ pub(super) struct Options {
 }
 
 impl Options {
-    fn add(&mut self, option: &[u8]) {
+    /// Takes one option. True if it may name a field; those that are dropped anyway need not be looked for.
+    fn add(&mut self, option: &[u8]) -> bool {
+        if option.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+            return false;
+        }
+        if option.eq_ignore_ascii_case(b"upgrade") {
+            self.upgrade = true;
+            return false;
+        }
         self.close |= option.eq_ignore_ascii_case(b"close");
-        self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-        self.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+        true
     }
 }
 
@@ -280,25 +289,21 @@ impl Options {
 #[inline]
 pub(super) fn parse_line(bytes: &[u8], at: usize) -> Result<Option<(Line, usize)>, Reject> {
     let mut seen = 0;
-    let mut name_len = 0_usize;
-    let stop = loop {
-        let Some(&byte) = bytes.get(name_len) else { return Ok(None) };
+    let end = bytes.iter().position(|&byte| {
         let class = class::class(byte);
-        if class & TOKEN == 0 {
-            break byte;
-        }
         seen |= class;
-        name_len = name_len.saturating_add(1);
-    };
+        class & TOKEN == 0
+    });
+    let Some((name_len, &stop)) = end.and_then(|end| Some((end, bytes.get(end)?))) else { return Ok(None) };
     if stop != b':' || name_len == 0 {
         return Err(bad_name(stop, name_len));
     }
     let name = bytes.get(..name_len).unwrap_or_default();
-    let mut value = name_len.saturating_add(1);
-    while let Some(b' ' | b'\t') = bytes.get(value) {
-        value = value.saturating_add(1);
+    let mut rest = bytes.get(name_len.saturating_add(1)..).unwrap_or_default();
+    while let [b' ' | b'\t', after @ ..] = rest {
+        rest = after;
     }
-    let rest = bytes.get(value..).unwrap_or_default();
+    let value = bytes.len().saturating_sub(rest.len());
     let len = class::value_len(rest);
     match rest.get(len..).unwrap_or_default() {
         [b'\r', b'\n', ..] => {}

@@ -73,7 +73,7 @@ impl Name {
     pub fn of(token: &[u8]) -> Name {
         let (Some(first), Some(last)) = (token.first(), token.last()) else { return Name::Other };
         if let Some(Some((name, text))) = SLOTS.get(slot(token.len(), *first, *last))
-            && text.eq_ignore_ascii_case(token)
+            && same(text, token)
         {
             return *name;
         }
@@ -84,6 +84,21 @@ impl Name {
             _ => Name::Other,
         }
     }
+}
+
+/// Whether `token` is `text` but for its case. Setting bit 5 folds letters and leaves `-` and digits alone; what else it
+/// folds into them no token holds. Eight bytes at a time: half of a head's lines come through here.
+#[inline]
+fn same(text: &[u8], token: &[u8]) -> bool {
+    if text.len() != token.len() {
+        return false;
+    }
+    let fold = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes) | 0x2020_2020_2020_2020;
+    let (Some(end), Some(token_end)) = (text.last_chunk::<8>(), token.last_chunk::<8>()) else {
+        return text.iter().zip(token).all(|(a, b)| *a == b | 0x20);
+    };
+    let (chunks, token_chunks) = (text.as_chunks::<8>().0, token.as_chunks::<8>().0);
+    fold(end) == fold(token_end) && chunks.iter().zip(token_chunks).all(|(a, b)| fold(a) == fold(b))
 }
 
 fn has_prefix(token: &[u8], prefix: &[u8]) -> bool {
@@ -230,6 +245,10 @@ mod tests {
             ("X-Forwarded-Port", Name::XForwarded),
             ("x-strata-reason", Name::Strata),
             ("hosu", Name::Other),
+            ("content-lengtx", Name::Other),
+            ("contenx-length", Name::Other),
+            ("transfer_encoding", Name::Other),
+            ("content-typf", Name::Other),
             ("", Name::Other),
             ("x", Name::Other),
         ] {

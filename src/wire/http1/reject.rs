@@ -111,6 +111,8 @@ reasons! {
     BadStatusLine = 502 "bad-status-line";
     /// An endpoint switched protocols that nobody asked it to.
     UnexpectedSwitch = 502 "unexpected-switch";
+    /// More interim responses than `limits::INTERIM_RESPONSES` (A33).
+    TooManyInterim = 502 "too-many-interim";
     /// A chunk size that is not 1 to 16 hexadecimal digits (A19).
     BadChunkSize = 400 "bad-chunk-size";
     /// A control byte in a chunk extension (A20).

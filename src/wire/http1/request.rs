@@ -232,9 +232,11 @@ impl RequestHead {
             return Err(Reject::RepeatedHost);
         }
         let raw = line.value(buf);
-        if authority::plain(raw) && !self.absolute {
+        if let Some(host_len) = authority::plain(raw, scheme.default_port())
+            && !self.absolute
+        {
             self.authority = Place { own: false, span: line.value_span() };
-            self.host_len = raw.len();
+            self.host_len = host_len;
             return Ok(());
         }
         let start = self.own.len();

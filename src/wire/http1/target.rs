@@ -23,40 +23,48 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Option<Scan>, Reject> {
     let limit = limits::TARGET_BYTES.saturating_add(1);
     let bytes = bytes.get(..limit).unwrap_or(bytes);
     let unfinished = if bytes.len() == limit { Err(Reject::TargetTooLong) } else { Ok(None) };
-    let mut at = 0_usize;
+    let mut rest = bytes;
     let mut messy = false;
     let path_len = loop {
-        let Some(&byte) = bytes.get(at) else { return unfinished };
-        if !class::is(byte, PATH) {
-            match byte {
-                b'/' => match bytes.get(at.saturating_add(1)) {
-                    Some(b'/' | b'.') => messy = true,
-                    Some(_) => {}
-                    None => return unfinished,
-                },
-                b'%' => messy = true,
-                b'?' => break at,
-                b' ' => return Ok(Some(Scan { len: at, path_len: at, messy })),
-                _ => return Err(bad_byte(byte)),
+        let Some((at, &byte)) = first_not(rest, PATH) else { return unfinished };
+        let behind = rest.get(at.saturating_add(1)..).unwrap_or_default();
+        match (byte, behind) {
+            (b'/', [b'/' | b'.', ..]) | (b'%', _) => messy = true,
+            (b'/', []) => return unfinished,
+            (b'/', _) => {}
+            (b'?', _) => {
+                rest = behind;
+                break bytes.len().saturating_sub(behind.len()).saturating_sub(1);
             }
+            (b' ', _) => {
+                let len = bytes.len().saturating_sub(behind.len()).saturating_sub(1);
+                return Ok(Some(Scan { len, path_len: len, messy }));
+            }
+            _ => return Err(bad_byte(byte)),
         }
-        at = at.saturating_add(1);
+        rest = behind;
     };
     loop {
-        let Some(&byte) = bytes.get(at) else { return unfinished };
-        if !class::is(byte, QUERY) {
-            match byte {
-                b' ' => return Ok(Some(Scan { len: at, path_len, messy })),
-                b'%' => match bytes.get(at.saturating_add(1)..).unwrap_or_default() {
-                    [b'0', b'0', ..] => return Err(Reject::EscapedControl),
-                    [] | [b'0'] => return unfinished,
-                    _ => {}
-                },
-                _ => return Err(bad_byte(byte)),
+        let Some((at, &byte)) = first_not(rest, QUERY) else { return unfinished };
+        let behind = rest.get(at.saturating_add(1)..).unwrap_or_default();
+        match (byte, behind) {
+            (b' ', _) => {
+                let len = bytes.len().saturating_sub(behind.len()).saturating_sub(1);
+                return Ok(Some(Scan { len, path_len, messy }));
             }
+            (b'%', [b'0', b'0', ..]) => return Err(Reject::EscapedControl),
+            (b'%', [] | [b'0']) => return unfinished,
+            (b'%', _) => {}
+            _ => return Err(bad_byte(byte)),
         }
-        at = at.saturating_add(1);
+        rest = behind;
     }
+}
+
+/// The first byte that is not of `class`, and where it stands.
+#[inline(always)]
+fn first_not(bytes: &[u8], class: u8) -> Option<(usize, &u8)> {
+    bytes.iter().enumerate().find(|(_, byte)| !class::is(**byte, class))
 }
 
 #[cold]

@@ -1,0 +1,99 @@
+//! Value: what the admin shell asks of the control side, which `app` answers; and what `app` notes for it.
+//!
+//! Not here: answers. The shell knows no keeper, no file and no supervisor.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::document::{ReloadRejected, Reloaded};
+use crate::base::Weight;
+use crate::health::Intent;
+use crate::net::Crew;
+
+/// What the admin shell is given.
+#[derive(Clone)]
+pub struct Control {
+    pub crew: Arc<Crew>,
+    pub reloads: Arc<ReloadStatus>,
+    /// Read by `app`, one request at a time.
+    pub requests: mpsc::Sender<Request>,
+}
+
+/// Asked of the control side; dropping `reply` unanswered is told to the client as 503.
+#[derive(Debug)]
+pub enum Request {
+    SetIntent {
+        pool: String,
+        endpoint: String,
+        intent: Intent,
+        reply: oneshot::Sender<Result<(), Refused>>,
+    },
+    SetWeight {
+        pool: String,
+        endpoint: String,
+        weight: Weight,
+        reply: oneshot::Sender<Result<(), Refused>>,
+    },
+    /// Read the file again, and answer when it is in force or rejected.
+    Reload {
+        reply: oneshot::Sender<Result<Reloaded, ReloadRejected>>,
+    },
+    HealthReport {
+        reply: oneshot::Sender<Vec<EndpointReport>>,
+    },
+}
+
+/// Why a change of an endpoint was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The pool or the endpoint is not in the configuration in force (any more).
+    Unknown,
+    /// A sentence: why it cannot be.
+    Because(String),
+}
+
+/// What the health keeper knows of an endpoint beyond its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointReport {
+    pub pool: Arc<str>,
+    pub endpoint: Arc<str>,
+    /// Why the endpoint is in its state: `status 503`, `timeout after 500ms`.
+    pub cause: Option<String>,
+    /// For how long it has been in its state.
+    pub since: Option<Duration>,
+    /// Time to the next probe; absent where none is due.
+    pub next_probe: Option<Duration>,
+}
+
+/// How the last reloads went. Written by `app`, read at scrape.
+#[derive(Debug, Default)]
+pub struct ReloadStatus {
+    failed: AtomicBool,
+    success_at_ms: AtomicU64,
+}
+
+impl ReloadStatus {
+    /// A configuration came into force.
+    pub fn succeeded(&self, at: SystemTime) {
+        let ms = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        self.success_at_ms.store(u64::try_from(ms).unwrap_or(0), Relaxed);
+        self.failed.store(false, Relaxed);
+    }
+
+    /// A configuration was rejected; what was in force still is.
+    pub fn failed(&self) {
+        self.failed.store(true, Relaxed);
+    }
+
+    pub fn last_successful(&self) -> bool {
+        !self.failed.load(Relaxed)
+    }
+
+    /// Unix time in ms; 0 before the first.
+    pub fn success_at_ms(&self) -> u64 {
+        self.success_at_ms.load(Relaxed)
+    }
+}

@@ -1,0 +1,81 @@
+//! Wiring: which addresses are listened on, for whom, and what a new snapshot changes about that.
+//!
+//! `prepare` binds what is new and changes nothing; only `commit` hands sockets out. So a failed bind rejects a reload whole.
+
+use std::collections::BTreeMap;
+
+use super::worker::RETIRE;
+use crate::base::{Listen, Moment, ServiceId, clock};
+use crate::state::Snapshot;
+use crate::sys::{self, Claim};
+
+/// The addresses that are open, and whose they are.
+#[derive(Default)]
+pub struct Listeners {
+    open: BTreeMap<Listen, ServiceId>,
+    /// Sockets that were retired lately and may still be open.
+    retired: BTreeMap<Listen, Moment>,
+}
+
+/// What a snapshot needs, with the new sockets bound: one a worker for each new address.
+pub struct Prepared {
+    pub opened: Vec<(Listen, ServiceId, Vec<std::net::TcpListener>)>,
+    pub assigned: Vec<(Listen, ServiceId)>,
+    pub retired: Vec<Listen>,
+}
+
+impl Listeners {
+    /// Binds what `next` needs and this does not have.
+    ///
+    /// # Errors
+    /// Every address that cannot be bound; nothing has changed then.
+    pub fn prepare(&self, next: &Snapshot, workers: usize) -> Result<Prepared, Vec<String>> {
+        let wanted: BTreeMap<Listen, ServiceId> = next
+            .services()
+            .flat_map(|service| service.spec.listen.iter().map(|address| (*address, service.id)))
+            .collect();
+        let mut prepared = Prepared { opened: Vec::new(), assigned: Vec::new(), retired: Vec::new() };
+        let mut errors = Vec::new();
+        for (address, service) in &wanted {
+            match self.open.get(address) {
+                Some(owner) if owner == service => {}
+                Some(_) => prepared.assigned.push((*address, *service)),
+                None => match sys::listen(*address, workers, self.claim(*address)) {
+                    Ok(sockets) => prepared.opened.push((*address, *service, sockets)),
+                    Err(error) => {
+                        let name = next.service(*service).map_or("", |service| &*service.spec.name);
+                        errors.push(format!("service {name}: {error}"));
+                    }
+                },
+            }
+        }
+        prepared.retired = self.open.keys().filter(|address| !wanted.contains_key(address)).copied().collect();
+        if errors.is_empty() { Ok(prepared) } else { Err(errors) }
+    }
+
+    /// Remembers what `prepared` makes true.
+    pub fn commit(&mut self, prepared: &Prepared) {
+        for (address, service, _) in &prepared.opened {
+            self.open.insert(*address, *service);
+        }
+        for (address, service) in &prepared.assigned {
+            self.open.insert(*address, *service);
+        }
+        for address in &prepared.retired {
+            self.open.remove(address);
+            self.retired.insert(*address, clock::now());
+        }
+        self.retired.retain(|_, since| clock::now().since(*since) < 2 * RETIRE);
+    }
+
+    /// An address of our own that is still being retired may be bound beside it; otherwise a stranger's socket is an error.
+    fn claim(&self, address: Listen) -> Claim {
+        let ours = |other: &Listen| other.overlaps(address);
+        if self.retired.keys().any(ours) || self.open.keys().any(ours) { Claim::Beside } else { Claim::Exclusive }
+    }
+
+    /// Every open address, forgotten: the process drains.
+    pub fn take_all(&mut self) -> Vec<Listen> {
+        std::mem::take(&mut self.open).into_keys().collect()
+    }
+}

@@ -1,0 +1,191 @@
+//! Wiring: a worker thread: its runtime, its modes, its listeners, and the orders it takes from the supervisor.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+
+use crate::base::{Listen, Reason, ServiceId, WorkerId};
+use crate::mode;
+use crate::net::accept::{accept, accept_queued, receive};
+use crate::net::worker::Handed;
+use crate::net::{Crew, Worker};
+use crate::seam::{Accepted, Mode};
+use crate::state::ModeKind;
+use crate::sys;
+
+/// What the supervisor tells a worker. Acknowledged where the supervisor must know that it took effect.
+pub enum Order {
+    /// Accept on this socket for this service.
+    Listen { address: Listen, service: ServiceId, socket: std::net::TcpListener },
+    /// The socket now belongs to another service.
+    Assign { address: Listen, service: ServiceId },
+    /// Take no new connection here, serve those that stand in the queue, then close.
+    Retire { address: Listen },
+    /// A new snapshot was committed.
+    Refresh { done: oneshot::Sender<()> },
+    /// Finish what is open, start nothing.
+    Drain,
+    /// Drop everything and end the thread.
+    Stop,
+}
+
+/// A running worker.
+pub struct Handle {
+    pub orders: mpsc::Sender<Order>,
+    pub thread: std::thread::JoinHandle<()>,
+}
+
+/// Orders that may wait for a worker: control traffic, a few a reload.
+const ORDERS: usize = 1024;
+/// How long a retired socket is still served: handshakes under way end within a round trip or never.
+pub const RETIRE: Duration = Duration::from_millis(300);
+
+/// Starts worker `id` on a thread of its own, on core `id` where the process has that many.
+///
+/// # Errors
+/// The thread or its runtime could not be made.
+pub fn start(id: WorkerId, crew: Arc<Crew>, handed: mpsc::Receiver<Handed>) -> io::Result<Handle> {
+    let (orders, receiver) = mpsc::channel(ORDERS);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(format!("worker-{}", id.0)).spawn(move || {
+        let local = LocalSet::new();
+        local.block_on(&runtime, work(Rc::new(Worker::new(id, crew)), receiver, handed));
+    })?;
+    Ok(Handle { orders, thread })
+}
+
+async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed: mpsc::Receiver<Handed>) {
+    let modes = Rc::new(Modes::start(&worker));
+    let serve: Rc<dyn Fn(Accepted)> = {
+        let (worker, modes) = (worker.clone(), modes.clone());
+        Rc::new(move |accepted| modes.serve(&worker, accepted))
+    };
+    spawn_local(worker.timers.clone().run());
+    let mut listeners = Listeners { worker: worker.clone(), serve: serve.clone(), open: HashMap::new() };
+    let mut sweep = tokio::time::interval(Duration::from_secs(1));
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(Order::Listen { address, service, socket }) => listeners.open(address, service, socket),
+                Some(Order::Assign { address, service }) => listeners.assign(address, service),
+                Some(Order::Retire { address }) => listeners.retire(address),
+                Some(Order::Refresh { done }) => {
+                    worker.refresh();
+                    // The supervisor may have given up waiting; that is its business.
+                    let _ = done.send(());
+                }
+                Some(Order::Drain) => worker.begin_drain(),
+                Some(Order::Stop) | None => return,
+            },
+            Some(connection) = handed.recv() => receive(connection, &*serve),
+            _ = sweep.tick() => modes.sweep(),
+        }
+    }
+}
+
+/// One instance of every mode.
+struct Modes {
+    by_kind: HashMap<&'static str, Rc<dyn Mode>>,
+}
+
+impl Modes {
+    fn start(worker: &Rc<Worker>) -> Modes {
+        Modes { by_kind: mode::CATALOG.iter().map(|spec| (spec.name, (spec.start)(worker.clone()))).collect() }
+    }
+
+    fn serve(&self, worker: &Rc<Worker>, accepted: Accepted) {
+        let kind = worker.snapshot().service(accepted.service).map(|service| service.mode());
+        // A service removed while the connection stood in the queue: its mode is gone, the client sees a clean close.
+        let Some(mode) = kind.and_then(|kind: ModeKind| self.by_kind.get(kind.word())) else { return };
+        spawn_local(Contained { work: mode.clone().serve(accepted), worker: worker.clone() });
+    }
+
+    fn sweep(&self) {
+        self.by_kind.values().for_each(|mode| mode.sweep());
+    }
+}
+
+/// A connection's task. A panic in it costs this connection only, and is counted.
+struct Contained {
+    work: Pin<Box<dyn Future<Output = ()>>>,
+    worker: Rc<Worker>,
+}
+
+impl Future for Contained {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let work = &mut self.work;
+        match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+            Ok(poll) => poll,
+            Err(_) => {
+                self.worker.crew.panics.fetch_add(1, Relaxed);
+                tracing::error!(
+                    reason = Reason::Internal.word(),
+                    "a connection's task panicked; the connection is closed"
+                );
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// The listening sockets of one worker.
+struct Listeners {
+    worker: Rc<Worker>,
+    serve: Rc<dyn Fn(Accepted)>,
+    open: HashMap<Listen, Open>,
+}
+
+struct Open {
+    service: Rc<Cell<ServiceId>>,
+    listener: Rc<TcpListener>,
+    accepting: JoinHandle<()>,
+}
+
+impl Listeners {
+    fn open(&mut self, address: Listen, service: ServiceId, socket: std::net::TcpListener) {
+        let listener = match TcpListener::from_std(socket) {
+            Ok(listener) => Rc::new(listener),
+            Err(error) => {
+                tracing::error!(%address, %error, "the runtime does not take the listening socket");
+                return;
+            }
+        };
+        let service = Rc::new(Cell::new(service));
+        let accepting = spawn_local(accept(self.worker.clone(), service.clone(), listener.clone(), self.serve.clone()));
+        self.open.insert(address, Open { service, listener, accepting });
+    }
+
+    fn assign(&mut self, address: Listen, service: ServiceId) {
+        if let Some(open) = self.open.get(&address) {
+            open.service.set(service);
+        }
+    }
+
+    /// Closing a listening socket resets what stands in its queue, so first the kernel is told to begin nothing new.
+    fn retire(&mut self, address: Listen) {
+        let Some(open) = self.open.remove(&address) else { return };
+        if let Err(error) = sys::refuse_new(&open.listener) {
+            tracing::warn!(%address, %error, "cannot refuse new handshakes; a late client may be reset");
+        }
+        let (worker, serve) = (self.worker.clone(), self.serve.clone());
+        spawn_local(async move {
+            tokio::time::sleep(RETIRE).await;
+            open.accepting.abort();
+            accept_queued(&worker, open.service.get(), &open.listener, &*serve);
+        });
+    }
+}

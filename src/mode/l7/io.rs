@@ -1,0 +1,79 @@
+//! Shell: reading into a buffer and writing whole parts, polled directly on the socket.
+//!
+//! `poll_read` of tokio's stream clears its readiness after a short read, so the next wait costs no `EAGAIN` call; that is
+//! why nothing here uses `try_read`.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::net::{Buffer, Deadline};
+
+/// Why a write ended early.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// The peer took nothing for the stall time.
+    Stalled,
+    Io,
+}
+
+/// Reads once into the room of `buffer`, which must not be empty. 0 is the end of the stream.
+pub(super) fn poll_read(stream: &mut TcpStream, buffer: &mut Buffer, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut into = ReadBuf::new(buffer.room());
+    debug_assert!(into.remaining() > 0, "a read without room would look like the end of the stream");
+    ready!(Pin::new(stream).poll_read(cx, &mut into))?;
+    let n = into.filled().len();
+    buffer.filled(n);
+    Poll::Ready(Ok(n))
+}
+
+/// Writes every byte of `parts`, in order. The peer may stall for `stall` at a time.
+///
+/// # Errors
+/// The peer stalled or is gone; some bytes may have been written.
+pub(super) async fn write_all(
+    stream: &mut TcpStream,
+    deadline: &Deadline,
+    stall: Duration,
+    mut parts: &mut [IoSlice<'_>],
+) -> Result<(), WriteError> {
+    let mut armed = false;
+    std::future::poll_fn(|cx| {
+        // Empty parts would look like a peer that takes nothing.
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            let written = match &*parts {
+                [only] => Pin::new(&mut *stream).poll_write(cx, only),
+                many => Pin::new(&mut *stream).poll_write_vectored(cx, many),
+            };
+            match written {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(WriteError::Io)),
+                Poll::Ready(Ok(n)) => {
+                    IoSlice::advance_slices(&mut parts, n);
+                    armed = false;
+                }
+                Poll::Pending => {
+                    if !armed {
+                        deadline.set_in(stall);
+                        armed = true;
+                    }
+                    return deadline.poll_expired(cx).map(|_| Err(WriteError::Stalled));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// Whether an idle connection is still as it was left: nothing to read, not closed. No system call in the usual case.
+pub(super) fn is_quiet(stream: &mut TcpStream) -> bool {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut byte = [0];
+    // Readiness alone may be stale after a read that filled its buffer, so a ready stream is read.
+    Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+}

@@ -1,0 +1,126 @@
+//! Shell: HTTP/1.1. One task a client connection owns both ends of an exchange: it reads a head, routes it, sends it to an
+//! endpoint of the pool and relays the answer, both bodies streamed.
+//!
+//! Why one task: channel hops and spawned halves are most of what a general HTTP library costs a proxy (`notes` in
+//! DESIGN §5). Not here: framing (`wire/http1`), routes (`route`), picking (`balance`).
+//!
+//! Budget: a keep-alive exchange of small messages is two reads and two writes, and allocates nothing once its worker's
+//! scratch space is warm but the boxed exchange itself.
+
+mod budget;
+mod exchange;
+mod fields;
+mod io;
+mod respond;
+mod session;
+mod upload;
+mod upstream;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use self::budget::Budget;
+use self::session::Session;
+use self::upstream::Store;
+use super::Spec;
+use crate::base::{PoolId, clock};
+use crate::net::accept::Place;
+use crate::net::{Buffer, Worker};
+use crate::seam::{Accepted, Mode};
+use crate::wire::http1::{Notice, Pieces, RequestHead, ResponseHead};
+
+pub const SPEC: Spec = Spec { name: "l7", start: |worker| Rc::new(Http::new(worker)) };
+
+/// The mode on one worker.
+pub(super) struct Http {
+    worker: Rc<Worker>,
+    store: Store,
+    budgets: RefCell<HashMap<PoolId, Budget>>,
+    scratches: RefCell<Vec<Parsed>>,
+}
+
+/// What an exchange works in. Taken when a request's first byte arrives, given back when the connection idles.
+struct Scratch {
+    input: Buffer,
+    parsed: Parsed,
+}
+
+/// The part of it that is kept warm.
+#[derive(Default)]
+struct Parsed {
+    request: RequestHead,
+    response: ResponseHead,
+    pieces: Pieces,
+    /// What is written next: a head, and a small body with it.
+    out: Vec<u8>,
+    /// Fields that we add.
+    extra: Vec<u8>,
+}
+
+/// Scratch spaces kept warm by a worker; as many exchanges at once is a busy worker.
+const SCRATCHES: usize = 64;
+
+impl Http {
+    fn new(worker: Rc<Worker>) -> Http {
+        Http { worker, store: Store::default(), budgets: RefCell::default(), scratches: RefCell::default() }
+    }
+
+    fn scratch(&self) -> Scratch {
+        Scratch { input: self.worker.buffers.take(), parsed: self.scratches.borrow_mut().pop().unwrap_or_default() }
+    }
+
+    fn give_back(&self, scratch: Scratch) {
+        let mut scratches = self.scratches.borrow_mut();
+        // One huge message must not keep its memory for ever.
+        if scratches.len() < SCRATCHES && scratch.parsed.out.capacity() <= crate::base::limits::BUFFER_BULK_BYTES {
+            scratches.push(scratch.parsed);
+        }
+    }
+
+    fn with_budget<T>(&self, pool: PoolId, act: impl FnOnce(&mut Budget) -> T) -> T {
+        let mut budgets = self.budgets.borrow_mut();
+        let workers = self.worker.snapshot().settings.workers;
+        act(budgets.entry(pool).or_insert_with(|| Budget::new(workers, clock::now())))
+    }
+}
+
+impl Mode for Http {
+    fn serve(self: Rc<Self>, accepted: Accepted) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(connection(self, accepted))
+    }
+
+    fn sweep(&self) {
+        self.store.sweep(clock::now());
+    }
+}
+
+/// Carries a client connection from its first byte to its end. While it idles, only this small future is alive.
+async fn connection(mode: Rc<Http>, accepted: Accepted) {
+    let Some(service) = mode.worker.snapshot().service(accepted.service).cloned() else { return };
+    let place = match Place::take(&mode.worker, &service.kept, &service.spec.limits, accepted.peer) {
+        Ok(place) => place,
+        Err(reason) => {
+            service.cells(mode.worker.id).drop(reason);
+            return Box::pin(refuse(accepted.stream, reason, &service)).await;
+        }
+    };
+    drop(service);
+    let mut session = Session::new(mode, accepted.stream, accepted.peer, accepted.service, place);
+    while session.wait().await {
+        // Boxed here, so that its size is not part of an idle connection's.
+        match Box::pin(exchange::serve(session)).await {
+            Some(kept) => session = kept,
+            None => return,
+        }
+    }
+}
+
+/// A connection beyond the limits gets a word, if that takes no waiting.
+async fn refuse(stream: tokio::net::TcpStream, reason: crate::base::Reason, service: &crate::state::Service) {
+    let mut out = Vec::new();
+    Notice::error(reason.status(), session::shown(service, reason.word())).write(&mut out);
+    // A fresh socket takes this at once; if it does not, the close says enough.
+    let _ = stream.try_write(&out);
+}

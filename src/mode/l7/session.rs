@@ -1,0 +1,228 @@
+//! Shell: one client connection: what it keeps between requests, and how it waits, answers on its own and ends.
+//!
+//! ```text
+//!            first byte                    request whole
+//!  Idle ───────────────▶ reading a head ───────────────▶ exchange ──▶ Idle, reading a head (pipelined), or closed
+//!   │ idle timeout, drain, end of stream                     └─ 101 ──▶ tunnel ──▶ closed
+//!   ▼
+//!  closed
+//! ```
+//!
+//! Budget: an idle connection holds this struct, a task and a socket; no buffer (`benches/versus/http.sh` prints it).
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::exchange::Task;
+use super::io::{WriteError, poll_read, write_all};
+use super::{Http, Scratch};
+use crate::base::{Reason, ServiceId, clock, limits};
+use crate::net::accept::Place;
+use crate::net::{Deadline, Worker};
+use crate::observe::ServiceCells;
+use crate::state::{Service, Snapshot, Timeouts};
+use crate::sys;
+use crate::wire::http1::{self, Notice, Progress, Reject, Scheme};
+
+pub(super) struct Session {
+    pub(super) mode: Rc<Http>,
+    pub(super) worker: Rc<Worker>,
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) service: ServiceId,
+    pub(super) deadline: Deadline,
+    pub(super) place: Place,
+    /// Requests begun on this connection.
+    pub(super) served: u32,
+    /// A drain or a removal was noticed; the grace runs.
+    leaving: bool,
+    /// The client has ended its half: no more requests, but it may still read.
+    pub(super) half_closed: bool,
+}
+
+/// What a connection does after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Wait for a request; nothing has been read of one.
+    Idle,
+    /// Bytes of the next request are there already.
+    Pipelined,
+    Close,
+}
+
+/// Why no request head came.
+pub(super) enum HeadEnd {
+    /// The client left, between requests or within one.
+    Closed,
+    Late,
+    Reject(Reject),
+}
+
+impl Session {
+    pub(super) fn new(
+        mode: Rc<Http>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        service: ServiceId,
+        place: Place,
+    ) -> Session {
+        let worker = mode.worker.clone();
+        let deadline = worker.timers.deadline();
+        Session { mode, worker, stream, peer, service, deadline, place, served: 0, leaving: false, half_closed: false }
+    }
+
+    pub(super) fn cells(&self) -> &ServiceCells {
+        self.place.cells()
+    }
+
+    /// Whether this connection should take no more requests: the process drains, or the service was removed.
+    pub(super) fn is_ending(&self) -> bool {
+        self.worker.draining_since().is_some() || self.worker.snapshot().service(self.service).is_none()
+    }
+
+    /// Whether the answer under way is this connection's last.
+    pub(super) fn is_last(&self, task: &Task<'_>) -> bool {
+        let most = task.service.spec.limits.max_requests;
+        self.half_closed || self.is_ending() || most != 0 && self.served >= most
+    }
+
+    /// Waits for the first byte of a request. False: nothing came in time, and the connection should be closed.
+    pub(super) async fn wait(&mut self) -> bool {
+        let timeouts = self.worker.snapshot().service(self.service).map(|service| service.spec.timeouts);
+        let patience = match (timeouts, self.served) {
+            // A connection that never sends anything is not a kept-alive one.
+            (Some(timeouts), 0) => timeouts.header,
+            (Some(timeouts), _) => timeouts.idle,
+            (None, _) => limits::DRAIN_IDLE_GRACE,
+        };
+        self.deadline.set_in(patience);
+        std::future::poll_fn(|cx| {
+            if self.stream.poll_read_ready(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            if !self.leaving && self.is_ending() {
+                // A request may be on its way: closing at once would lose it.
+                self.leaving = true;
+                self.deadline.set_in(limits::DRAIN_IDLE_GRACE.min(patience));
+            }
+            self.deadline.poll_expired(cx).map(|_| false)
+        })
+        .await
+    }
+
+    /// Reads until a whole request head stands in `scratch.input`; its length.
+    pub(super) async fn read_head(&mut self, scratch: &mut Scratch, timeout: Duration) -> Result<usize, HeadEnd> {
+        scratch.parsed.request.clear();
+        // Of the head as a whole, not of its bytes: a slow client cannot buy time by dripping (F1).
+        self.deadline.set_in(timeout);
+        loop {
+            if !scratch.input.is_empty() {
+                match scratch.parsed.request.parse(scratch.input.bytes(), Scheme::Http) {
+                    Ok(Progress::Complete(length)) => return Ok(length),
+                    Ok(Progress::Partial) => {}
+                    Err(reject) => return Err(HeadEnd::Reject(reject)),
+                }
+            }
+            make_room(&mut scratch.input);
+            let (stream, input) = (&mut self.stream, &mut scratch.input);
+            match self.deadline.race(std::future::poll_fn(|cx| poll_read(stream, input, cx))).await {
+                Err(_) => return Err(HeadEnd::Late),
+                Ok(Ok(1..)) => {}
+                Ok(_) => return Err(HeadEnd::Closed),
+            }
+        }
+    }
+
+    /// Answers a request that is not forwarded, and says whether the connection lives on: only `keep` lets it.
+    pub(super) async fn answer(&mut self, notice: &Notice<'_>, timeouts: &Timeouts) -> Result<u64, WriteError> {
+        let mut out = Vec::with_capacity(256);
+        notice.write(&mut out);
+        self.cells().responses.count(notice.status);
+        let length = out.len() as u64;
+        write_all(&mut self.stream, &self.deadline, timeouts.client, &mut [IoSlice::new(&out)]).await?;
+        self.cells().bytes_sent.add(length);
+        Ok(length)
+    }
+
+    /// Closes so that the client can read what it was sent: ends our half, then reads away what it still sends, within
+    /// bounds. Closing with unread bytes would reset the connection and take the answer with it.
+    pub(super) async fn linger(mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut buffer = self.worker.buffers.take();
+        let mut left = limits::EARLY_DRAIN_BYTES;
+        self.deadline.set_in(limits::LINGER);
+        let stream = &mut self.stream;
+        let drained = std::future::poll_fn(|cx| {
+            while left > 0 {
+                match std::task::ready!(poll_read(stream, &mut buffer, cx)) {
+                    Ok(n @ 1..) => {
+                        left = left.saturating_sub(n as u64);
+                        buffer.consume(n);
+                    }
+                    _ => break,
+                }
+            }
+            Poll::Ready(())
+        });
+        // Either way the connection is closed now.
+        let _ = self.deadline.race(drained).await;
+    }
+
+    /// Cuts the connection with a reset, so that the client cannot take what it has for the whole.
+    pub(super) fn reset(self) {
+        sys::socket::reset_on_close(&self.stream);
+    }
+
+    /// The snapshot and the service as they are now.
+    pub(super) fn current(&self) -> Option<(Rc<Arc<Snapshot>>, Arc<Service>)> {
+        let snapshot = self.worker.snapshot();
+        let service = snapshot.service(self.service)?.clone();
+        Some((snapshot, service))
+    }
+
+    /// Counts a refusal by its reason.
+    pub(super) fn drop_for(&self, reason: Reason) {
+        self.cells().drop(reason);
+    }
+}
+
+/// Room behind what was read: to the front first, then a larger block.
+pub(super) fn make_room(buffer: &mut crate::net::Buffer) {
+    if buffer.room().is_empty() {
+        buffer.compact();
+        if buffer.room().is_empty() {
+            // A head is bounded below the bulk size, so a full bulk buffer has been consumed from before this is called.
+            buffer.grow();
+        }
+    }
+}
+
+/// The reason shown to clients, where the service allows it.
+pub(super) fn shown(service: &Service, word: &'static str) -> Option<&'static str> {
+    match &service.traffic {
+        crate::state::Traffic::L7(l7) if l7.spec.reason_field => Some(word),
+        _ => None,
+    }
+}
+
+/// For durations: the precise clock, which a request reads three times.
+pub(super) fn now() -> crate::base::Moment {
+    clock::now()
+}
+
+/// Names the protocol of a request for logs.
+pub(super) const fn protocol(version: http1::Version) -> &'static str {
+    match version {
+        http1::Version::Http10 => "HTTP/1.0",
+        http1::Version::Http11 => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,76 @@
+//! Shell: connections to endpoints, kept between requests. One store a worker, so nothing here is shared or locked.
+//!
+//! Reuse is earned: a connection comes back only after a clean finish, and is looked at again before it goes out (A32).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::io;
+use crate::base::{Moment, limits};
+use crate::health::Intent;
+use crate::net::upstream::Opened;
+use crate::state::Endpoint;
+
+/// A connection to an endpoint.
+pub(super) struct Upstream {
+    pub(super) stream: TcpStream,
+    /// Its place in the endpoint's counts.
+    pub(super) opened: Opened,
+    pub(super) endpoint: Arc<Endpoint>,
+    /// The last response needed a bulk buffer: the next one starts with it.
+    pub(super) bulk: bool,
+}
+
+struct Idle {
+    upstream: Upstream,
+    since: Moment,
+}
+
+/// The idle connections of one worker, by endpoint. The youngest goes out first, so that what is not needed ages out.
+#[derive(Default)]
+pub(super) struct Store {
+    by_endpoint: RefCell<HashMap<usize, Vec<Idle>>>,
+}
+
+impl Store {
+    /// A connection to `endpoint` that is still quiet.
+    pub(super) fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Upstream> {
+        let mut by_endpoint = self.by_endpoint.borrow_mut();
+        let idle = by_endpoint.get_mut(&key(endpoint))?;
+        while let Some(Idle { mut upstream, .. }) = idle.pop() {
+            if io::is_quiet(&mut upstream.stream) {
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    pub(super) fn put(&self, upstream: Upstream, now: Moment) {
+        let mut by_endpoint = self.by_endpoint.borrow_mut();
+        let idle = by_endpoint.entry(key(&upstream.endpoint)).or_default();
+        if idle.len() < limits::UPSTREAM_IDLE {
+            idle.push(Idle { upstream, since: now });
+        }
+    }
+
+    /// Throws out what the endpoint has closed, what is idle for too long, and what leads where nothing should go.
+    pub(super) fn sweep(&self, now: Moment) {
+        self.by_endpoint.borrow_mut().retain(|_, idle| {
+            idle.retain_mut(|Idle { upstream, since }| {
+                now.since(*since) < limits::UPSTREAM_IDLE_TIME
+                    && upstream.endpoint.status().intent == Intent::Ready
+                    && io::is_quiet(&mut upstream.stream)
+            });
+            !idle.is_empty()
+        });
+    }
+}
+
+/// Where the endpoint lives in memory: an idle connection holds it, so no other can take its place meanwhile. Two pools may
+/// share an address; their endpoints, counts and connections stay apart.
+fn key(endpoint: &Arc<Endpoint>) -> usize {
+    Arc::as_ptr(endpoint).addr()
+}

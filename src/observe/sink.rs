@@ -1,0 +1,410 @@
+//! Shell: the bounded queue of access records, and the thread that writes them.
+//!
+//! Traffic never waits for a log: a record that finds the queue full is counted and lost (hardening J8). The queue is bounded in
+//! records and in bytes. The writer gathers what comes within [`GATHER`] into one write, so that a busy sender wakes nobody; it
+//! survives a full disk and a closed pipe, counting what it could not write.
+//!
+//! Not here: formats (`access`), nor which services log.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::access::{Format, Record};
+use crate::base::limits;
+
+/// Where access records go. Cheap to clone; off by default.
+#[derive(Clone, Debug, Default)]
+pub struct Sink(Option<Arc<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    queue: SyncSender<Message>,
+    queued_bytes: AtomicUsize,
+    unwritten: AtomicU64,
+    reopen: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(Vec<u8>),
+    /// Look at the flags.
+    Wake,
+    /// Write what is queued, then end.
+    Finish,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    Stdout,
+    /// Appended to; made if it is not there.
+    File(PathBuf),
+}
+
+/// The writer thread, ended by [`Writer::finish`].
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+impl Sink {
+    /// Takes records and keeps none.
+    pub fn none() -> Sink {
+        Sink(None)
+    }
+
+    /// A sink and the thread that writes what it takes to `output`.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no thread started.
+    pub fn start(output: &Output) -> io::Result<(Sink, Writer)> {
+        let path = match output {
+            Output::Stdout => None,
+            Output::File(path) => Some(path.clone()),
+        };
+        let target = match &path {
+            None => Target::Other(Box::new(io::stdout())),
+            Some(path) => Target::File(open(path)?),
+        };
+        start(target, path)
+    }
+
+    /// Whether anything is kept: a record need not be made for nobody.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Queues the record's line. False when it is lost because the queue is full: for the caller to count.
+    pub fn write(&self, format: Format, record: &Record<'_>) -> bool {
+        let Some(shared) = &self.0 else { return true };
+        let mut line = Vec::with_capacity(LINE_BYTES);
+        record.write(format, &mut line);
+        let bytes = line.capacity();
+        if shared.queued_bytes.fetch_add(bytes, Relaxed) > limits::LOG_QUEUE_BYTES
+            || shared.queue.try_send(Message::Line(line)).is_err()
+        {
+            shared.queued_bytes.fetch_sub(bytes, Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// Opens the file anew, after a rotation (USR1). The old one is kept where that fails.
+    pub fn reopen(&self) {
+        if let Some(shared) = &self.0 {
+            shared.reopen.store(true, Relaxed);
+            // A full queue keeps the writer awake anyway.
+            let _ = shared.queue.try_send(Message::Wake);
+        }
+    }
+
+    /// Records that were taken, but the output refused.
+    pub fn unwritten(&self) -> u64 {
+        self.0.as_ref().map_or(0, |shared| shared.unwritten.load(Relaxed))
+    }
+}
+
+impl Writer {
+    /// Writes what is queued, and ends. What sinks take afterwards is lost.
+    pub fn finish(self) {
+        // Fails only when the thread is gone already.
+        let _ = self.shared.queue.send(Message::Finish);
+        let _ = self.thread.join();
+    }
+}
+
+enum Target {
+    File(File),
+    Other(Box<dyn Write + Send>),
+}
+
+impl Target {
+    fn write_all(&mut self, batch: &[u8]) -> io::Result<()> {
+        match self {
+            Target::File(file) => file.write_all(batch),
+            Target::Other(other) => other.write_all(batch).and_then(|()| other.flush()),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+fn start(target: Target, path: Option<PathBuf>) -> io::Result<(Sink, Writer)> {
+    let (queue, lines) = sync_channel(limits::LOG_QUEUE);
+    let shared = Arc::new(Shared {
+        queue,
+        queued_bytes: AtomicUsize::new(0),
+        unwritten: AtomicU64::new(0),
+        reopen: AtomicBool::new(false),
+    });
+    let state = Run { shared: shared.clone(), target, path, failing: false, batch: Vec::new(), lines: 0 };
+    let thread = thread::Builder::new().name("access-log".into()).spawn(move || state.run(&lines))?;
+    Ok((Sink(Some(shared.clone())), Writer { shared, thread }))
+}
+
+struct Run {
+    shared: Arc<Shared>,
+    target: Target,
+    path: Option<PathBuf>,
+    /// The last write failed: the next one begins on a new line, and success is told once.
+    failing: bool,
+    batch: Vec<u8>,
+    /// Records in `batch`.
+    lines: u64,
+}
+
+impl Run {
+    fn run(mut self, queue: &Receiver<Message>) {
+        // Idle until something comes, then in step: gather, write, until nothing came.
+        while let Ok(first) = queue.recv() {
+            let mut goes_on = self.take(first);
+            while goes_on {
+                thread::park_timeout(GATHER);
+                let mut found = false;
+                while let Ok(message) = queue.try_recv() {
+                    found = true;
+                    goes_on = self.take(message);
+                    if !goes_on {
+                        break;
+                    }
+                }
+                self.flush();
+                if !found {
+                    break;
+                }
+            }
+            self.flush();
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// False when this was the last.
+    fn take(&mut self, message: Message) -> bool {
+        match message {
+            Message::Line(line) => {
+                self.shared.queued_bytes.fetch_sub(line.capacity(), Relaxed);
+                self.batch.extend_from_slice(&line);
+                self.lines += 1;
+                if self.batch.len() >= limits::BUFFER_BULK_BYTES {
+                    self.flush();
+                }
+                true
+            }
+            Message::Wake => true,
+            Message::Finish => false,
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.batch.is_empty() {
+            if self.failing {
+                // The failed write may have ended within a line.
+                self.batch.insert(0, b'\n');
+            }
+            match self.target.write_all(&self.batch) {
+                Ok(()) if self.failing => {
+                    self.failing = false;
+                    tracing::info!("access records are written again");
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    self.shared.unwritten.fetch_add(self.lines, Relaxed);
+                    if !self.failing {
+                        tracing::error!(%error, "access records cannot be written and are lost");
+                    }
+                    self.failing = true;
+                }
+            }
+            self.batch.clear();
+            self.lines = 0;
+        }
+        if self.shared.reopen.swap(false, Relaxed)
+            && let Some(path) = &self.path
+        {
+            match open(path) {
+                Ok(file) => {
+                    self.target = Target::File(file);
+                    tracing::info!(path = %path.display(), "access log reopened");
+                }
+                Err(error) => {
+                    tracing::error!(%error, path = %path.display(), "the access log cannot be reopened: the old file is kept");
+                }
+            }
+        }
+    }
+}
+
+/// A usual line fits, so that it is allocated once.
+const LINE_BYTES: usize = 512;
+/// What comes within this goes into one write. [`limits::LOG_QUEUE`] records in this time are more than a machine serves.
+const GATHER: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::AtomicU32;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn record(target: &[u8]) -> Record<'_> {
+        Record {
+            at: SystemTime::UNIX_EPOCH,
+            service: "s",
+            client: "192.0.2.1:1".parse().unwrap(),
+            method: b"GET",
+            host: b"h",
+            target,
+            protocol: "HTTP/1.1",
+            status: 200,
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration: Duration::ZERO,
+            pool: None,
+            endpoint: None,
+            tries: 1,
+            referer: b"",
+            user_agent: b"",
+            why: None,
+        }
+    }
+
+    /// A file name of this test's own.
+    fn scratch(name: &str) -> PathBuf {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let unique = format!("strata-sink-{}-{}-{name}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        std::env::temp_dir().join(unique)
+    }
+
+    #[test]
+    fn every_record_taken_is_written_in_order_before_the_writer_ends() {
+        let path = scratch("order");
+        let (sink, writer) = Sink::start(&Output::File(path.clone())).unwrap();
+        let mut taken = Vec::new();
+        for n in 0..3 * limits::LOG_QUEUE {
+            let target = format!("/{n}");
+            if sink.write(Format::Combined, &record(target.as_bytes())) {
+                taken.push(target);
+            }
+        }
+        writer.finish();
+        let text = fs::read_to_string(&path).unwrap();
+        let written: Vec<&str> = text.lines().map(|line| line.split(' ').nth(6).unwrap()).collect();
+        assert_eq!(written, taken);
+        assert!(!sink.write(Format::Json, &record(b"/late")), "nobody writes any more");
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_rotated_file_is_opened_anew() {
+        let (path, old) = (scratch("rotated"), scratch("old"));
+        let (sink, writer) = Sink::start(&Output::File(path.clone())).unwrap();
+        sink.write(Format::Combined, &record(b"/before"));
+        while fs::read(&path).unwrap().is_empty() {
+            thread::yield_now();
+        }
+        fs::rename(&path, &old).unwrap();
+        sink.reopen();
+        while !path.exists() {
+            thread::yield_now();
+        }
+        sink.write(Format::Combined, &record(b"/after"));
+        writer.finish();
+        assert!(fs::read_to_string(&old).unwrap().contains("/before"));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("/after") && !text.contains("/before"), "{text}");
+        for path in [path, old] {
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    /// Refuses writes while told to.
+    struct Moody {
+        refuses: Arc<AtomicBool>,
+        refused: SyncSender<()>,
+        kept: Arc<parking_lot::Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Moody {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.refuses.load(Relaxed) {
+                let _ = self.refused.try_send(());
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.kept.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_loses_and_counts_records_and_writing_goes_on_when_there_is_room() {
+        let refuses = Arc::new(AtomicBool::new(true));
+        let kept = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let (refused, was_refused) = sync_channel(1);
+        let moody = Moody { refuses: refuses.clone(), refused, kept: kept.clone() };
+        let (sink, writer) = start(Target::Other(Box::new(moody)), None).unwrap();
+        assert!(sink.write(Format::Combined, &record(b"/lost")));
+        was_refused.recv().unwrap();
+        while sink.unwritten() == 0 {
+            thread::yield_now();
+        }
+        refuses.store(false, Relaxed);
+        assert!(sink.write(Format::Combined, &record(b"/kept")));
+        writer.finish();
+        let text = String::from_utf8(kept.lock().clone()).unwrap();
+        assert!(text.starts_with('\n') && text.contains("/kept") && !text.contains("/lost"), "{text:?}");
+        assert_eq!(sink.unwritten(), 1);
+    }
+
+    /// Holds its writer until told.
+    struct Stuck(Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_output_bounds_the_queue_in_records_and_in_bytes() {
+        let long = vec![b'a'; limits::LOG_FIELD_BYTES];
+        for (target, most) in [(&b"/"[..], limits::LOG_QUEUE), (&long[..], limits::LOG_QUEUE_BYTES / long.len())] {
+            let (release, held) = sync_channel(1);
+            let (sink, writer) = start(Target::Other(Box::new(Stuck(held))), None).unwrap();
+            // What one batch may hold while it is stuck, beyond the queue.
+            let batch = 2 * limits::BUFFER_BULK_BYTES / 100;
+            let taken = (0..4 * limits::LOG_QUEUE).filter(|_| sink.write(Format::Combined, &record(target))).count();
+            assert!(taken <= most + batch, "{taken} records of {} bytes were taken", target.len());
+            assert!(taken >= most / 4, "only {taken} records of {} bytes were taken", target.len());
+            drop(release);
+            writer.finish();
+        }
+    }
+
+    #[test]
+    fn no_sink_takes_everything_and_keeps_nothing() {
+        let sink = Sink::none();
+        assert!(!sink.is_on());
+        assert!(sink.write(Format::Json, &record(b"/")));
+        assert_eq!(sink.unwritten(), 0);
+    }
+}

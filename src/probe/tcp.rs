@@ -1,0 +1,30 @@
+//! Shell: the TCP probe: an endpoint that accepts a connection is well. The connection is closed without a byte.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use super::connect;
+use crate::doc::{Grammar, Settings};
+use crate::health::Why;
+use crate::seam::Probe;
+use crate::seam::probe::{FALL, INTERVAL, PORT, RISE, Spec, TIMEOUT, address, port};
+
+pub(super) const SPEC: Spec = Spec {
+    grammar: Grammar {
+        name: "tcp",
+        summary: "the endpoint accepts a connection",
+        fields: &[INTERVAL, TIMEOUT, RISE, FALL, PORT],
+        example: "probe = { type = \"tcp\", interval = \"2s\", timeout = \"500ms\" }",
+    },
+    build: |settings: &Settings| Box::new(Tcp { port: port(settings) }),
+};
+
+struct Tcp {
+    port: Option<u16>,
+}
+
+impl Probe for Tcp {
+    fn check(&self, endpoint: SocketAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>> {
+        Box::pin(async move { connect(address(endpoint, self.port)).await.map(drop) })
+    }
+}

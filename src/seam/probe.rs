@@ -1,0 +1,70 @@
+//! Model: the seam of active health checks: what a probe must do, and the settings that all of them share.
+//!
+//! Not here: when probes run (`health::schedule`), what results mean (`health::machine`), who runs them (`app::keeper`).
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::doc::{Field, Grammar, Kind, Settings};
+use crate::health::{ProbeRules, Why};
+
+/// An active health check, built once a pool and used for all its endpoints.
+pub trait Probe {
+    /// Checks `endpoint` once and leaves no connection behind. The caller bounds it in time, by dropping it.
+    ///
+    /// # Errors
+    /// Why it failed, in a few words that fit into a log line: `connect refused`, `status 503`.
+    fn check(&self, endpoint: SocketAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>>;
+}
+
+/// One kind of probe.
+#[derive(Debug)]
+pub struct Spec {
+    pub grammar: Grammar,
+    /// The grammar has checked the settings, so nothing is left to go wrong.
+    pub build: fn(&Settings) -> Box<dyn Probe>,
+}
+
+/// How often and how patiently an endpoint is probed, and how many results it takes: the same for every kind of probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub rules: ProbeRules,
+}
+
+impl Pace {
+    pub fn of(settings: &Settings) -> Pace {
+        let count = |field| u32::try_from(settings.integer(field)).unwrap_or(u32::MAX);
+        Pace {
+            interval: settings.duration("interval"),
+            timeout: settings.duration("timeout"),
+            rules: ProbeRules { rise: count("rise"), fall: count("fall") },
+        }
+    }
+}
+
+/// The fields that [`Pace`] reads. Every probe's grammar begins with them.
+pub const INTERVAL: Field = Field::default("interval", PAUSE, "2s", "from one probe of an endpoint to the next");
+pub const TIMEOUT: Field = Field::default("timeout", PATIENCE, "500ms", "a probe that takes longer has failed");
+pub const RISE: Field = Field::default("rise", RESULTS, "2", "probes in a row that must pass before it serves again");
+pub const FALL: Field = Field::default("fall", RESULTS, "3", "probes in a row that must fail before it is taken out");
+
+/// Another port than the endpoint's: [`address`] applies it.
+pub const PORT: Field =
+    Field::optional("port", Kind::Integer { min: 1, max: 65_535 }, "probe this port instead of the endpoint's own");
+
+/// The setting of [`PORT`].
+pub fn port(settings: &Settings) -> Option<u16> {
+    settings.get("port").and_then(|_| u16::try_from(settings.integer("port")).ok())
+}
+
+/// Where to probe `endpoint`.
+pub fn address(endpoint: SocketAddr, port: Option<u16>) -> SocketAddr {
+    SocketAddr::new(endpoint.ip(), port.unwrap_or(endpoint.port()))
+}
+
+const PAUSE: Kind = Kind::Duration { min: Duration::from_millis(50), max: Duration::from_secs(3600) };
+const PATIENCE: Kind = Kind::Duration { min: Duration::from_millis(10), max: Duration::from_secs(300) };
+const RESULTS: Kind = Kind::Integer { min: 1, max: 100 };
