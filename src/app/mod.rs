@@ -1,4 +1,5 @@
 //! Wiring: the process. Supervisor, workers, reload, drain and signals; the only place that knows every floor.
 
+pub mod keeper;
 pub mod listeners;
 pub mod worker;

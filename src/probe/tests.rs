@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 use crate::doc::{Settings, Value};
@@ -49,12 +49,15 @@ async fn scripted(settings: &Settings, answer: &[u8]) -> (Result<(), String>, St
     tokio::join!(check(settings, address), server)
 }
 
+/// Name, settings, what the server says, what the probe says.
+type Case<'a> = (&'a str, Vec<(&'static str, Value)>, &'a str, Result<(), &'a str>);
+
 #[test]
 fn every_outcome_of_an_http_probe_has_a_name() {
     let long = format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}needle", "-".repeat(99_994));
     let early = format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nneedle{}", "-".repeat(99_994));
     let needle = || ("body", text("needle"));
-    let cases: Vec<(&str, Vec<(&'static str, Value)>, &str, Result<(), &str>)> = vec![
+    let cases: Vec<Case> = vec![
         ("200 is well", vec![], "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Ok(())),
         ("so is a redirect", vec![], "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", Ok(())),
         ("HTTP/1.0 until close", vec![needle()], "HTTP/1.0 200 OK\r\n\r\na needle", Ok(())),
@@ -138,10 +141,10 @@ fn a_port_of_nobody_refuses_and_one_that_listens_is_well() {
     block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let open = listener.local_addr().unwrap();
-        let free = {
-            let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            gone.local_addr().unwrap()
-        };
+        // Bound but not listening: it refuses, and nobody else gets it meanwhile.
+        let held = TcpSocket::new_v4().unwrap();
+        held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let free = held.local_addr().unwrap();
         for name in ["tcp", "http"] {
             assert_eq!(check(&settings(name, &[]), free).await, Err("connect refused".to_owned()), "{name}");
         }

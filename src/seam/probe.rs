@@ -1,4 +1,4 @@
-//! Model: the seam of active health checks: what a probe must do, and the settings that all of them share.
+//! Value: the seam of active health checks: what a probe must do, and the settings that all of them share.
 //!
 //! Not here: when probes run (`health::schedule`), what results mean (`health::machine`), who runs them (`app::keeper`).
 

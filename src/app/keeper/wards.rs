@@ -1,0 +1,390 @@
+//! Wiring: every endpoint in force with its state machine and its probe, and the views that follow from their states.
+//!
+//! The one place that sets an endpoint's status and publishes a pool's view. Views are built for all changes at once, and of
+//! the snapshot in force as well as of the one kept here: between a commit and its adoption they differ.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::Happening;
+use crate::admin::EndpointReport;
+use crate::base::{Moment, PoolId, Weight, clock};
+use crate::doc::Settings;
+use crate::health::{Cause, Event, Health, Machine, OutlierRules, Peers, Rules, Schedule, Start, Transition};
+use crate::net::Crew;
+use crate::probe;
+use crate::seam::probe::{Pace, Probe};
+use crate::state::{Endpoint, Pool, Snapshot, Status};
+
+/// Never given twice, so that the result of a probe cannot be taken for another endpoint's.
+pub(super) type WardId = u64;
+
+pub(super) struct Wards {
+    crew: Arc<Crew>,
+    wards: HashMap<WardId, Ward>,
+    pools: HashMap<PoolId, Kept>,
+    by_address: HashMap<(PoolId, SocketAddr), WardId>,
+    next_id: WardId,
+    /// Endpoints that time alone changes.
+    timed: HashSet<WardId>,
+    /// Pools whose view is not what their endpoints say.
+    changed: HashSet<PoolId>,
+    /// Pools that keep their first view, in which everyone serves, until all are judged, or until this moment.
+    settling: HashMap<PoolId, Moment>,
+}
+
+struct Ward {
+    pool: PoolId,
+    endpoint: Arc<Endpoint>,
+    machine: Machine,
+    /// The weight in the file, to notice when it changes.
+    weight: Weight,
+    cause: Cause,
+    since: Moment,
+}
+
+struct Kept {
+    pool: Arc<Pool>,
+    rules: Rules,
+    checker: Option<Rc<Checker>>,
+}
+
+/// A pool's probe as it was built.
+pub(super) struct Checker {
+    pub(super) probe: Box<dyn Probe>,
+    pub(super) pace: Pace,
+    settings: Settings,
+}
+
+/// First probes of a process are spread so far apart, and over [`SPREAD`] at most: small pools are judged at once, large ones
+/// without a burst.
+const APART: Duration = Duration::from_millis(2);
+const SPREAD: Duration = Duration::from_secs(2);
+/// Longest that a pool keeps its first view for want of results.
+const SETTLING: Duration = Duration::from_secs(5);
+
+impl Wards {
+    pub(super) fn new(crew: Arc<Crew>) -> Wards {
+        Wards {
+            crew,
+            wards: HashMap::new(),
+            pools: HashMap::new(),
+            by_address: HashMap::new(),
+            next_id: 0,
+            timed: HashSet::new(),
+            changed: HashSet::new(),
+            settling: HashMap::new(),
+        }
+    }
+
+    /// Takes over a snapshot: what it keeps goes on, what it has not goes, what is new is probed.
+    pub(super) fn adopt(
+        &mut self,
+        snapshot: &Snapshot,
+        schedule: &mut Schedule<WardId>,
+        random: &mut fastrand::Rng,
+        now: Moment,
+    ) -> Vec<Happening> {
+        let mut happenings = Vec::new();
+        let first = self.next_id == 0;
+        let endpoints: usize = snapshot.pools().map(|pool| pool.endpoints.len()).sum();
+        let window = APART.saturating_mul(u32::try_from(endpoints).unwrap_or(u32::MAX)).min(SPREAD);
+        self.forget_missing(snapshot, schedule);
+        for pool in snapshot.pools() {
+            let kept = self.pools.remove(&pool.id);
+            if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(&kept.pool, pool)) {
+                self.pools.extend(kept.map(|kept| (pool.id, kept)));
+                continue;
+            }
+            if kept.is_some() || !first {
+                self.changed.insert(pool.id);
+            }
+            let kept = Kept::of(pool, kept);
+            let (rules, pace) = (kept.rules, kept.checker.as_ref().map(|checker| checker.pace));
+            self.pools.insert(pool.id, kept);
+            if first && let Some(pace) = pace {
+                self.settling.insert(pool.id, now + (window + pace.timeout).min(SETTLING));
+            }
+            for (endpoint, (_, weight)) in pool.endpoints.iter().zip(&pool.spec.endpoints) {
+                let id = self.ward(pool.id, endpoint, *weight, rules, now);
+                happenings.extend(self.change_rules(id, rules, now));
+                self.change_weight(id, *weight);
+                match pace {
+                    Some(pace) if self.wants_probes(id) => {
+                        let start = if first { Start::Within(window) } else { Start::Now };
+                        schedule.add(id, pace.interval, start, now, random.u64(..));
+                    }
+                    _ => schedule.remove(id),
+                }
+            }
+        }
+        happenings
+    }
+
+    /// Drops endpoints that `snapshot` has not, or has anew.
+    fn forget_missing(&mut self, snapshot: &Snapshot, schedule: &mut Schedule<WardId>) {
+        let stays = |ward: &Ward| {
+            snapshot
+                .pool(ward.pool)
+                .is_some_and(|pool| pool.endpoints.iter().any(|endpoint| Arc::ptr_eq(endpoint, &ward.endpoint)))
+        };
+        let gone: Vec<WardId> = self.wards.iter().filter(|(_, ward)| !stays(ward)).map(|(id, _)| *id).collect();
+        for id in gone {
+            schedule.remove(id);
+            self.timed.remove(&id);
+            if let Some(ward) = self.wards.remove(&id) {
+                self.by_address.remove(&(ward.pool, ward.endpoint.address));
+            }
+        }
+        self.pools.retain(|id, _| snapshot.pool(*id).is_some());
+    }
+
+    /// The ward of an endpoint, made if it is new.
+    fn ward(&mut self, pool: PoolId, endpoint: &Arc<Endpoint>, weight: Weight, rules: Rules, now: Moment) -> WardId {
+        if let Some(id) = self.by_address.get(&(pool, endpoint.address)) {
+            return *id;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let machine = Machine::new(rules);
+        endpoint.set_status(Status { intent: machine.intent(), health: machine.health(), weight });
+        endpoint.changed_at.store(now.0, Relaxed);
+        let ward = Ward { pool, endpoint: endpoint.clone(), machine, weight, cause: Cause::Start, since: now };
+        self.wards.insert(id, ward);
+        self.by_address.insert((pool, endpoint.address), id);
+        id
+    }
+
+    fn change_rules(&mut self, id: WardId, rules: Rules, now: Moment) -> Option<Happening> {
+        let transition = self.wards.get_mut(&id)?.machine.set_rules(rules)?;
+        self.settled(id, transition, now)
+    }
+
+    /// A weight that changed in the file replaces what the operator set; one that did not leaves it.
+    fn change_weight(&mut self, id: WardId, weight: Weight) {
+        let Some(ward) = self.wards.get_mut(&id) else { return };
+        if ward.weight != weight {
+            ward.weight = weight;
+            self.set_weight(id, weight, "configuration");
+        }
+    }
+
+    pub(super) fn set_weight(&mut self, id: WardId, weight: Weight, cause: &'static str) {
+        let Some(ward) = self.wards.get(&id) else { return };
+        let status = ward.endpoint.status();
+        if status.weight == weight {
+            return;
+        }
+        ward.endpoint.set_status(Status { weight, ..status });
+        self.changed.insert(ward.pool);
+        let pool = self.pools.get(&ward.pool).map(|kept| kept.pool.spec.name.clone()).unwrap_or_default();
+        let (from, to) = (status.weight.get(), weight.get());
+        tracing::info!(pool = &*pool, endpoint = &*ward.endpoint.name, from, to, cause, "endpoint changed weight");
+    }
+
+    /// Feeds the machine, and puts its answer into force.
+    pub(super) fn apply(&mut self, id: WardId, event: Event, now: Moment) -> Option<Happening> {
+        let ward = self.wards.get_mut(&id)?;
+        let failed = match &event {
+            Event::ProbeFailed { why, .. } => Some(why.clone()),
+            _ => None,
+        };
+        match ward.machine.handle(event, now) {
+            Some(transition) => self.settled(id, transition, now),
+            None => {
+                // It was refused and now it answers 503: the last reason is the one to look into.
+                if let (Some(why), Health::Down) = (failed, ward.machine.health()) {
+                    ward.cause = Cause::ProbeFailed(why);
+                }
+                None
+            }
+        }
+    }
+
+    fn settled(&mut self, id: WardId, transition: Transition, now: Moment) -> Option<Happening> {
+        let ward = self.wards.get_mut(&id)?;
+        let (intent, health) = transition.to;
+        ward.endpoint.set_status(Status { intent, health, ..ward.endpoint.status() });
+        ward.endpoint.changed_at.store(now.0, Relaxed);
+        if health == Health::Up {
+            // Failures of its last life are none of this one's.
+            ward.endpoint.failures_in_row.store(0, Relaxed);
+        }
+        (ward.cause, ward.since) = (transition.cause.clone(), now);
+        if ward.machine.deadline().is_some() {
+            self.timed.insert(id);
+        } else {
+            self.timed.remove(&id);
+        }
+        self.changed.insert(ward.pool);
+        let pool = self.pools.get(&ward.pool).map(|kept| kept.pool.spec.name.clone()).unwrap_or_default();
+        Some(Happening { at: clock::wall(), pool, endpoint: ward.endpoint.name.clone(), transition })
+    }
+
+    /// What a transition means for the probe.
+    pub(super) fn follow(
+        &self,
+        id: WardId,
+        transition: &Transition,
+        schedule: &mut Schedule<WardId>,
+        random: &mut fastrand::Rng,
+        now: Moment,
+    ) {
+        let interval = self.checker(id).map(|(checker, _)| checker.pace.interval);
+        match (interval, self.wants_probes(id)) {
+            (Some(interval), true) => {
+                schedule.add(id, interval, Start::Now, now, random.u64(..));
+                if transition.to.1 == Health::Ejected {
+                    schedule.hasten(id, now);
+                }
+            }
+            _ => schedule.remove(id),
+        }
+    }
+
+    /// Builds and publishes the views of all pools that changed, but for those that settle.
+    pub(super) fn publish(&mut self, now: Moment) {
+        let pools = &self.pools;
+        self.settling.retain(|id, until| {
+            let judged = |kept: &Kept| kept.pool.endpoints.iter().all(|e| e.status().health != Health::Probing);
+            now < *until && pools.get(id).is_some_and(|kept| !judged(kept))
+        });
+        if self.changed.is_empty() {
+            return;
+        }
+        let current = self.crew.snapshot.load();
+        let settling = &self.settling;
+        let ready: Vec<PoolId> = self.changed.iter().filter(|id| !settling.contains_key(id)).copied().collect();
+        for id in ready {
+            self.changed.remove(&id);
+            let kept = self.pools.get(&id).map(|kept| &kept.pool);
+            if let Some(pool) = kept {
+                pool.publish();
+            }
+            if let Some(pool) = current.pool(id)
+                && !kept.is_some_and(|kept| Arc::ptr_eq(kept, pool))
+            {
+                pool.publish();
+            }
+        }
+    }
+
+    /// The operator has spoken: the pool of this endpoint waits no longer for its first results.
+    pub(super) fn settle(&mut self, id: WardId) {
+        if let Some(ward) = self.wards.get(&id) {
+            self.settling.remove(&ward.pool);
+        }
+    }
+
+    /// How to probe an endpoint, and where.
+    pub(super) fn checker(&self, id: WardId) -> Option<(Rc<Checker>, SocketAddr)> {
+        let ward = self.wards.get(&id)?;
+        let checker = self.pools.get(&ward.pool)?.checker.clone()?;
+        Some((checker, ward.endpoint.address))
+    }
+
+    fn wants_probes(&self, id: WardId) -> bool {
+        self.wards.get(&id).is_some_and(|ward| ward.machine.wants_probes())
+    }
+
+    /// Counts a probe. False: it was made by a probe that the pool has no more, and says nothing.
+    pub(super) fn count_probe(&self, id: WardId, checker: &Rc<Checker>, took: Duration, passed: bool) -> bool {
+        let Some(ward) = self.wards.get(&id) else { return false };
+        let Some(kept) = self.pools.get(&ward.pool) else { return false };
+        if !kept.checker.as_ref().is_some_and(|current| Rc::ptr_eq(current, checker)) {
+            return false;
+        }
+        let cells = ward.endpoint.cells.control();
+        if passed {
+            cells.probes_passed.one()
+        } else {
+            cells.probes_failed.one()
+        }
+        kept.pool.cells.control().probe_duration.observe(took);
+        true
+    }
+
+    /// What the machine needs to know of a failed connect; `None` where it could not matter.
+    pub(super) fn failing(
+        &self,
+        pool: PoolId,
+        endpoint: &Arc<Endpoint>,
+        failures: u32,
+    ) -> Option<(WardId, u32, Peers)> {
+        let id = *self.by_address.get(&(pool, endpoint.address))?;
+        let ward = self.wards.get(&id)?;
+        let kept = self.pools.get(&pool)?;
+        // A success since then has begun the count anew.
+        let in_a_row = failures.min(ward.endpoint.failures_in_row.load(Relaxed));
+        // Counting the others costs a walk over the pool, and under load most failures come after the ejection.
+        let matters = matches!(ward.machine.health(), Health::Up | Health::Probing);
+        if !matters || in_a_row < kept.rules.outlier.failures {
+            return None;
+        }
+        let others = kept.pool.endpoints.iter().filter(|other| !Arc::ptr_eq(other, &ward.endpoint));
+        let peers = Peers::of(others.map(|other| other.status()).map(|status| (status.intent, status.health)));
+        Some((id, in_a_row, peers))
+    }
+
+    /// Endpoints that time has changed.
+    pub(super) fn due(&self, now: Moment) -> Vec<WardId> {
+        let due = |id: &&WardId| {
+            self.wards.get(id).and_then(|ward| ward.machine.deadline()).is_some_and(|deadline| deadline <= now)
+        };
+        self.timed.iter().filter(due).copied().collect()
+    }
+
+    /// When time alone changes something.
+    pub(super) fn next_timer(&self) -> Option<Moment> {
+        let ejections = self.timed.iter().filter_map(|id| self.wards.get(id)?.machine.deadline());
+        ejections.chain(self.settling.values().copied()).min()
+    }
+
+    pub(super) fn find(&self, pool: &str, endpoint: &str) -> Option<WardId> {
+        let kept = self.pools.values().find(|kept| &*kept.pool.spec.name == pool)?;
+        let endpoint = kept.pool.endpoint(endpoint)?;
+        self.by_address.get(&(kept.pool.id, endpoint.address)).copied()
+    }
+
+    pub(super) fn report(&self, schedule: &Schedule<WardId>, now: Moment) -> Vec<EndpointReport> {
+        let mut pools: Vec<&Kept> = self.pools.values().collect();
+        pools.sort_by_key(|kept| kept.pool.id);
+        let endpoints = pools.iter().flat_map(|kept| kept.pool.endpoints.iter().map(move |endpoint| (kept, endpoint)));
+        endpoints
+            .filter_map(|(kept, endpoint)| {
+                let id = self.by_address.get(&(kept.pool.id, endpoint.address))?;
+                let ward = self.wards.get(id)?;
+                Some(EndpointReport {
+                    pool: kept.pool.spec.name.clone(),
+                    endpoint: endpoint.name.clone(),
+                    cause: (ward.cause != Cause::Start).then(|| ward.cause.to_string()),
+                    since: Some(now.since(ward.since)),
+                    next_probe: schedule.due(*id).map(|due| due.since(now)),
+                })
+            })
+            .collect()
+    }
+}
+
+impl Kept {
+    /// `before` gives its probe where the settings are the same, so that results under way still count.
+    fn of(pool: &Arc<Pool>, before: Option<Kept>) -> Kept {
+        let checker = pool.spec.probe.as_ref().and_then(|settings| {
+            let same = before.and_then(|before| before.checker).filter(|checker| checker.settings == *settings);
+            same.or_else(|| {
+                // Settings only come from the catalogue's grammars, so the name is found.
+                let probe = (probe::find(settings.name)?.build)(settings);
+                Some(Rc::new(Checker { probe, pace: Pace::of(settings), settings: settings.clone() }))
+            })
+        });
+        let rules = Rules {
+            probe: checker.as_ref().map(|checker| checker.pace.rules),
+            outlier: OutlierRules::of(&pool.spec.outlier),
+        };
+        Kept { pool: pool.clone(), rules, checker }
+    }
+}
