@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::net::Worker;
 use crate::seam::Mode;
 
+mod l4;
 mod l7;
 
 /// A mode, and how a worker starts its instance of it.
@@ -14,4 +15,4 @@ pub struct Spec {
     pub start: fn(Rc<Worker>) -> Rc<dyn Mode>,
 }
 
-pub static CATALOG: &[Spec] = &[l7::SPEC];
+pub static CATALOG: &[Spec] = &[l4::SPEC, l7::SPEC];

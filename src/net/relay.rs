@@ -13,6 +13,7 @@
 //!    └─other way's sink fails──▶ Doomed ──FIN or reset──▶ Failing
 //! ```
 
+use std::cell::Cell;
 use std::io;
 use std::mem;
 use std::net::Shutdown;
@@ -85,14 +86,26 @@ impl Relay<'_> {
     /// `to_client` were read before and go first.
     pub async fn run(
         self,
+        client: TcpStream,
+        endpoint: TcpStream,
+        to_endpoint: Option<Buffer>,
+        to_client: Option<Buffer>,
+    ) -> Outcome {
+        self.run_watched(client, endpoint, to_endpoint, to_client, &Cell::default()).await
+    }
+
+    /// The same, and `carried` says all along how many bytes were received and sent: the last word of a relay that is dropped.
+    pub async fn run_watched(
+        self,
         mut client: TcpStream,
         mut endpoint: TcpStream,
         to_endpoint: Option<Buffer>,
         to_client: Option<Buffer>,
+        carried: &Cell<(u64, u64)>,
     ) -> Outcome {
         let (mut up, mut down) = (Way::new(to_endpoint), Way::new(to_client));
         self.deadline.set_in(self.idle);
-        let end = self.carry(&mut client, &mut endpoint, &mut up, &mut down).await;
+        let end = self.carry(&mut client, &mut endpoint, &mut up, &mut down, carried).await;
         self.deadline.clear();
         if end != End::Closed {
             reset_on_close(&endpoint);
@@ -104,7 +117,14 @@ impl Relay<'_> {
         Outcome { end, received: up.read, sent: down.written }
     }
 
-    async fn carry(&self, client: &mut TcpStream, endpoint: &mut TcpStream, up: &mut Way, down: &mut Way) -> End {
+    async fn carry(
+        &self,
+        client: &mut TcpStream,
+        endpoint: &mut TcpStream,
+        up: &mut Way,
+        down: &mut Way,
+        carried: &Cell<(u64, u64)>,
+    ) -> End {
         let (mut client_read, client_write) = client.split();
         let (mut endpoint_read, endpoint_write) = endpoint.split();
         let mut client_fails = pin!(client_write.ready(Interest::ERROR));
@@ -141,6 +161,7 @@ impl Relay<'_> {
             };
             self.cells.bytes_received.add(up.read - received);
             self.cells.bytes_sent.add(down.written - sent);
+            carried.set((up.read, down.written));
             if let Some(end) = end {
                 return Poll::Ready(end);
             }

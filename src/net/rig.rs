@@ -17,7 +17,7 @@ use crate::base::{HashKey, ServiceId, Weight, WorkerId, limits};
 use crate::doc::Settings;
 use crate::observe::access::Sink;
 use crate::seam::Accepted;
-use crate::state::{self, Limits, Pool, PoolSpec, Service, ServiceSpec, Snapshot, Timeouts, TrafficSpec};
+use crate::state::{Limits, Pool, PoolSpec, Service, ServiceSpec, Snapshot, Timeouts, TrafficSpec};
 
 pub struct Rig {
     pub worker: Rc<Worker>,
@@ -30,18 +30,13 @@ pub struct Rig {
 pub struct Specs {
     pub pool: PoolSpec,
     pub service: ServiceSpec,
+    pub access: Sink,
 }
 
 impl Rig {
     /// One worker whose snapshot has the L4 service `edge` over the pool `backend`. Its timers run.
     pub fn new(endpoints: &[SocketAddr], change: impl FnOnce(&mut Specs)) -> Rig {
-        let settings = state::Settings {
-            workers: 1,
-            metrics: None,
-            admin: None,
-            hash_key: HashKey::new([7; 16]),
-            drain_timeout: Duration::from_secs(5),
-        };
+        let settings = settings();
         let empty = Snapshot::empty(settings.clone());
         let mut names = empty.names().clone();
         let (service, pool) = (Arc::from("edge"), Arc::from("backend"));
@@ -52,7 +47,7 @@ impl Rig {
         let snapshot = empty.build(settings, names, vec![specs.pool], vec![specs.service], serde_json::Value::Null);
         let (pool, service) = (snapshot.pool(pool_id).unwrap().clone(), snapshot.service(service_id).unwrap().clone());
         let (events, control) = mpsc::channel(limits::CONTROL_QUEUE);
-        let (crew, _) = Crew::new(1, Arc::new(snapshot), events, Sink::none());
+        let (crew, _) = Crew::new(1, Arc::new(snapshot), events, specs.access);
         let worker = Rc::new(Worker::new(WorkerId(0), crew));
         worker.timers.tick(crate::base::clock::now());
         tokio::task::spawn_local(worker.timers.clone().run());
@@ -68,6 +63,16 @@ impl Rig {
 
     pub fn service_id(&self) -> ServiceId {
         self.service.id
+    }
+}
+
+pub fn settings() -> crate::state::Settings {
+    crate::state::Settings {
+        workers: 1,
+        metrics: None,
+        admin: None,
+        hash_key: HashKey::new([7; 16]),
+        drain_timeout: Duration::from_secs(5),
     }
 }
 
@@ -98,6 +103,7 @@ fn specs(service: Arc<str>, pool: Arc<str>, traffic: TrafficSpec) -> Specs {
             access: None,
             traffic,
         },
+        access: Sink::none(),
     }
 }
 
