@@ -5,4 +5,12 @@
 pub mod control;
 pub mod document;
 
+mod api;
+pub mod client;
+mod describe;
+mod metrics;
+mod server;
+
+pub use client::Client;
 pub use control::{Control, EndpointReport, Refused, ReloadStatus, Request};
+pub use server::{Prepared, Servers};

@@ -96,6 +96,10 @@ pub const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 pub const ADMIN_BODY_BYTES: usize = 64 * 1024;
 /// Connections to the admin and metrics listeners, each.
 pub const ADMIN_CONNECTIONS: usize = 64;
+/// How long a connection to them may take for a request head, its body, or to say nothing (slow clients hold one of those).
+pub const ADMIN_IDLE: Duration = Duration::from_secs(10);
+/// How long the control side may take for an answer that a document can do without.
+pub const ADMIN_REPORT: Duration = Duration::from_millis(500);
 
 /// Coarse timers of a worker fire within this of their deadline.
 pub const TIMER_TICK: Duration = Duration::from_millis(50);

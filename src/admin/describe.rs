@@ -1,0 +1,167 @@
+//! Value: the documents of the admin API, made from the snapshot in force and what the health keeper reports.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::control::{Control, EndpointReport};
+use super::document;
+use crate::base::{Moment, Reason, clock};
+use crate::observe::cells::UpstreamError;
+use crate::route::Pattern;
+use crate::state::{Endpoint, Pool, PoolView, Service, Snapshot, Traffic};
+use crate::wire::http1::Reject;
+
+pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -> document::Status {
+    let crew = &control.crew;
+    let snapshot = crew.snapshot.load_full();
+    document::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation: snapshot.generation,
+        uptime_ms: ms(uptime),
+        ready: is_ready(control),
+        draining: crew.draining(),
+        workers: snapshot.settings.workers,
+        connections: snapshot.services().map(|service| u64::from(service.kept.open.load(Relaxed))).sum(),
+        last_reload_successful: control.reloads.last_successful(),
+        last_reload_success_at_ms: control.reloads.success_at_ms(),
+        services: services(&snapshot),
+        pools: pools(&snapshot, reports),
+    }
+}
+
+/// Traffic is taken: a configuration is in force, and the process does not drain.
+pub fn is_ready(control: &Control) -> bool {
+    control.crew.snapshot.load().generation > 0 && !control.crew.draining()
+}
+
+pub fn services(snapshot: &Snapshot) -> Vec<document::Service> {
+    snapshot.services().map(|each| service(snapshot, each)).collect()
+}
+
+fn service(snapshot: &Snapshot, service: &Service) -> document::Service {
+    let cells = &service.kept.cells;
+    let name = |id| snapshot.pool(id).map(|pool| pool.spec.name.to_string()).unwrap_or_default();
+    let (routes, mut pools): (Vec<document::Route>, Vec<String>) = match &service.traffic {
+        Traffic::L4(l4) => (Vec::new(), vec![name(l4.pool)]),
+        Traffic::L7(l7) => {
+            let shown = |pattern: &Pattern| pattern.to_string();
+            let routes = l7.spec.routes.iter().map(|route| document::Route {
+                url: shown(&route.pattern),
+                priority: route.priority,
+                pool: name(route.pool),
+            });
+            (routes.collect(), l7.spec.routes.iter().map(|route| name(route.pool)).collect())
+        }
+    };
+    let mut seen = HashSet::new();
+    pools.retain(|pool| seen.insert(pool.clone()));
+    let responses = responses(service);
+    document::Service {
+        name: service.spec.name.to_string(),
+        mode: service.mode().word().to_owned(),
+        listen: service.spec.listen.iter().map(ToString::to_string).collect(),
+        pools,
+        routes,
+        connections: service.kept.open.load(Relaxed).into(),
+        connections_total: cells.sum(|row| row.connections_opened.get()),
+        requests_total: responses.iter().map(|(_, count)| count).sum(),
+        server_errors_total: responses.iter().filter(|(code, _)| *code >= 500).map(|(_, count)| count).sum(),
+        bytes_received_total: cells.sum(|row| row.bytes_received.get()),
+        bytes_sent_total: cells.sum(|row| row.bytes_sent.get()),
+        drops: drops(service),
+    }
+}
+
+fn drops(service: &Service) -> Vec<document::Drop> {
+    let cells = &service.kept.cells;
+    let reasons = Reason::ALL.iter().map(|reason| (reason.word(), cells.sum(|row| row.dropped(*reason))));
+    let rejects = Reject::ALL.iter().map(|reject| (reject.word(), cells.sum(|row| row.rejected(*reject))));
+    let mut drops: Vec<document::Drop> = reasons
+        .chain(rejects)
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| document::Drop { reason: reason.to_owned(), count })
+        .collect();
+    drops.sort_by_key(|drop| std::cmp::Reverse(drop.count));
+    drops
+}
+
+/// Final responses by status over all workers, zeros included.
+pub fn responses(service: &Service) -> Vec<(u16, u64)> {
+    let mut sums: Vec<(u16, u64)> = Vec::new();
+    for row in service.kept.cells.rows() {
+        if sums.is_empty() {
+            sums.extend(row.responses.iter());
+        } else {
+            for (sum, (_, count)) in sums.iter_mut().zip(row.responses.iter()) {
+                sum.1 = sum.1.wrapping_add(count);
+            }
+        }
+    }
+    sums
+}
+
+pub fn pools(snapshot: &Snapshot, reports: &[EndpointReport]) -> Vec<document::Pool> {
+    let reports: HashMap<(&str, &str), &EndpointReport> =
+        reports.iter().map(|report| ((&*report.pool, &*report.endpoint), report)).collect();
+    snapshot.pools().map(|each| pool(each, &reports)).collect()
+}
+
+fn pool(pool: &Pool, reports: &HashMap<(&str, &str), &EndpointReport>) -> document::Pool {
+    let usable = Usable::of(&pool.view());
+    let report = |endpoint: &Endpoint| reports.get(&(&*pool.spec.name, &*endpoint.name)).copied();
+    document::Pool {
+        name: pool.spec.name.to_string(),
+        balance: pool.spec.balance.name.to_owned(),
+        probe: pool.spec.probe.as_ref().map(|probe| probe.name.to_owned()),
+        usable: usable.0.len(),
+        endpoints: pool.endpoints.iter().map(|each| endpoint(each, usable.contains(each), report(each))).collect(),
+    }
+}
+
+fn endpoint(endpoint: &Endpoint, usable: bool, report: Option<&EndpointReport>) -> document::Endpoint {
+    let status = endpoint.status();
+    let cells = &endpoint.cells;
+    let changed_at = endpoint.changed_at.load(Relaxed);
+    let since = (changed_at > 0).then(|| clock::now().since(Moment(changed_at)));
+    document::Endpoint {
+        name: endpoint.name.to_string(),
+        address: endpoint.address.to_string(),
+        intent: status.intent.word().to_owned(),
+        health: status.health.word().to_owned(),
+        usable,
+        weight: status.weight.get(),
+        cause: report.and_then(|report| report.cause.clone()),
+        since_ms: report.and_then(|report| report.since).or(since).map(ms),
+        next_probe_ms: report.and_then(|report| report.next_probe).map(ms),
+        in_flight: endpoint.load.in_flight(),
+        connections: open_connections(endpoint),
+        requests_total: cells.sum(|row| row.requests.get()),
+        errors_total: UpstreamError::ALL.iter().map(|kind| cells.sum(|row| row.errors(*kind))).sum(),
+        probes_failed_total: cells.sum(|row| row.probes_failed.get()),
+    }
+}
+
+/// Connections to the endpoint open now. The two counts are read one after the other: a close in between must not wrap.
+pub fn open_connections(endpoint: &Endpoint) -> u64 {
+    let closed = endpoint.cells.sum(|row| row.connections_closed.get());
+    endpoint.cells.sum(|row| row.connections_opened.get()).saturating_sub(closed)
+}
+
+/// The endpoints of a view, for asking one after the other.
+pub struct Usable(HashSet<usize>);
+
+impl Usable {
+    pub fn of(view: &PoolView) -> Usable {
+        Usable(view.endpoints.iter().map(|endpoint| Arc::as_ptr(endpoint).addr()).collect())
+    }
+
+    pub fn contains(&self, endpoint: &Endpoint) -> bool {
+        self.0.contains(&std::ptr::from_ref(endpoint).addr())
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

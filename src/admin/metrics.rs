@@ -1,0 +1,265 @@
+//! Shell: `/metrics`. A `prometheus` collector that walks the snapshot in force at each scrape and sums the workers' cells.
+//!
+//! Because it reads the snapshot, series exist at zero as soon as their object does and vanish with it, and no metric has to be
+//! registered or forgotten. Not here: names (`observe::names`), nor counting (`observe::cells`).
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{self, MetricFamily, MetricType};
+use prometheus::{Encoder, Registry, TextEncoder};
+
+use super::control::Control;
+use super::describe::{self, Usable};
+use crate::base::Reason;
+use crate::health::{Health, Intent};
+use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
+use crate::observe::names::{self, Kind, Metric};
+use crate::observe::{Cells, Histogram, PerWorker};
+use crate::state::{Endpoint, ModeKind, Pool, Service};
+use crate::wire::http1::Reject;
+
+/// Everything that `/metrics` shows.
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    pub fn new(control: Control) -> Metrics {
+        let registry = Registry::new();
+        // Fails only for names that clash: the test that scrapes would have found it.
+        let registered = registry
+            .register(Box::new(Collected::new(control)))
+            .and_then(|()| registry.register(Box::new(ProcessCollector::for_self())));
+        debug_assert!(registered.is_ok(), "{registered:?}");
+        Metrics { registry }
+    }
+
+    /// The text exposition format, and its content type.
+    pub fn text(&self) -> (Vec<u8>, String) {
+        let encoder = TextEncoder::new();
+        let mut text = Vec::with_capacity(64 * 1024);
+        if let Err(error) = encoder.encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be encoded");
+        }
+        (text, encoder.format_type().to_owned())
+    }
+}
+
+struct Collected {
+    control: Control,
+    descs: Vec<Desc>,
+}
+
+impl Collected {
+    fn new(control: Control) -> Collected {
+        let desc = |metric: &&Metric| {
+            let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, HashMap::new()).ok()
+        };
+        Collected { control, descs: names::ALL.iter().filter_map(desc).collect() }
+    }
+}
+
+impl Collector for Collected {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut page = Page::default();
+        let crew = &self.control.crew;
+        let snapshot = crew.snapshot.load_full();
+
+        page.value(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+        page.value(&names::WORKERS, &[], snapshot.settings.workers as u64);
+        page.value(&names::DRAINING, &[], crew.draining().into());
+        page.value(&names::PANICS, &[], crew.panics.load(Relaxed));
+        page.value(&names::EVENTS_LOST, &[], crew.control_lost.load(Relaxed));
+        page.value(&names::ACCESS_UNWRITTEN, &[], crew.access.unwritten());
+        page.value(&names::RELOAD_SUCCESSFUL, &[], self.control.reloads.last_successful().into());
+        page.float(&names::RELOAD_SUCCESS_AT, &[], self.control.reloads.success_at_ms() as f64 / 1000.0);
+        page.value(&names::GENERATION, &[], snapshot.generation);
+        for service in snapshot.services() {
+            page.service(service);
+        }
+        for pool in snapshot.pools() {
+            page.pool(pool);
+        }
+        page.families()
+    }
+}
+
+/// The families of one scrape, in the order of the table.
+#[derive(Default)]
+struct Page(HashMap<&'static str, Vec<proto::Metric>>);
+
+impl Page {
+    fn service(&mut self, service: &Service) {
+        let name = &*service.spec.name;
+        let cells = &service.kept.cells;
+        let engine = match service.mode() {
+            ModeKind::L4 => "proxy",
+            ModeKind::L7 => "http",
+        };
+        self.value(&names::SERVICE_INFO, &[name, service.mode().word(), engine], 1);
+        self.value(&names::CONNECTIONS, &[name], cells.sum(|row| row.connections_opened.get()));
+        self.value(&names::CONNECTIONS_ACTIVE, &[name], service.kept.open.load(Relaxed).into());
+        self.value(&names::BYTES_RECEIVED, &[name], cells.sum(|row| row.bytes_received.get()));
+        self.value(&names::BYTES_SENT, &[name], cells.sum(|row| row.bytes_sent.get()));
+        self.value(&names::ACCESS_LOST, &[name], cells.sum(|row| row.access_records_lost.get()));
+        for reason in Reason::ALL {
+            self.value(&names::DROPS, &[name, reason.word()], cells.sum(|row| row.dropped(*reason)));
+        }
+        if service.mode() == ModeKind::L7 {
+            for reject in Reject::ALL {
+                self.value(&names::DROPS, &[name, reject.word()], cells.sum(|row| row.rejected(*reject)));
+            }
+            self.requests(service);
+            self.histogram(&names::REQUEST_DURATION, &[name], cells, |row| &row.request_duration);
+        }
+    }
+
+    fn requests(&mut self, service: &Service) {
+        for (code, count) in describe::responses(service) {
+            if count > 0 || CODES_FROM_ZERO.contains(&code) {
+                self.value(&names::REQUESTS, &[&service.spec.name, "http1", &code.to_string()], count);
+            }
+        }
+    }
+
+    fn pool(&mut self, pool: &Pool) {
+        let name = &*pool.spec.name;
+        let view = pool.view();
+        self.value(&names::POOL_USABLE, &[name], view.endpoints.len() as u64);
+        self.value(&names::RETRIES, &[name], pool.cells.sum(|row| row.retries.get()));
+        self.histogram(&names::CONNECT_DURATION, &[name], &pool.cells, |row| &row.connect_duration);
+        self.histogram(&names::RESPONSE_DURATION, &[name], &pool.cells, |row| &row.response_duration);
+        if pool.spec.probe.is_some() {
+            self.histogram(&names::PROBE_DURATION, &[name], &pool.cells, |row| &row.probe_duration);
+        }
+        if let Some(fingerprint) = view.picker.fingerprint() {
+            // What a float holds exactly.
+            self.value(&names::FINGERPRINT, &[name], fingerprint >> 12);
+        }
+        let usable = Usable::of(&view);
+        for endpoint in &pool.endpoints {
+            self.endpoint(pool, endpoint, usable.contains(endpoint));
+        }
+    }
+
+    fn endpoint(&mut self, pool: &Pool, endpoint: &Endpoint, usable: bool) {
+        let status = endpoint.status();
+        let cells = &endpoint.cells;
+        let labels = [&*pool.spec.name, &*endpoint.name];
+        self.value(&names::ENDPOINT_UP, &labels, usable.into());
+        for intent in Intent::ALL {
+            for health in Health::ALL {
+                let is = status.intent == intent && status.health == health;
+                let [pool, endpoint] = labels;
+                self.value(&names::ENDPOINT_STATE, &[pool, endpoint, intent.word(), health.word()], is.into());
+            }
+        }
+        self.value(&names::ENDPOINT_WEIGHT, &labels, status.weight.get().into());
+        self.value(&names::ENDPOINT_IN_FLIGHT, &labels, endpoint.load.in_flight().into());
+        self.value(&names::ENDPOINT_REQUESTS, &labels, cells.sum(|row| row.requests.get()));
+        self.value(&names::ENDPOINT_CONNECTIONS, &labels, cells.sum(|row| row.connections_opened.get()));
+        self.value(&names::ENDPOINT_CONNECTIONS_ACTIVE, &labels, describe::open_connections(endpoint));
+        for kind in UpstreamError::ALL {
+            let [pool, endpoint] = labels;
+            self.value(&names::UPSTREAM_ERRORS, &[pool, endpoint, kind.word()], cells.sum(|row| row.errors(kind)));
+        }
+        if pool.spec.probe.is_some() {
+            let [pool, endpoint] = labels;
+            self.value(&names::PROBES, &[pool, endpoint, "passed"], cells.sum(|row| row.probes_passed.get()));
+            self.value(&names::PROBES, &[pool, endpoint, "failed"], cells.sum(|row| row.probes_failed.get()));
+        }
+    }
+
+    fn value(&mut self, metric: &'static Metric, labels: &[&str], value: u64) {
+        self.float(metric, labels, value as f64);
+    }
+
+    fn float(&mut self, metric: &'static Metric, labels: &[&str], value: f64) {
+        let mut sample = labelled(metric, labels);
+        if metric.kind == Kind::Counter {
+            let mut counter = proto::Counter::default();
+            counter.set_value(value);
+            sample.set_counter(counter);
+        } else {
+            let mut gauge = proto::Gauge::default();
+            gauge.set_value(value);
+            sample.set_gauge(gauge);
+        }
+        self.0.entry(metric.name).or_default().push(sample);
+    }
+
+    fn histogram<T: Cells>(
+        &mut self,
+        metric: &'static Metric,
+        labels: &[&str],
+        cells: &PerWorker<T>,
+        of: impl Fn(&T) -> &Histogram,
+    ) {
+        let mut counts = [0_u64; DURATION_BOUNDS_US.len() + 1];
+        let mut sum_us = 0_u64;
+        for row in cells.rows() {
+            let (row_counts, row_sum) = of(row).read();
+            for (count, more) in counts.iter_mut().zip(row_counts) {
+                *count = count.wrapping_add(more);
+            }
+            sum_us = sum_us.wrapping_add(row_sum);
+        }
+        let mut total = 0_u64;
+        let mut buckets = Vec::with_capacity(DURATION_BOUNDS_US.len());
+        for (index, count) in counts.iter().enumerate() {
+            total = total.wrapping_add(*count);
+            if let Some(bound) = DURATION_BOUNDS_US.get(index) {
+                let mut bucket = proto::Bucket::default();
+                bucket.set_upper_bound(*bound as f64 / 1e6);
+                bucket.set_cumulative_count(total);
+                buckets.push(bucket);
+            }
+        }
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(total);
+        histogram.set_sample_sum(sum_us as f64 / 1e6);
+        let mut sample = labelled(metric, labels);
+        sample.set_histogram(histogram);
+        self.0.entry(metric.name).or_default().push(sample);
+    }
+
+    fn families(mut self) -> Vec<MetricFamily> {
+        let family = |metric: &&'static Metric| {
+            let samples = self.0.remove(metric.name)?;
+            let mut family = MetricFamily::default();
+            family.set_name(metric.name.to_owned());
+            family.set_help(metric.help.to_owned());
+            family.set_field_type(match metric.kind {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                Kind::Histogram => MetricType::HISTOGRAM,
+            });
+            family.set_metric(samples);
+            Some(family)
+        };
+        names::ALL.iter().filter_map(family).collect()
+    }
+}
+
+fn labelled(metric: &'static Metric, values: &[&str]) -> proto::Metric {
+    debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
+    let pair = |(name, value): (&&str, &&str)| {
+        let mut pair = proto::LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    proto::Metric::from_label(metric.labels.iter().zip(values).map(pair).collect())
+}
+
+/// Codes that alerts are written for, so that their first occurrence is a rise from zero and not a new series.
+const CODES_FROM_ZERO: [u16; 5] = [200, 404, 502, 503, 504];

@@ -1,0 +1,248 @@
+//! Shell: the sockets of `[metrics]` and `[admin]`, opened and closed as the configuration says.
+//!
+//! `prepare` binds what is new and changes nothing; `commit` swaps. A listener whose address stays is left alone. Connections are
+//! bounded in number and in how long they may dawdle. Not here: answers (`api`).
+
+use std::convert::Infallible;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use super::api::{Api, Face};
+use super::control::Control;
+use crate::base::address::AdminListen;
+use crate::base::limits;
+use crate::state::Settings;
+use crate::sys::listen::{self, Claim};
+
+/// The two listeners, as far as they are open.
+pub struct Servers {
+    api: Rc<Api>,
+    metrics: Option<Server>,
+    admin: Option<Server>,
+}
+
+/// What a commit will do.
+pub struct Prepared {
+    metrics: Step,
+    admin: Step,
+}
+
+enum Step {
+    Keep,
+    Close,
+    Open(AdminListen, Bound),
+}
+
+enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// A listener being served. Dropping it closes the socket and takes its file away; connections end with their exchange or their
+/// time.
+struct Server {
+    address: AdminListen,
+    local: Option<SocketAddr>,
+    task: JoinHandle<()>,
+    file: Option<PathBuf>,
+}
+
+impl Servers {
+    pub fn new(control: Control) -> Servers {
+        Servers { api: Rc::new(Api::new(control)), metrics: None, admin: None }
+    }
+
+    /// Binds what `settings` adds.
+    ///
+    /// # Errors
+    /// A sentence: which address cannot be bound, and why.
+    pub fn prepare(&self, settings: &Settings) -> Result<Prepared, String> {
+        let metrics = settings.metrics.map(AdminListen::Tcp);
+        Ok(Prepared {
+            metrics: step(self.metrics.as_ref(), metrics.as_ref()).map_err(|error| format!("[metrics]: {error}"))?,
+            admin: step(self.admin.as_ref(), settings.admin.as_ref()).map_err(|error| format!("[admin]: {error}"))?,
+        })
+    }
+
+    /// Serves what was prepared and closes what is gone. Must run inside the control thread's `LocalSet`.
+    pub fn commit(&mut self, prepared: Prepared) {
+        apply(&mut self.metrics, prepared.metrics, &self.api, true);
+        apply(&mut self.admin, prepared.admin, &self.api, false);
+    }
+
+    /// Where metrics are served, the port filled in; absent where they are not.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local
+    }
+
+    /// Where the API is served over TCP, the port filled in.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.local
+    }
+}
+
+fn step(open: Option<&Server>, wanted: Option<&AdminListen>) -> Result<Step, String> {
+    match (open, wanted) {
+        (None, None) => Ok(Step::Keep),
+        (Some(open), Some(wanted)) if open.address == *wanted => Ok(Step::Keep),
+        (Some(_), None) => Ok(Step::Close),
+        (open, Some(wanted)) => Ok(Step::Open(wanted.clone(), bind(wanted, open)?)),
+    }
+}
+
+fn bind(wanted: &AdminListen, open: Option<&Server>) -> Result<Bound, String> {
+    match wanted {
+        AdminListen::Tcp(address) => {
+            let overlaps = |open: &Server| matches!(&open.address, AdminListen::Tcp(own) if own.overlaps(*address));
+            let claim = if open.is_some_and(overlaps) { Claim::Beside } else { Claim::Exclusive };
+            let mut sockets = listen::listen(*address, 1, claim).map_err(|error| error.to_string())?;
+            sockets.pop().map(Bound::Tcp).ok_or_else(|| format!("cannot listen on {address}"))
+        }
+        AdminListen::Unix(path) => {
+            bind_unix(path).map(Bound::Unix).map_err(|error| format!("cannot listen on {}: {error}", path.display()))
+        }
+    }
+}
+
+/// A unix socket that only its owner may open.
+fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    if path.exists() {
+        // What nobody answers at was left behind by a process that was killed.
+        match UnixStream::connect(path) {
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process serves there")),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+            Err(error) => return Err(error),
+        }
+    }
+    let socket: OwnedFd = Socket::new(Domain::UNIX, Type::STREAM, None)?.into();
+    // The file is made with the permissions that the socket has when it is bound, so there is no moment when others may open it.
+    let socket = File::from(socket);
+    socket.set_permissions(Permissions::from_mode(0o600))?;
+    let socket = Socket::from(OwnedFd::from(socket));
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
+fn apply(server: &mut Option<Server>, step: Step, api: &Rc<Api>, metrics: bool) {
+    match step {
+        Step::Keep => {}
+        Step::Close => *server = None,
+        Step::Open(address, bound) => {
+            *server = None;
+            match serve(address.clone(), bound, api.clone(), metrics) {
+                Ok(new) => *server = Some(new),
+                // The socket is bound and listens; only a runtime without I/O would refuse it.
+                Err(error) => tracing::error!(%error, %address, "the admin listener cannot be served"),
+            }
+        }
+    }
+}
+
+fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool) -> io::Result<Server> {
+    Ok(match bound {
+        Bound::Tcp(listener) => {
+            let local = listener.local_addr().ok();
+            let listener = TcpListener::from_std(listener)?;
+            let face = if metrics { Face::Metrics } else { Face::Loopback };
+            let task = tokio::task::spawn_local(async move {
+                let room = Rc::new(Room::default());
+                loop {
+                    let place = room.place().await;
+                    match listener.accept().await {
+                        Ok((stream, _)) => carry(stream, face, &api, place),
+                        Err(error) => pause(&error).await,
+                    }
+                }
+            });
+            Server { address, local, task, file: None }
+        }
+        Bound::Unix(listener) => {
+            let file = match &address {
+                AdminListen::Unix(path) => Some(path.clone()),
+                AdminListen::Tcp(_) => None,
+            };
+            let listener = UnixListener::from_std(listener)?;
+            let task = tokio::task::spawn_local(async move {
+                let room = Rc::new(Room::default());
+                loop {
+                    let place = room.place().await;
+                    match listener.accept().await {
+                        Ok((stream, _)) => carry(stream, Face::Unix, &api, place),
+                        Err(error) => pause(&error).await,
+                    }
+                }
+            });
+            Server { address, local: None, task, file }
+        }
+    })
+}
+
+/// Bounds the connections of a listener; the next ones wait in the kernel's queue.
+struct Room(std::sync::Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(std::sync::Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS)))
+    }
+}
+
+impl Room {
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        // `None` only if the semaphore were closed, which nobody does.
+        self.0.clone().acquire_owned().await.ok()
+    }
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "accepting admin connections pauses");
+    tokio::time::sleep(limits::TIMER_TICK).await;
+}
+
+/// Serves one connection to its end. The head timeout covers idling between requests as well; `api` bounds bodies.
+fn carry<S>(stream: S, face: Face, api: &Rc<Api>, place: Option<OwnedSemaphorePermit>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let api = api.clone();
+    tokio::task::spawn_local(async move {
+        let answer = service_fn(|request| {
+            let api = api.clone();
+            async move { Ok::<_, Infallible>(api.answer(face, request).await) }
+        });
+        // Errors are the client's: it went away, dawdled, or spoke something else.
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits::ADMIN_IDLE)
+            .max_buf_size(limits::HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), answer)
+            .await;
+        drop(place);
+    });
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some(path) = self.file.take() {
+            // Gone already is as good.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
