@@ -4,14 +4,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use strata::config::{self, Catalogs, Loaded};
-use strata::doc::{Field, Grammar, Kind, codes, render};
+use strata::doc::{Grammar, codes, render, summary};
+use strata::probe;
 
 fn load(path: &Path) -> Loaded {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    config::read(path.display().to_string(), bytes, &Catalogs { probes: &[&TCP, &HTTP] })
+    let probes: Vec<&'static Grammar> = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
+    config::read(path.display().to_string(), bytes, &Catalogs { probes: &probes })
 }
 
 /// The files of a folder of the package, in order.
@@ -42,7 +43,8 @@ fn every_mistake_prints_what_stands_beside_it() {
     let mut wrong = String::new();
     for path in files("conf/bad") {
         let loaded = load(&path);
-        let got = render(&loaded.source, &loaded.diagnostics, false);
+        let (source, found) = (&loaded.source, &loaded.diagnostics);
+        let got = render(source, found, false) + &summary(source, found);
         let beside = path.with_extension("expected");
         if bless {
             fs::write(&beside, &got).unwrap();
@@ -68,40 +70,3 @@ fn every_code_is_shown_by_a_file() {
         assert_eq!(found, !elsewhere.contains(&code.id), "{}: {}", code.id, code.explain);
     }
 }
-
-static TCP: Grammar = Grammar { name: "tcp", summary: "x", fields: COMMON, example: "probe = \"tcp\"" };
-static HTTP: Grammar = Grammar {
-    name: "http",
-    summary: "x",
-    fields: &[
-        COMMON[0],
-        COMMON[1],
-        COMMON[2],
-        COMMON[3],
-        Field::default("method", Kind::Text, "GET", "x"),
-        Field::default(
-            "path",
-            Kind::Checked(|t| if t.starts_with('/') { Ok(()) } else { Err("a path starts with `/`".into()) }),
-            "/",
-            "x",
-        ),
-        Field::optional("host", Kind::Text, "x"),
-    ],
-    example: "probe = { type = \"http\", path = \"/healthz\" }",
-};
-const COMMON: &[Field] = &[
-    Field::default(
-        "interval",
-        Kind::Duration { min: Duration::from_millis(10), max: Duration::from_secs(3600) },
-        "2s",
-        "x",
-    ),
-    Field::default(
-        "timeout",
-        Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(60) },
-        "500ms",
-        "x",
-    ),
-    Field::default("rise", Kind::Integer { min: 1, max: 100 }, "2", "x"),
-    Field::default("fall", Kind::Integer { min: 1, max: 100 }, "3", "x"),
-];

@@ -13,7 +13,7 @@ use crate::state::{self, L7Spec, PoolSpec, ServiceSpec, Snapshot, Timeouts, Traf
 
 /// What the machine adds to the file.
 #[derive(Clone, Copy, Debug)]
-pub struct Ambient {
+pub struct Machine {
     pub cores: usize,
     /// Fresh random bytes, for a file without `[cluster] hash_key`.
     pub random_key: HashKey,
@@ -23,13 +23,13 @@ pub struct Ambient {
 ///
 /// # Errors
 /// When there are no ids left: names of removed services and pools keep theirs for the life of the process.
-pub fn compile(config: &Config, previous: &Snapshot, ambient: &Ambient) -> Result<Snapshot, Vec<Diagnostic>> {
+pub fn compile(config: &Config, previous: &Snapshot, machine: &Machine) -> Result<Snapshot, Vec<Diagnostic>> {
     let mut names = previous.names().clone();
     let pools: HashMap<Arc<str>, (PoolId, &Pool)> = pool_ids(config, &mut names).ok_or_else(exhausted)?;
     for service in &config.services {
         names.service(&service.name).ok_or_else(exhausted)?;
     }
-    let settings = settings(config, previous, ambient);
+    let settings = settings(config, previous, machine);
     let mut effective = serde_json::to_value(config).unwrap_or_default();
     if let Some(map) = effective.as_object_mut() {
         map.insert("workers".to_owned(), settings.workers.into());
@@ -48,14 +48,14 @@ fn exhausted() -> Vec<Diagnostic> {
     vec![Diagnostic::new(&codes::TOO_MANY_NAMES, Span::default(), message).help("restart Strata, or reuse names")]
 }
 
-fn settings(config: &Config, previous: &Snapshot, ambient: &Ambient) -> state::Settings {
+fn settings(config: &Config, previous: &Snapshot, machine: &Machine) -> state::Settings {
     let kept = (previous.generation > 0).then_some(previous.settings.hash_key);
     state::Settings {
-        workers: config.workers.unwrap_or(ambient.cores).max(1),
+        workers: config.workers.unwrap_or(machine.cores).max(1),
         metrics: config.metrics.as_ref().map(|metrics| metrics.listen.value),
         admin: config.admin.as_ref().map(|admin| admin.listen.value.clone()),
         // A reload must not move every client because nobody chose a key.
-        hash_key: config.cluster.hash_key.or(kept).unwrap_or(ambient.random_key),
+        hash_key: config.cluster.hash_key.or(kept).unwrap_or(machine.random_key),
         drain_timeout: config.drain.timeout,
     }
 }

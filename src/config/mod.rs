@@ -16,7 +16,7 @@ pub mod value;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Ambient, compile};
+pub use compile::{Machine, compile};
 pub use value::Config;
 
 use crate::doc::{self, Diagnostic, Grammar, Source};

@@ -9,11 +9,12 @@ use super::Catalogs;
 use super::check;
 use super::pool::read_pool;
 use super::service::{Context, read_service};
-use super::value::{AccessLog, Admin, Cluster, Config, Drain, Level, Log, LogFormat, Metrics, Output};
+use super::value::{AccessLog, Admin, Cluster, Config, Drain, Level, Log, LogFormat, Metrics};
 use crate::base::address::AdminListen;
 use crate::base::{HashKey, Listen, limits};
 use crate::doc::{Diagnostic, Item, Source, Span, Spanned, Table, codes, quote, suggest};
 use crate::observe::access;
+use crate::observe::sink::Output;
 
 /// What the readers find on the way and `check` judges: also from parts that did not make it into the `Config`.
 #[derive(Default)]

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use super::value::{Level, LogFormat, Output, Traffic};
+use super::value::{Level, LogFormat, Traffic};
 use super::*;
 use crate::balance::HashBy;
 use crate::base::address::AdminListen;
 use crate::base::{HashKey, Listen};
 use crate::doc::render;
 use crate::observe::access::Format;
+use crate::observe::sink::Output;
 use crate::state::{Snapshot, TrafficSpec, diff};
 
-const AMBIENT: Ambient = Ambient { cores: 3, random_key: HashKey::new([7; 16]) };
+const MACHINE: Machine = Machine { cores: 3, random_key: HashKey::new([7; 16]) };
 const NO_PROBES: Catalogs<'_> = Catalogs { probes: &[] };
 
 /// A right text, as a config.
@@ -27,7 +28,7 @@ fn codes(text: &str) -> Vec<&'static str> {
 }
 
 fn snapshot(text: &str, previous: &Snapshot) -> Snapshot {
-    compile(&config(text), previous, &AMBIENT).unwrap_or_else(|found| panic!("{found:?}"))
+    compile(&config(text), previous, &MACHINE).unwrap_or_else(|found| panic!("{found:?}"))
 }
 
 fn empty() -> Snapshot {
@@ -179,10 +180,10 @@ fn a_snapshot_has_every_name_resolved() {
 fn a_random_key_is_kept_by_reloads_and_a_written_one_wins() {
     let (keyless, keyed) = ("[drain]\n", "[cluster]\nhash_key = \"0123456789abcdef\"\n");
     let first = snapshot(keyless, &empty());
-    assert_eq!(first.settings.hash_key, AMBIENT.random_key);
-    let other = Ambient { random_key: HashKey::new([9; 16]), ..AMBIENT };
+    assert_eq!(first.settings.hash_key, MACHINE.random_key);
+    let other = Machine { random_key: HashKey::new([9; 16]), ..MACHINE };
     let second = compile(&config(keyless), &first, &other).ok().unwrap();
-    assert_eq!(second.settings.hash_key, AMBIENT.random_key);
+    assert_eq!(second.settings.hash_key, MACHINE.random_key);
     let third = compile(&config(keyed), &second, &other).ok().unwrap();
     assert_eq!(third.settings.hash_key, HashKey::new(*b"0123456789abcdef"));
 }
@@ -199,6 +200,8 @@ fn the_effective_configuration_is_complete_and_hides_the_key() {
     assert_eq!(value["service"]["web"]["route"][0]["pool"], "api");
     assert_eq!(value["service"]["tcp"]["timeouts"], serde_json::json!({ "idle": "10m", "half_close": "1m" }));
     assert_eq!(value["pool"]["api"]["balance"]["type"], "maglev");
+    assert_eq!(value["pool"]["api"]["outlier"]["time"], "10s");
+    assert_eq!(value["pool"]["api"]["outlier"].get("type"), None);
     assert_eq!(value["pool"]["web"]["endpoints"][1], serde_json::json!({ "address": "[2001:db8::1]:80", "weight": 5 }));
 }
 

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use crate::base::units::{show_duration, show_size};
 use crate::base::{HashKey, Listen, Network, Weight};
 use crate::doc::{Settings, Spanned};
 use crate::observe::access;
+use crate::observe::sink::Output;
 use crate::route::Pattern;
 
 /// A whole file.
@@ -93,28 +93,8 @@ pub enum LogFormat {
 pub struct AccessLog {
     #[serde(serialize_with = "format_word")]
     pub format: access::Format,
+    #[serde(serialize_with = "output")]
     pub output: Output,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    Stdout,
-    File(PathBuf),
-}
-
-impl fmt::Display for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Output::Stdout => f.write_str("stdout"),
-            Output::File(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl Serialize for Output {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -240,6 +220,7 @@ pub struct Pool {
     /// `None`: not probed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Spanned<Settings>>,
+    #[serde(serialize_with = "untyped")]
     pub outlier: Spanned<Settings>,
     #[serde(serialize_with = "duration")]
     pub connect_timeout: Duration,
@@ -321,6 +302,18 @@ fn shown<S: Serializer, T: fmt::Display>(value: &Spanned<T>, serializer: S) -> R
 
 fn weight<S: Serializer>(value: &Weight, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(value.get())
+}
+
+/// Settings of the one kind there is, which are written without a `type`.
+fn untyped<S: Serializer>(value: &Spanned<Settings>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.values.serialize(serializer)
+}
+
+fn output<S: Serializer>(value: &Output, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Output::Stdout => serializer.serialize_str("stdout"),
+        Output::File(path) => serializer.collect_str(&path.display()),
+    }
 }
 
 fn format_word<S: Serializer>(value: &access::Format, serializer: S) -> Result<S::Ok, S::Error> {

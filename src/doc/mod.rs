@@ -16,7 +16,7 @@ mod syntax;
 
 pub use cursor::{Item, Lore, Table, read};
 pub use diagnostic::{Diagnostic, Severity, quote};
-pub use render::render;
+pub use render::{json, render, summary};
 pub use source::Source;
 pub use span::{Span, Spanned};
 pub use spec::{Field, Grammar, Kind, Settings, Value};

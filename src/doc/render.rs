@@ -12,7 +12,7 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::source::Source;
 use super::span::Span;
 
-/// Every diagnostic with its lines and carets, an empty line after each, and a closing line that counts them.
+/// Every diagnostic with its lines and carets, an empty line after each. [`summary`] closes the list.
 pub fn render(source: &Source, diagnostics: &[Diagnostic], colour: bool) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let mut out = String::new();
@@ -20,7 +20,6 @@ pub fn render(source: &Source, diagnostics: &[Diagnostic], colour: bool) -> Stri
         out.push_str(&one(source, diagnostic, &renderer));
         out.push_str("\n\n");
     }
-    out.push_str(&summary(source, diagnostics));
     out
 }
 
@@ -154,7 +153,6 @@ error[E020]: unknown pool `wbe`
   |
   = help: did you mean `web`
 
-a.toml: 1 error
 ";
         assert_eq!(render(&source(), std::slice::from_ref(&mistake), false), want);
         assert!(render(&source(), &[mistake], true).contains("\u{1b}["));

@@ -84,6 +84,14 @@ impl<'t> Item<'t> {
         self.text_as("text", |_| None)
     }
 
+    /// The digits of a whole number, `None` for anything else.
+    pub(super) fn digits(&self) -> Option<String> {
+        match self.value {
+            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+            _ => None,
+        }
+    }
+
     /// Text that `parse` makes a value of. `expected` says what it is, with an example.
     pub fn parsed<T, E: AsRef<str>>(
         &self,
@@ -167,7 +175,7 @@ impl<'t> Item<'t> {
         }
     }
 
-    fn read<T, E: AsRef<str>>(
+    pub(super) fn read<T, E: AsRef<str>>(
         &self,
         text: &str,
         noun: &str,

@@ -137,11 +137,22 @@ fn value(item: &Item<'_>, kind: Kind) -> Option<Value> {
             }
             item.unknown_word(text.value, words.iter().copied())
         }
-        Kind::Texts(check) => every(item, |element| checked(element, check)).map(Value::Texts),
+        Kind::Texts(check) => every(item, |element| text_or_number(element, check)).map(Value::Texts),
         Kind::Integers { min, max } => {
             every(item, |element| element.integer(min, max).map(|v| v.value)).map(Value::Integers)
         }
     }
+}
+
+/// Text, or a number that is as good as text: `expect = [200, "300-399"]`.
+fn text_or_number(item: &Item<'_>, check: fn(&str) -> Result<(), String>) -> Option<String> {
+    match item.digits() {
+        Some(digits) => {
+            item.read(&digits, &format!("a valid {}", quote(item.key)), |text| check(text).map(|()| text.to_owned()))
+        }
+        None => return checked(item, check),
+    }
+    .map(|text| text.value)
 }
 
 fn checked(item: &Item<'_>, check: fn(&str) -> Result<(), String>) -> Option<String> {

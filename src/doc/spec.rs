@@ -69,7 +69,7 @@ pub enum Kind {
     Checked(fn(&str) -> Result<(), String>),
     /// One of these words.
     Word(&'static [&'static str]),
-    /// List of text, each checked by the function; a single text stands for a list of one.
+    /// List of text, each checked by the function; a single text stands for a list of one, a number for its digits.
     Texts(fn(&str) -> Result<(), String>),
     /// List of whole numbers within the inclusive bounds; a single number stands for a list of one.
     Integers {

@@ -154,7 +154,11 @@ fn each_mistake_has_its_code_and_its_words() {
         ("balance = { type = \"random\", points = 5 }", "E017", "it is a setting of `ring-hash`"),
         ("balance = { type = \"random\", x = 5 }", "E010", "known here: `type`"),
         ("probe = { type = \"http\", path = \"x\", expect = [200, 99] }", "E014 E013", "must start with `/`"),
-        ("probe = { type = \"http\", fields = [\"/a\", \"b\", \"c\"] }", "E014 E014", "`b` is not a valid `fields`"),
+        (
+            "probe = { type = \"http\", fields = [\"/a\", \"b\", 5, true] }",
+            "E014 E014 E012",
+            "`b` is not a valid `fields`",
+        ),
     ] {
         let source = Source::new("x", app(line));
         let (_, found) = read_all(&source);
@@ -282,7 +286,7 @@ fn survives(text: String) {
     let (_, found) = read_all(&source);
     let shown = render(&source, &found, false);
     assert!(shown.chars().all(|c| !c.is_control() || c == '\n'), "{shown:?}");
-    render::json(&source, &found);
+    json(&source, &found);
     for diagnostic in &found {
         assert!(!diagnostic.message.is_empty() && !diagnostic.message.ends_with('.'), "{diagnostic:?}");
     }
