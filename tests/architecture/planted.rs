@@ -26,6 +26,8 @@ const CASES: &[Case] = &[
     ("also by super", "src/probe/tcp.rs", "use super::http::Client;", &[(2, "sibling `probe::http`")]),
     ("a family's own words pass", "src/probe/tcp.rs", "use super::Outcome;\nuse crate::probe::Report;", &[]),
     ("a family lists its children", "src/mode/mod.rs", "pub use l4::L4;\nuse crate::mode::l7::L7;", &[]),
+    ("the files of one shell know each other", "src/admin/api.rs", "use super::document::Status;", &[]),
+    ("and no other shell", "src/admin/api.rs", "use crate::mode::l7::L7;", &[(2, "imports its sibling `mode`")]),
     ("the crate root is no way round", "src/wire/tcp.rs", "use crate::Server;", &[(2, "import it from where it is defined")]),
     ("a macro of the crate passes", "src/wire/tcp.rs", "fn f() {\n    crate::say!(1);\n}", &[]),
     ("a module on no floor fails", "src/utils/x.rs", "", &[(1, "`utils` stands on no floor")]),
