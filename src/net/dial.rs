@@ -61,6 +61,10 @@ pub async fn dial(address: SocketAddr, timeout: Duration, deadline: &Deadline) -
     let outcome = deadline.race(TcpStream::connect(address)).await;
     deadline.clear();
     let stream = outcome.map_err(|_| DialError::Timeout)??;
+    // On loopback, a connect to a free port in the ephemeral range can meet itself (RFC 9293 §3.5, simultaneous open).
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(DialError::Refused);
+    }
     stream.set_nodelay(true)?;
     Ok(stream)
 }
