@@ -2,4 +2,6 @@
 
 pub mod keeper;
 pub mod listeners;
+pub mod load;
+pub mod supervisor;
 pub mod worker;

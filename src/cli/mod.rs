@@ -1,1 +1,123 @@
-//! Placeholder.
+//! Wiring: the commands. Arguments in, an exit code out: 0 done, 1 the answer is no, 2 wrong usage.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::health::Intent;
+
+mod check;
+mod demo;
+mod echo;
+mod remote;
+mod run;
+pub mod status;
+
+/// One load balancer for every layer.
+#[derive(Debug, Parser)]
+#[command(name = "strata", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve what FILE says until told to stop (HUP reloads, TERM drains, a second TERM or INT stops at once)
+    Run {
+        /// The configuration
+        file: PathBuf,
+    },
+    /// Say whether each FILE is a valid configuration, with every mistake it has
+    Check {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Diagnostics as JSON, one document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show Strata at work on this machine: three echo endpoints, an L7 and an L4 service, metrics and admin
+    Demo,
+    /// What is served, over which endpoints, and how they are
+    Status {
+        #[command(flatten)]
+        admin: Admin,
+        #[arg(long)]
+        json: bool,
+    },
+    /// No new work for an endpoint; what is open finishes
+    Drain(Target),
+    /// Take an endpoint out; it is not probed either
+    Maintain(Target),
+    /// Give an endpoint back what the file says
+    Restore(Target),
+    /// Set an endpoint's weight until the file changes it
+    Weight {
+        #[command(flatten)]
+        target: Target,
+        /// 1 to 1000
+        weight: u16,
+    },
+    /// Read the file again; waits, and reports what changed or every mistake
+    Reload {
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Exit 0 when Strata is ready, for container health checks
+    Healthcheck {
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Run a small HTTP endpoint that says what it was asked
+    Echo {
+        #[arg(long, default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+        /// What it calls itself; default: its address
+        #[arg(long)]
+        name: Option<String>,
+    },
+}
+
+/// Where the running Strata is asked.
+#[derive(Debug, clap::Args)]
+struct Admin {
+    /// Its admin listener: an address, or unix:/path
+    #[arg(long, env = "STRATA_ADMIN", default_value = "127.0.0.1:9900")]
+    admin: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct Target {
+    pool: String,
+    /// Its address as in the file, for instance 10.0.0.11:8080
+    endpoint: String,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// Parses the arguments, runs the command and says how it went.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run { file } => run::run(&file),
+        Command::Check { files, json } => Ok(check::check(&files, json)),
+        Command::Demo => demo::demo(),
+        Command::Status { admin, json } => remote::status(&admin.admin, json),
+        Command::Drain(target) => remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Draining),
+        Command::Maintain(target) => {
+            remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Maintenance)
+        }
+        Command::Restore(target) => remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Ready),
+        Command::Weight { target, weight } => {
+            remote::weight(&target.admin.admin, &target.pool, &target.endpoint, weight)
+        }
+        Command::Reload { admin } => remote::reload(&admin.admin),
+        Command::Healthcheck { admin } => remote::healthcheck(&admin.admin),
+        Command::Echo { listen, name } => echo::echo(listen, name),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("strata: {error:#}");
+        ExitCode::FAILURE
+    })
+}

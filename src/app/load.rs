@@ -1,0 +1,116 @@
+//! Wiring: from a configuration's place to a snapshot, or to everything that is wrong with it.
+
+use std::path::PathBuf;
+
+use crate::admin::document;
+use crate::base::HashKey;
+use crate::config::{self, Config};
+use crate::doc::{self, Diagnostic, Grammar, Source};
+use crate::probe;
+use crate::state::Snapshot;
+
+/// Where the configuration comes from. Read anew at every reload.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    File(PathBuf),
+    /// A text of Strata's own (`demo`).
+    Text {
+        name: &'static str,
+        text: String,
+    },
+}
+
+/// What was read: the source for showing diagnostics, and all of them, warnings included.
+pub struct Loaded {
+    pub source: Source,
+    pub diagnostics: Vec<Diagnostic>,
+    /// `None` when there is an error among the diagnostics.
+    pub config: Option<Config>,
+}
+
+impl Loaded {
+    /// The diagnostics as a person reads them.
+    pub fn render(&self, colour: bool) -> String {
+        let mut text = doc::render(&self.source, &self.diagnostics, colour);
+        text.push_str(&doc::summary(&self.source, &self.diagnostics));
+        text
+    }
+
+    /// The diagnostics as a program reads them.
+    pub fn json(&self) -> serde_json::Value {
+        doc::json(&self.source, &self.diagnostics)
+    }
+
+    /// The diagnostics as the admin API tells them.
+    pub fn documents(&self) -> Vec<document::Diagnostic> {
+        let one = |diagnostic: &Diagnostic| {
+            let (line, column) = self.source.position(diagnostic.span.start);
+            document::Diagnostic {
+                severity: if diagnostic.is_error() { "error" } else { "warning" }.to_owned(),
+                code: diagnostic.code.to_owned(),
+                message: diagnostic.message.clone(),
+                help: diagnostic.help.clone(),
+                file: self.source.name.clone(),
+                line,
+                column,
+            }
+        };
+        self.diagnostics.iter().map(one).collect()
+    }
+
+    pub fn is_valid(&self) -> bool {
+        self.config.is_some()
+    }
+}
+
+/// Reads `origin`. Pure but for reading the file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(origin: &Origin) -> std::io::Result<Loaded> {
+    let (name, bytes) = match origin {
+        Origin::File(path) => (path.display().to_string(), std::fs::read(path)?),
+        Origin::Text { name, text } => ((*name).to_owned(), text.clone().into_bytes()),
+    };
+    let probes: Vec<&'static Grammar> = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
+    let loaded = config::read(name, bytes, &config::Catalogs { probes: &probes });
+    Ok(Loaded { source: loaded.source, diagnostics: loaded.diagnostics, config: loaded.config })
+}
+
+/// Compiles what was read into the generation after `previous`; on failure the reasons join the diagnostics.
+pub fn compile(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
+    let config = loaded.config.as_ref()?;
+    match config::compile(config, previous, &ambient()) {
+        Ok(snapshot) => Some(snapshot),
+        Err(diagnostics) => {
+            loaded.diagnostics.extend(diagnostics);
+            loaded.config = None;
+            None
+        }
+    }
+}
+
+/// The generation before the first, for `compile`.
+pub fn nothing() -> Snapshot {
+    let ambient = ambient();
+    Snapshot::empty(crate::state::Settings {
+        workers: ambient.cores,
+        metrics: None,
+        admin: None,
+        hash_key: ambient.random_key,
+        drain_timeout: std::time::Duration::ZERO,
+    })
+}
+
+fn ambient() -> config::Ambient {
+    // The standard library keys its hashers from the kernel's random bytes: what they make of anything is as random.
+    let mut key = [0; 16];
+    for half in key.chunks_mut(8) {
+        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), half.len());
+        half.copy_from_slice(&random.to_ne_bytes());
+    }
+    config::Ambient {
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        random_key: HashKey::new(key),
+    }
+}

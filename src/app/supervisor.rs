@@ -1,0 +1,336 @@
+//! Wiring: the control thread. Starts the process, commits configurations, answers the admin API, drains and ends.
+//!
+//! ```text
+//!  read ─▶ compile ─▶ prepare (bind) ─▶ commit: one swap, then workers refresh, listeners move, keeper and admin follow
+//!    └───────┴────────────┴── a failure here rejects the reload; nothing has changed
+//! ```
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::keeper::{Keeper, KeeperHandle};
+use super::listeners::Listeners;
+use super::load::{self, Loaded, Origin};
+use super::worker::{self, Order};
+use crate::admin::document::{ReloadRejected, Reloaded};
+use crate::admin::{self, Control, ReloadStatus, Request};
+use crate::base::{WorkerId, clock, limits};
+use crate::net::Crew;
+use crate::observe::sink::{Sink, Writer};
+use crate::state::{Change, Snapshot, diff};
+
+/// A process that serves, until [`Supervisor::run`] returns.
+pub struct Supervisor {
+    origin: Origin,
+    crew: Arc<Crew>,
+    workers: Vec<worker::Handle>,
+    listeners: Listeners,
+    keeper: KeeperHandle,
+    admin: admin::Servers,
+    reloads: Arc<ReloadStatus>,
+    requests: mpsc::Receiver<Request>,
+    access: Sink,
+    records: Writer,
+}
+
+/// Why a configuration was not taken. Nothing has changed.
+pub enum Refusal {
+    /// The text has mistakes.
+    Invalid(Loaded),
+    /// The text is well, but the machine refuses what it asks for.
+    Machine(Vec<String>),
+}
+
+/// How often the drain looks whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// Requests of the admin API that may wait.
+const REQUESTS: usize = 64;
+
+impl Supervisor {
+    /// Brings everything up for `loaded`. Must run inside the control thread's `LocalSet`.
+    ///
+    /// # Errors
+    /// An address that cannot be listened on, a thread that cannot be made.
+    pub async fn start(origin: Origin, snapshot: Snapshot, access: (Sink, Writer)) -> anyhow::Result<Supervisor> {
+        let (access, records) = access;
+        let count = snapshot.settings.workers;
+        let (events, news) = mpsc::channel(limits::CONTROL_QUEUE);
+        let empty = Arc::new(Snapshot::empty(snapshot.settings.clone()));
+        let (crew, handovers) = Crew::new(count, empty, events, access.clone());
+        let mut workers = Vec::with_capacity(count);
+        for (index, handed) in (0u16..).zip(handovers) {
+            workers.push(worker::start(WorkerId(index), crew.clone(), handed)?);
+        }
+        let keeper = Keeper::start(crew.clone(), news)?;
+        let (sender, requests) = mpsc::channel(REQUESTS);
+        let reloads = Arc::new(ReloadStatus::default());
+        let control = Control { crew: crew.clone(), reloads: reloads.clone(), requests: sender };
+        let mut supervisor = Supervisor {
+            origin,
+            workers,
+            listeners: Listeners::default(),
+            keeper,
+            admin: admin::Servers::new(control),
+            reloads,
+            requests,
+            access,
+            records,
+            crew,
+        };
+        match supervisor.adopt(snapshot).await {
+            Ok(_) => Ok(supervisor),
+            Err(errors) => {
+                supervisor.stop().await;
+                anyhow::bail!("{}", errors.join("\n"))
+            }
+        }
+    }
+
+    /// Serves until told to stop.
+    ///
+    /// # Errors
+    /// Signals cannot be handled.
+    pub async fn run(mut self) -> io::Result<ExitCode> {
+        let mut signals = Signals::new()?;
+        loop {
+            tokio::select! {
+                request = self.requests.recv() => {
+                    if let Some(request) = request {
+                        self.answer(request).await;
+                    }
+                }
+                wish = signals.next() => match wish {
+                    Wish::Reload => {
+                        // The outcome is logged and counted; a signal has nobody to tell.
+                        let _ = self.reload().await;
+                    }
+                    Wish::Reopen => self.access.reopen(),
+                    Wish::Stop => break,
+                }
+            }
+        }
+        self.drain(&mut signals).await;
+        self.stop().await;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Reads the configuration again and takes it over, or changes nothing.
+    async fn reload(&mut self) -> Result<Vec<Change>, Refusal> {
+        let current = self.crew.snapshot.load_full();
+        let outcome = match load::read(&self.origin) {
+            Err(error) => Err(Refusal::Machine(vec![format!("the file cannot be read: {error}")])),
+            Ok(mut loaded) => match load::compile(&mut loaded, &current) {
+                Some(next) => Ok(next),
+                None => Err(Refusal::Invalid(loaded)),
+            },
+        };
+        let outcome = match outcome {
+            Err(refusal) => Err(refusal),
+            Ok(next) if next.settings.workers != current.settings.workers => {
+                // Worker threads, their listeners and their rows of cells are made once.
+                Err(Refusal::Machine(vec!["`workers` cannot change while running: restart to change it".to_owned()]))
+            }
+            Ok(next) => self.adopt(next).await.map_err(Refusal::Machine),
+        };
+        match &outcome {
+            Ok(changes) => tracing::info!(changes = changes.len(), "configuration reloaded"),
+            Err(refusal) => {
+                self.reloads.failed();
+                tracing::error!("reload refused, the old configuration serves on: {}", refusal.text());
+            }
+        }
+        outcome
+    }
+
+    /// Prepares and commits `next`.
+    ///
+    /// # Errors
+    /// What could not be bound; nothing has changed.
+    async fn adopt(&mut self, next: Snapshot) -> Result<Vec<Change>, Vec<String>> {
+        let current = self.crew.snapshot.load_full();
+        let prepared = self.listeners.prepare(&next, self.workers.len())?;
+        let admin = self.admin.prepare(&next.settings).map_err(|error| vec![error])?;
+        let next = Arc::new(next);
+        let changes = diff(&current, &next);
+
+        self.crew.snapshot.store(next.clone());
+        self.keeper.adopt(next.clone());
+        self.refresh_workers().await;
+        self.listeners.commit(&prepared);
+        for (address, service, sockets) in prepared.opened {
+            for (worker, socket) in self.workers.iter().zip(sockets) {
+                order(worker, Order::Listen { address, service, socket }).await;
+            }
+        }
+        for (address, service) in prepared.assigned {
+            for worker in &self.workers {
+                order(worker, Order::Assign { address, service }).await;
+            }
+        }
+        for address in prepared.retired {
+            self.retire(address).await;
+        }
+        self.admin.commit(admin);
+        self.reloads.succeeded(clock::wall());
+        for change in &changes {
+            tracing::info!(generation = next.generation, "{change}");
+        }
+        Ok(changes)
+    }
+
+    /// Returns once every worker serves by the new snapshot.
+    async fn refresh_workers(&self) {
+        let mut waiting = Vec::with_capacity(self.workers.len());
+        for worker in &self.workers {
+            let (done, told) = oneshot::channel();
+            order(worker, Order::Refresh { done }).await;
+            waiting.push(told);
+        }
+        for told in waiting {
+            // A worker that ended has no readers left to refresh.
+            let _ = told.await;
+        }
+    }
+
+    async fn retire(&self, address: crate::base::Listen) {
+        for worker in &self.workers {
+            order(worker, Order::Retire { address }).await;
+        }
+    }
+
+    async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Reload { reply } => {
+                let outcome = self.reload().await;
+                let generation = self.crew.snapshot.load().generation;
+                let shown = |changes: Vec<Change>| changes.iter().map(ToString::to_string).collect();
+                let answer = outcome
+                    .map(|changes| Reloaded { generation, changes: shown(changes) })
+                    .map_err(Refusal::into_rejection);
+                // The asker may have gone; the reload has happened all the same.
+                let _ = reply.send(answer);
+            }
+            Request::SetIntent { pool, endpoint, intent, reply } => {
+                let _ = reply.send(self.keeper.set_intent(&pool, &endpoint, intent).await);
+            }
+            Request::SetWeight { pool, endpoint, weight, reply } => {
+                let _ = reply.send(self.keeper.set_weight(&pool, &endpoint, weight).await);
+            }
+            Request::HealthReport { reply } => {
+                let _ = reply.send(self.keeper.report().await);
+            }
+        }
+    }
+
+    /// Takes no more, lets what is open finish, and returns when it has, at the deadline, or on a second signal.
+    async fn drain(&mut self, signals: &mut Signals) {
+        let timeout = self.crew.snapshot.load().settings.drain_timeout;
+        tracing::info!(connections = self.crew.connections(), ?timeout, "draining");
+        self.crew.drain();
+        for address in self.listeners.take_all() {
+            self.retire(address).await;
+        }
+        for worker in &self.workers {
+            order(worker, Order::Drain).await;
+        }
+        let deadline = clock::now() + timeout;
+        // Sockets being retired still bring what stood in their queues.
+        tokio::time::sleep(worker::RETIRE + DRAIN_POLL).await;
+        while self.crew.connections() > 0 && clock::now() < deadline {
+            tokio::select! {
+                () = tokio::time::sleep(DRAIN_POLL) => {}
+                wish = signals.next() => if wish == Wish::Stop { break },
+                request = self.requests.recv() => if let Some(request) = request { self.answer(request).await },
+            }
+        }
+        let left = self.crew.connections();
+        if left > 0 {
+            tracing::warn!(connections = left, "the drain ends with connections open; they are cut");
+        }
+    }
+
+    async fn stop(self) {
+        for worker in &self.workers {
+            order(worker, Order::Stop).await;
+        }
+        for worker in self.workers {
+            if worker.thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+        self.records.finish();
+        tracing::info!("stopped");
+    }
+}
+
+impl Refusal {
+    /// What the log and a terminal show.
+    pub fn text(&self) -> String {
+        match self {
+            Refusal::Invalid(loaded) => loaded.render(false),
+            Refusal::Machine(errors) => errors.join("\n"),
+        }
+    }
+
+    fn into_rejection(self) -> ReloadRejected {
+        let rendered = self.text();
+        match self {
+            Refusal::Invalid(loaded) => ReloadRejected {
+                error: "the configuration has mistakes; the old one serves on".to_owned(),
+                diagnostics: loaded.documents(),
+                rendered,
+            },
+            Refusal::Machine(_) => ReloadRejected {
+                error: "the configuration cannot be put into force; the old one serves on".to_owned(),
+                diagnostics: Vec::new(),
+                rendered,
+            },
+        }
+    }
+}
+
+async fn order(worker: &worker::Handle, order: Order) {
+    if worker.orders.send(order).await.is_err() {
+        tracing::error!("a worker has ended; it takes no orders");
+    }
+}
+
+/// What the signals mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Reload,
+    Reopen,
+    Stop,
+}
+
+struct Signals {
+    hup: Signal,
+    usr1: Signal,
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.hup.recv() => Wish::Reload,
+            _ = self.usr1.recv() => Wish::Reopen,
+            _ = self.term.recv() => Wish::Stop,
+            _ = self.int.recv() => Wish::Stop,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Wiring: `strata run`: from a file to a process that serves.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::task::LocalSet;
+
+use crate::app::load::{self, Origin};
+use crate::app::supervisor::Supervisor;
+use crate::config::Config;
+use crate::config::value::LogFormat;
+use crate::observe::log;
+use crate::observe::sink::Sink;
+use crate::state::Snapshot;
+use crate::sys;
+
+pub fn run(file: &Path) -> anyhow::Result<ExitCode> {
+    let origin = Origin::File(file.to_owned());
+    let Some((config, snapshot)) = first(&origin)? else { return Ok(ExitCode::FAILURE) };
+    start_log(&config)?;
+    let access = Sink::start(&config.access_log.output).context("cannot open the access log")?;
+    control(async move {
+        let supervisor = Supervisor::start(origin, snapshot, access).await?;
+        Ok(supervisor.run().await?)
+    })
+}
+
+pub fn start_log(config: &Config) -> anyhow::Result<()> {
+    log::start(config.log.level.word(), config.log.format == LogFormat::Json)
+        .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+/// The first snapshot of `origin`, or nothing after its mistakes were shown.
+pub fn first(origin: &Origin) -> anyhow::Result<Option<(Config, Snapshot)>> {
+    let mut loaded = match (load::read(origin), origin) {
+        (Ok(loaded), _) => loaded,
+        (Err(error), Origin::File(path)) => anyhow::bail!("cannot read {}: {error}", path.display()),
+        (Err(error), Origin::Text { name, .. }) => anyhow::bail!("cannot read {name}: {error}"),
+    };
+    let snapshot = load::compile(&mut loaded, &load::nothing());
+    // Warnings are shown as well: a start is when somebody looks.
+    if !loaded.diagnostics.is_empty() {
+        eprint!("{}", loaded.render(std::io::stderr().is_terminal()));
+    }
+    Ok(loaded.config.zip(snapshot))
+}
+
+/// Runs the control thread's work, on this thread.
+pub fn control<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    // A proxy needs two descriptors a connection; what the hard limit gives is ours to use.
+    if let Err(error) = sys::process::raise_descriptors() {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, work)
+}
