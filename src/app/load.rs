@@ -80,7 +80,7 @@ pub fn read(origin: &Origin) -> std::io::Result<Loaded> {
 /// Compiles what was read into the generation after `previous`; on failure the reasons join the diagnostics.
 pub fn compile(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
     let config = loaded.config.as_ref()?;
-    match config::compile(config, previous, &ambient()) {
+    match config::compile(config, previous, &machine()) {
         Ok(snapshot) => Some(snapshot),
         Err(diagnostics) => {
             loaded.diagnostics.extend(diagnostics);
@@ -92,24 +92,24 @@ pub fn compile(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
 
 /// The generation before the first, for `compile`.
 pub fn nothing() -> Snapshot {
-    let ambient = ambient();
+    let machine = machine();
     Snapshot::empty(crate::state::Settings {
-        workers: ambient.cores,
+        workers: machine.cores,
         metrics: None,
         admin: None,
-        hash_key: ambient.random_key,
+        hash_key: machine.random_key,
         drain_timeout: std::time::Duration::ZERO,
     })
 }
 
-fn ambient() -> config::Ambient {
+fn machine() -> config::Machine {
     // The standard library keys its hashers from the kernel's random bytes: what they make of anything is as random.
     let mut key = [0; 16];
     for half in key.chunks_mut(8) {
         let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), half.len());
         half.copy_from_slice(&random.to_ne_bytes());
     }
-    config::Ambient {
+    config::Machine {
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         random_key: HashKey::new(key),
     }
