@@ -1,4 +1,4 @@
-//! Shell: bytes both ways between a client and an endpoint until both have finished. Used by L4 and by upgraded HTTP.
+//! Io: bytes both ways between a client and an endpoint until both have finished. Used by L4 and by upgraded HTTP.
 //!
 //! Each way reads only when it holds nothing, so a side that is not read is not read from, and memory is one buffer a way.
 //! A FIN is passed on as a FIN once what came before it is delivered; the other way goes on. A reset is passed on as a

@@ -1,4 +1,4 @@
-//! Shell: from a pool to a connected endpoint: pick, dial, and pick another while nothing was sent. L4 and L7 share it.
+//! Io: from a pool to a connected endpoint: pick, dial, and pick another while nothing was sent. L4 and L7 share it.
 //!
 //! It keeps the books of every connect: duration, errors by kind, failures in a row for passive detection, open connections.
 //! Not here: idle connections that wait for reuse, nor retries after a byte was sent (L7's).

@@ -1,4 +1,4 @@
-//! Shell: listening sockets. Binding one for each worker, and taking one out of service without resetting anybody.
+//! Io: listening sockets. Binding one for each worker, and taking one out of service without resetting anybody.
 //!
 //! Each worker has a socket of its own (`SO_REUSEPORT`), so that the kernel spreads connections and accepting shares nothing.
 //! Not here: accepting (`net::accept`), nor when a listener comes and goes (`app`).

@@ -1,4 +1,4 @@
-//! Shell: what the kernel grants this process: descriptors, and cores to run on.
+//! Io: what the kernel grants this process: descriptors, and cores to run on.
 
 use std::io;
 use std::mem;

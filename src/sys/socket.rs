@@ -1,4 +1,4 @@
-//! Shell: options of one connected socket.
+//! Io: options of one connected socket.
 
 use std::os::fd::AsFd;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Shell: pipes between two sockets, so that a long transfer never enters user space.
+//! Io: pipes between two sockets, so that a long transfer never enters user space.
 //!
 //! Why: 22 against 28 µs of our CPU per 100 KB (`notes/floors.md` §1). A pipe is borrowed only while bytes are in it, and a
 //! worker keeps a few empty ones: steady state opens none, an idle relay holds none.

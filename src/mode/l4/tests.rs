@@ -1,4 +1,4 @@
-//! Shell: tests of the L4 proxy over real sockets: scripted endpoints, a worker on the test's thread, its counts afterwards.
+//! Tests of the L4 proxy over real sockets: scripted endpoints, a worker on the test's thread, its counts afterwards.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Shell: tests of the relay with real sockets: a client's end and an endpoint's end, and the relay between them.
+//! Tests of the relay with real sockets: a client's end and an endpoint's end, and the relay between them.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
