@@ -109,6 +109,9 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
     };
     let timeouts = service.spec.timeouts;
     let head = session.read_head(scratch, timeouts.header).await;
+    if matches!(head, Err(HeadEnd::Nothing)) {
+        return Step::Next(Next::Idle);
+    }
     let mut facts = Facts {
         began: now(),
         head_length: 0,
@@ -127,7 +130,7 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
             session.served = session.served.saturating_add(1);
             request(session, scratch, &mut facts).await
         }
-        Err(HeadEnd::Closed) => {
+        Err(HeadEnd::Closed | HeadEnd::Nothing) => {
             if scratch.input.is_empty() {
                 return Step::Next(Next::Close);
             }
@@ -325,19 +328,27 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
     session.mode.with_budget(task.pool.id, |budget| budget.request());
     let mut tries = Tries::default();
     let mut last = None;
+    let mut stale = None;
+    let mut retries = 0;
     loop {
-        let Some(Picked { endpoint, in_flight: _in_flight }) = tries.pick(&session.worker, task.pool, task.hash) else {
+        // Where no other endpoint is left, one that closed a kept connection gets the request on a fresh one.
+        let other = tries.pick(&session.worker, task.pool, task.hash);
+        let fresh = other.is_none();
+        let Some(Picked { endpoint, in_flight }) = other.or_else(|| stale.take()) else {
             let reason = last.unwrap_or_else(|| tries.reason());
             return unserved(session, task.service, facts, reason, &task.ask).await;
         };
-        facts.tries = tries.count();
+        if fresh {
+            task.pool.cells.row(session.worker.id).retries.one();
+        }
+        facts.tries += 1;
         facts.endpoint = Some(endpoint.clone());
-        let mut attempt = Attempt::new(session, &task, facts.head_length);
+        let mut attempt = Attempt::new(session, &task, facts.head_length, fresh);
         let failed = match attempt.run(session, scratch, facts, &task, &endpoint).await {
             Ok(step) => return step,
             Err(failed) => failed,
         };
-        let again = attempt.can_repeat();
+        let (again, reused) = (attempt.can_repeat(), attempt.reused);
         let consumed = attempt.payload();
         drop(attempt);
         let cells = endpoint.cells.row(session.worker.id);
@@ -350,8 +361,10 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
             Failed::Closed => {
                 cells.error(UpstreamError::Closed);
                 last = Some(Reason::UpstreamClosed);
-                if again && task.ask.idempotent && tries.count() <= u32::from(task.l7.spec.retries) {
+                if again && task.ask.idempotent && retries < task.l7.spec.retries {
                     if session.mode.with_budget(task.pool.id, |budget| budget.retry(now())) {
+                        retries += 1;
+                        stale = reused.then_some(Picked { endpoint, in_flight });
                         continue;
                     }
                     session.drop_for(Reason::RetryBudget);
@@ -392,13 +405,17 @@ pub(super) struct Attempt {
     pub(super) used: usize,
     /// The request may have reached the endpoint's application.
     sent: bool,
+    /// By a new connection only: whatever closed one kept connection may have closed them all.
+    fresh: bool,
+    /// The connection was a kept one.
+    reused: bool,
 }
 
 impl Attempt {
-    fn new(session: &Session, task: &Task<'_>, head_length: usize) -> Attempt {
+    fn new(session: &Session, task: &Task<'_>, head_length: usize, fresh: bool) -> Attempt {
         let most = task.service.spec.limits.max_body_bytes;
         let upload = Upload::new(task.ask.body, most, session.worker.buffers.clone(), now());
-        Attempt { upload, used: head_length, sent: false }
+        Attempt { upload, used: head_length, sent: false, fresh, reused: false }
     }
 
     /// Whether the same request can be sent once more.
@@ -418,7 +435,12 @@ impl Attempt {
         task: &Task<'_>,
         endpoint: &Arc<Endpoint>,
     ) -> Result<Step, Failed> {
-        let mut upstream = connect(session, task, endpoint).await.map_err(Failed::Dial)?;
+        let kept = if self.fresh { None } else { session.mode.store.take(endpoint) };
+        self.reused = kept.is_some();
+        let mut upstream = match kept {
+            Some(kept) => kept,
+            None => connect(session, task, endpoint).await.map_err(Failed::Dial)?,
+        };
         endpoint.cells.row(session.worker.id).requests.one();
         let began = now();
         self.send_head(session, scratch, facts, task, &mut upstream).await?;
@@ -584,11 +606,8 @@ impl Stage {
     }
 }
 
-/// An idle connection to the endpoint, or a new one.
+/// A new connection to the endpoint.
 async fn connect(session: &Session, task: &Task<'_>, endpoint: &Arc<Endpoint>) -> Result<Upstream, DialError> {
-    if let Some(upstream) = session.mode.store.take(endpoint) {
-        return Ok(upstream);
-    }
     let connection = upstream::connect(&session.worker, task.pool, endpoint, &session.deadline).await?;
     Ok(Upstream { stream: connection.stream, opened: connection.opened, endpoint: endpoint.clone(), bulk: false })
 }

@@ -16,6 +16,9 @@ mod session;
 mod upload;
 mod upstream;
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::pin::Pin;

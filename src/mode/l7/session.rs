@@ -59,6 +59,8 @@ pub(super) enum Next {
 
 /// Why no request head came.
 pub(super) enum HeadEnd {
+    /// Readiness was only assumed (tokio does so for accepted sockets): there is nothing to read yet.
+    Nothing,
     /// The client left, between requests or within one.
     Closed,
     Late,
@@ -131,12 +133,15 @@ impl Session {
                 }
             }
             make_room(&mut scratch.input);
+            let fresh = scratch.input.is_empty();
             let (stream, input) = (&mut self.stream, &mut scratch.input);
-            match self.deadline.race(std::future::poll_fn(|cx| poll_read(stream, input, cx))).await {
-                Err(_) => return Err(HeadEnd::Late),
-                Ok(Ok(1..)) => {}
-                Ok(_) => return Err(HeadEnd::Closed),
-            }
+            let read = std::future::poll_fn(|cx| match poll_read(stream, input, cx) {
+                Poll::Pending if fresh => Poll::Ready(Err(HeadEnd::Nothing)),
+                Poll::Ready(Ok(1..)) => Poll::Ready(Ok(())),
+                Poll::Ready(_) => Poll::Ready(Err(HeadEnd::Closed)),
+                Poll::Pending => Poll::Pending,
+            });
+            self.deadline.race(read).await.map_err(|_| HeadEnd::Late)??;
         }
     }
 

@@ -1,0 +1,296 @@
+//! What goes wrong at endpoints and clients, and what the other side gets.
+
+use super::*;
+
+#[test]
+fn a_request_whose_kept_connection_was_closed_under_it_is_sent_again() {
+    run(async {
+        let origin = origin(|before, mut wire| async move {
+            wire.request().await;
+            wire.send(HELLO).await;
+            if before == 0 {
+                // Takes the next request and goes away without a word.
+                wire.request().await;
+                return;
+            }
+            while wire.request().await.is_some() {
+                wire.send(HELLO).await;
+            }
+        })
+        .await;
+        let world = World::new(&[origin.address]).await;
+        let mut client = world.client().await;
+        client.send(GET).await;
+        assert_eq!(client.answer().await.text(), "hello");
+        client.send(GET).await;
+        assert_eq!(client.answer().await.text(), "hello");
+        assert_eq!((origin.connections.get(), world.retries(), world.in_flight()), (2, 1, 0));
+    });
+}
+
+#[test]
+fn an_idle_connection_that_the_endpoint_closed_or_wrote_to_is_not_used() {
+    run(async {
+        let origin = origin(|before, mut wire| async move {
+            wire.request().await;
+            wire.send(HELLO).await;
+            if before == 0 {
+                return;
+            }
+            if before == 1 {
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").await;
+            }
+            while wire.request().await.is_some() {
+                wire.send(HELLO).await;
+            }
+        })
+        .await;
+        let world = World::new(&[origin.address]).await;
+        let mut client = world.client().await;
+        for _ in 0..4 {
+            client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").await;
+            assert_eq!(client.answer().await.text(), "hello", "A32");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!((origin.connections.get(), world.retries()), (3, 0));
+    });
+}
+
+#[test]
+fn excess_bytes_behind_an_answer_are_dropped_with_their_connection() {
+    run(async {
+        let origin =
+            answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+                .await;
+        let world = World::new(&[origin.address]).await;
+        let mut client = world.client().await;
+        for _ in 0..3 {
+            client.send(GET).await;
+            assert_eq!(client.answer().await.text(), "hello", "A32");
+        }
+        assert_eq!(origin.connections.get(), 3, "A32");
+    });
+}
+
+#[test]
+fn a_post_that_reached_an_endpoint_is_not_sent_again() {
+    run(async {
+        let origin = origin(|_, mut wire| async move {
+            wire.request().await;
+            wire.send(HELLO).await;
+            wire.request().await;
+        })
+        .await;
+        let world = World::new(&[origin.address]).await;
+        let mut client = world.client().await;
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+        client.send(post).await;
+        assert_eq!(client.answer().await.text(), "hello");
+        client.send(post).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status(), answer.field("x-strata-reason")), (502, Some("upstream-closed")), "I2");
+        assert_eq!((origin.connections.get(), world.retries()), (1, 0), "I2");
+        assert_eq!(world.dropped(Reason::UpstreamClosed), 1);
+    });
+}
+
+#[test]
+fn a_get_survives_an_endpoint_that_is_killed_before_it_answers() {
+    run(async {
+        let dying = origin(|_, mut wire| async move {
+            wire.request().await;
+            wire.reset();
+        })
+        .await;
+        let living = answering(HELLO).await;
+        let world = World::new(&[dying.address, living.address]).await;
+        for _ in 0..6 {
+            assert_eq!(world.ask(GET).await.text(), "hello", "I1");
+        }
+        assert_eq!((dying.connections.get() as u64, living.connections.get()), (world.retries(), 1));
+        assert!(world.retries() >= 2 && world.in_flight() == 0);
+    });
+}
+
+#[test]
+fn an_endpoint_that_refuses_is_passed_over_and_reported() {
+    run(async {
+        let (dead, _held) = nobody();
+        let living = answering(HELLO).await;
+        let world = World::new(&[dead, living.address]).await;
+        for _ in 0..4 {
+            let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+            assert_eq!(world.ask(post).await.text(), "hello", "no byte was sent, so even POST goes elsewhere");
+        }
+        let endpoint = world.pool().endpoint(&dead.to_string()).unwrap().clone();
+        let refused = endpoint.cells.sum(|cells| cells.errors(crate::observe::cells::UpstreamError::Refused));
+        assert!(refused >= 2);
+        let ControlEvent::ConnectFailing { endpoint: told, failures, .. } =
+            world.events.borrow_mut().try_recv().expect("the control side is told");
+        assert_eq!((told.address, failures), (dead, 1));
+    });
+}
+
+#[test]
+fn answers_of_our_own_say_why() {
+    run(async {
+        let (dead, _held) = nobody();
+        let silent = origin(|_, mut wire| async move {
+            wire.request().await;
+            wire.more().await;
+        })
+        .await;
+        let broken = answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello").await;
+        let no_endpoint = World::new(&[]).await;
+        let refused = World::new(&[dead]).await;
+        let slow = World::planned(&[silent.address], |plan| {
+            plan.service.timeouts.response = Duration::from_millis(80);
+        })
+        .await;
+        let malformed = World::new(&[broken.address]).await;
+        let lost = World::planned(&[dead], |plan| {
+            plan.l7().routes[0].pattern = Pattern::parse("example.com").unwrap();
+        })
+        .await;
+        for (world, status, reason) in [
+            (&no_endpoint, 503, Reason::NoEndpoint),
+            (&refused, 502, Reason::ConnectFailed),
+            (&slow, 504, Reason::ResponseTimeout),
+            (&malformed, 502, Reason::UpstreamMalformed),
+            (&lost, 404, Reason::NoRoute),
+        ] {
+            let answer = world.ask(GET).await;
+            assert_eq!((answer.status(), answer.field("x-strata-reason")), (status, Some(reason.word())));
+            until("it is counted", || world.dropped(reason) == 1 && world.responses(status) == 1).await;
+            assert_eq!(world.in_flight(), 0);
+        }
+        let shy = World::planned(&[], |plan| plan.l7().reason_field = false).await;
+        assert_eq!(shy.ask(GET).await.field("x-strata-reason"), None);
+    });
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_visibly_truncated_and_not_asked_for_again() {
+    run(async {
+        for (head, framed) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nXYZ\r\n", true),
+        ] {
+            for reset in [false, true] {
+                let origin = origin(move |_, mut wire| async move {
+                    wire.request().await;
+                    wire.send(head).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    if reset {
+                        wire.reset();
+                    }
+                })
+                .await;
+                let world = World::new(&[origin.address]).await;
+                let answer = world.ask(GET).await;
+                assert_eq!((answer.status(), answer.truncated), (200, framed), "F10: {head} reset: {reset}");
+                assert_eq!((origin.connections.get(), world.retries()), (1, 0), "F10");
+                until("it is counted", || {
+                    world.dropped(Reason::UpstreamTruncated) + world.dropped(Reason::UpstreamMalformed) == 1
+                })
+                .await;
+            }
+        }
+    });
+}
+
+/// F9, F7. A client that only ends its half may still be reading; one that resets is not.
+#[test]
+fn an_endpoint_is_left_at_once_when_the_client_resets_and_only_then() {
+    run(async {
+        let left = Rc::new(Cell::new(0));
+        let seen = left.clone();
+        let origin = origin(move |_, mut wire| {
+            let seen = seen.clone();
+            async move {
+                wire.request().await;
+                if timeout(Duration::from_millis(200), wire.stream.readable()).await.is_err() {
+                    return wire.send(HELLO).await;
+                }
+                seen.set(seen.get() + 1);
+            }
+        })
+        .await;
+        let world = World::new(&[origin.address]).await;
+        let mut client = world.client().await;
+        client.send(GET).await;
+        until("the endpoint has the request", || world.in_flight() == 1).await;
+        client.reset();
+        until("the endpoint is left", || left.get() == 1).await;
+        until("nothing is in flight", || world.in_flight() == 0).await;
+        assert_eq!(world.dropped(Reason::ClientClosed), 1, "F9");
+
+        let mut client = world.client().await;
+        client.send(GET).await;
+        client.stream.shutdown().await.unwrap();
+        assert_eq!(client.answer().await.text(), "hello", "F7");
+        assert!(client.ended().await);
+        assert_eq!((left.get(), world.in_flight()), (1, 0));
+    });
+}
+
+#[test]
+fn slow_clients_are_answered_or_cut_off() {
+    run(async {
+        let origin = origin(|_, mut wire| async move {
+            while wire.request().await.is_some() {
+                wire.send(HELLO).await;
+            }
+        })
+        .await;
+        let short = Duration::from_millis(100);
+        let world = World::planned(&[origin.address], |plan| {
+            plan.service.timeouts.header = short;
+            plan.service.timeouts.body = short;
+            plan.service.timeouts.idle = short;
+        })
+        .await;
+        let mut dripping = world.client().await;
+        for byte in "GET / HTTP/1.1\r\nHost:".bytes() {
+            dripping.send([byte]).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let answer = dripping.answer().await;
+        assert_eq!((answer.status(), answer.field("x-strata-reason")), (408, Some("header-timeout")), "F1");
+        assert!(dripping.ended().await);
+
+        let mut posting = world.client().await;
+        posting.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nx").await;
+        assert_eq!(posting.answer().await.status(), 408, "F2");
+        assert!(posting.ended().await);
+        assert_eq!((world.dropped(Reason::HeaderTimeout), world.dropped(Reason::BodyTimeout)), (1, 1));
+
+        let mut idle = world.client().await;
+        idle.send(GET).await;
+        assert_eq!(idle.answer().await.text(), "hello");
+        assert!(idle.ended().await, "an idle connection is closed without a word");
+        let mut silent = world.client().await;
+        assert!(silent.ended().await, "{:?}", String::from_utf8_lossy(&silent.ahead));
+        until("nothing is in flight", || world.in_flight() == 0).await;
+    });
+}
+
+#[test]
+fn retries_are_bounded_by_the_setting() {
+    run(async {
+        let dying = origin(|_, mut wire| async move {
+            wire.request().await;
+            wire.reset();
+        })
+        .await;
+        for retries in 0..3_u8 {
+            let world = World::planned(&[dying.address], |plan| plan.l7().retries = retries).await;
+            let before = dying.connections.get();
+            let answer = world.ask(GET).await;
+            assert_eq!((answer.status(), answer.field("x-strata-reason")), (502, Some("upstream-closed")));
+            assert!(dying.connections.get() - before <= usize::from(retries) + 1);
+            assert!(world.retries() <= u64::from(retries));
+        }
+    });
+}
