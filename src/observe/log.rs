@@ -1,11 +1,18 @@
 //! Shell: Strata's own log, on standard error: text for people (coloured on a terminal) or one JSON object a line.
 //!
-//! `tracing-subscriber` escapes control characters of values from 0.3.20 on, so that what the network sends cannot drive a
-//! terminal (C6, RUSTSEC-2025-0055). Not here: access records (`access`, `sink`).
+//! Values in a line may come from the network, and must neither end it nor reach a terminal as a command (hardening C6). JSON
+//! escapes them by nature. `tracing-subscriber` escapes a text line's message but not fields shown by `%`, so fields are written
+//! here: control characters escaped, line breaks indented. Not here: access records (`access`, `sink`).
 
-use std::io::IsTerminal as _;
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal, Write};
 
+use tracing::Subscriber;
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 /// Starts logging at `level` and above; `STRATA_LOG` overrides it, with `tracing-subscriber`'s directives.
 ///
@@ -16,11 +23,142 @@ pub fn start(level: &str, json: bool) -> Result<(), Box<dyn std::error::Error + 
         Ok(directives) => EnvFilter::try_new(directives)?,
         Err(_) => EnvFilter::try_new(level)?,
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let started = if json {
-        lines.json().flatten_event(true).with_current_span(false).try_init()
+    let subscriber = subscriber(filter, json, io::stderr().is_terminal(), io::stderr);
+    Ok(tracing::subscriber::set_global_default(subscriber)?)
+}
+
+fn subscriber<W>(filter: EnvFilter, json: bool, colour: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    if json {
+        Box::new(lines.json().flatten_event(true).with_current_span(false).with_writer(writer).finish())
     } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).try_init()
-    };
-    started
+        let fields = debug_fn(write_field).delimited(" ");
+        Box::new(lines.with_ansi(colour).fmt_fields(fields).with_writer(Indented(writer)).finish())
+    }
+}
+
+/// The message as it is, other fields as `name=value`.
+fn write_field(line: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() != "message" {
+        write!(line, "{}=", field.name())?;
+    }
+    write!(Escaping(line), "{value:?}")
+}
+
+/// Escapes control characters but line breaks, which [`Indenting`] sees to.
+struct Escaping<'a, 'b>(&'a mut Writer<'b>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(|c: char| c.is_control() && c != '\n') {
+            let (plain, tail) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let mut after = tail.chars();
+            if let Some(control) = after.next() {
+                write!(self.0, "{}", control.escape_default())?;
+            }
+            rest = after.as_str();
+        }
+        self.0.write_str(rest)
+    }
+}
+
+/// Makes writers that keep one event from looking like two.
+struct Indented<W>(W);
+
+struct Indenting<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Indented<W> {
+    type Writer = Indenting<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Indenting(self.0.make_writer())
+    }
+}
+
+impl<W: Write> Write for Indenting<W> {
+    /// The subscriber writes an event in one call, its line break last.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let line = event.strip_suffix(b"\n").unwrap_or(event);
+        if !line.contains(&b'\n') {
+            return self.0.write_all(event).map(|()| event.len());
+        }
+        let mut safe = Vec::with_capacity(event.len() + 64);
+        for byte in line {
+            safe.push(*byte);
+            if *byte == b'\n' {
+                safe.extend_from_slice(b"    ");
+            }
+        }
+        safe.push(b'\n');
+        self.0.write_all(&safe).map(|()| event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(json: bool, colour: bool, say: impl FnOnce()) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let subscriber = subscriber(EnvFilter::new("info"), json, colour, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, say);
+        let bytes = kept.0.lock().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn hostile() {
+        let value = "x\n2026-01-01T00:00:00Z  INFO forged\r\x1b[2J\u{9b}31m";
+        tracing::info!(shown = %value, debugged = ?value, "message {value}");
+        tracing::debug!("not shown");
+    }
+
+    #[test]
+    fn a_hostile_value_forges_no_line_and_reaches_no_terminal() {
+        let text = logged(false, false, hostile);
+        assert!(text.lines().skip(1).all(|line| line.starts_with("    ")), "{text:?}");
+        assert!(!text.contains(['\r', '\x1b', '\u{9b}']), "{text:?}");
+        assert!(text.contains("forged") && !text.contains("not shown") && text.ends_with('\n'));
+    }
+
+    #[test]
+    fn json_is_an_object_a_line() {
+        let text = logged(true, false, hostile);
+        assert_eq!(text.lines().count(), 1, "{text:?}");
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read["level"], "INFO");
+        assert!(read["message"].as_str().unwrap().starts_with("message x\n"));
+        assert!(!text.trim_end().contains(['\r', '\x1b']), "{text:?}");
+    }
+
+    #[test]
+    fn colour_is_for_terminals() {
+        assert!(logged(false, true, || tracing::warn!("x")).contains('\x1b'));
+        assert!(!logged(false, false, || tracing::warn!("x")).contains('\x1b'));
+    }
 }
