@@ -41,7 +41,7 @@ pub struct Supervisor {
 /// Why a configuration was not taken. Nothing has changed.
 pub enum Refusal {
     /// The text has mistakes.
-    Invalid(Loaded),
+    Invalid(Box<Loaded>),
     /// The text is well, but the machine refuses what it asks for.
     Machine(Vec<String>),
 }
@@ -126,7 +126,7 @@ impl Supervisor {
             Err(error) => Err(Refusal::Machine(vec![format!("the file cannot be read: {error}")])),
             Ok(mut loaded) => match load::compile(&mut loaded, &current) {
                 Some(next) => Ok(next),
-                None => Err(Refusal::Invalid(loaded)),
+                None => Err(Refusal::Invalid(Box::new(loaded))),
             },
         };
         let outcome = match outcome {

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
-use crate::base::{Listen, Reason, ServiceId, WorkerId};
+use crate::base::{Listen, Reason, ServiceId, WorkerId, clock};
 use crate::mode;
 use crate::net::accept::{accept, accept_queued, receive};
 use crate::net::worker::Handed;
@@ -90,7 +90,10 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
                 Some(Order::Stop) | None => return,
             },
             Some(connection) = handed.recv() => receive(connection, &*serve),
-            _ = sweep.tick() => modes.sweep(),
+            _ = sweep.tick() => {
+                modes.sweep();
+                worker.forget_leaving(clock::now());
+            }
         }
     }
 }
@@ -106,8 +109,9 @@ impl Modes {
     }
 
     fn serve(&self, worker: &Rc<Worker>, accepted: Accepted) {
-        let kind = worker.snapshot().service(accepted.service).map(|service| service.mode());
-        // A service removed while the connection stood in the queue: its mode is gone, the client sees a clean close.
+        let snapshot = worker.snapshot_of(accepted.service);
+        let kind = snapshot.and_then(|snapshot| Some(snapshot.service(accepted.service)?.mode()));
+        // Only a service whose time to drain is over as well is not there: the client sees a clean close.
         let Some(mode) = kind.and_then(|kind: ModeKind| self.by_kind.get(kind.word())) else { return };
         spawn_local(Contained { work: mode.clone().serve(accepted), worker: worker.clone() });
     }

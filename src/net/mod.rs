@@ -15,4 +15,4 @@ pub use dial::{DialError, dial};
 pub use relay::{End, Outcome, Relay};
 pub use timer::{Deadline, Expired, Timers};
 pub use upstream::{Connection, Picked, Tries, pick_and_dial};
-pub use worker::{ControlEvent, Crew, Worker};
+pub use worker::{ControlEvent, Crew, Held, Worker};

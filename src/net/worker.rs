@@ -121,6 +121,23 @@ impl Crew {
     }
 }
 
+/// A worker's hold on a snapshot. Connections count their references to this, which no other worker touches.
+pub struct Held(Arc<Snapshot>);
+
+impl Held {
+    pub fn shared(&self) -> &Arc<Snapshot> {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
 /// What the connections of one worker share.
 pub struct Worker {
     pub id: WorkerId,
@@ -128,7 +145,10 @@ pub struct Worker {
     pub timers: Rc<Timers>,
     pub buffers: Rc<Buffers>,
     pub pipes: Rc<Pipes>,
-    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    snapshot: RefCell<Rc<Held>>,
+    /// Snapshots with services that the one in force does not have, and until when those are still served: what stood in a
+    /// removed listener's queue, and requests on their way, must find their service.
+    leaving: RefCell<Vec<(Moment, Rc<Held>)>>,
     random: RefCell<fastrand::Rng>,
     draining_since: Cell<Option<Moment>>,
 }
@@ -142,21 +162,48 @@ impl Worker {
             timers: Rc::default(),
             buffers: Rc::default(),
             pipes: Rc::default(),
-            snapshot: RefCell::new(Rc::new(snapshot)),
+            snapshot: RefCell::new(Rc::new(Held(snapshot))),
+            leaving: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
             draining_since: Cell::new(None),
         }
     }
 
     /// The snapshot in force. Take it once a request or connection, and do not hold it across a tunnel.
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> Rc<Held> {
         self.snapshot.borrow().clone()
+    }
+
+    /// The snapshot that has `service`: the one in force, or for a removed service that drains the last one that had it.
+    pub fn snapshot_of(&self, service: ServiceId) -> Option<Rc<Held>> {
+        let snapshot = self.snapshot();
+        if snapshot.service(service).is_some() {
+            return Some(snapshot);
+        }
+        let leaving = self.leaving.borrow();
+        leaving.iter().rev().find(|(_, old)| old.service(service).is_some()).map(|(_, old)| old.clone())
     }
 
     /// Takes over the snapshot that was committed, and wakes whoever waits, so that connections of removed services end.
     pub fn refresh(&self) {
-        *self.snapshot.borrow_mut() = Rc::new(self.crew.snapshot.load_full());
+        let next = Rc::new(Held(self.crew.snapshot.load_full()));
+        let old = self.snapshot.replace(next.clone());
+        if old.services().any(|service| next.service(service.id).is_none()) {
+            self.leaving.borrow_mut().push((clock::now() + next.settings.drain_timeout, old));
+        }
         self.timers.wake_all();
+    }
+
+    /// Lets go of removed services whose time to drain is over, and wakes whoever still waits in one.
+    pub fn forget_leaving(&self, now: Moment) {
+        let mut leaving = self.leaving.borrow_mut();
+        let before = leaving.len();
+        leaving.retain(|(until, _)| now < *until);
+        let over = leaving.len() < before;
+        drop(leaving);
+        if over {
+            self.timers.wake_all();
+        }
     }
 
     /// Notices that the process drains, and wakes whoever waits.

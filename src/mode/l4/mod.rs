@@ -38,7 +38,7 @@ impl Mode for Proxy {
 /// Carries one connection to its end. What cannot be carried is reset: the client must not take it for an empty answer.
 async fn carry(worker: Rc<Worker>, accepted: Accepted) {
     let Accepted { service, stream: client, peer, .. } = accepted;
-    let snapshot = worker.snapshot();
+    let Some(snapshot) = worker.snapshot_of(service) else { return reset_on_close(&client) };
     let Some(service) = snapshot.service(service) else { return reset_on_close(&client) };
     let mut report = Report::new(&worker, service, peer);
     let place = match Place::take(&worker, &service.kept, &service.spec.limits, peer) {

@@ -276,7 +276,7 @@ async fn a_relay_outlives_its_service_and_holds_no_old_snapshot() {
     local(async {
         let endpoint = echo().await;
         let rig = Rig::new(&[endpoint], |_| {});
-        let old = Arc::downgrade(&*rig.worker.snapshot());
+        let old = Arc::downgrade(rig.worker.snapshot().shared());
         let (mut client, task) = open(&rig).await;
         client.read_u16().await.unwrap();
         rig.worker.crew.snapshot.store(Arc::new(Snapshot::empty(settings())));

@@ -101,7 +101,8 @@ impl Mode for Http {
 
 /// Carries a client connection from its first byte to its end. While it idles, only this small future is alive.
 async fn connection(mode: Rc<Http>, accepted: Accepted) {
-    let Some(service) = mode.worker.snapshot().service(accepted.service).cloned() else { return };
+    let snapshot = mode.worker.snapshot_of(accepted.service);
+    let Some(service) = snapshot.and_then(|snapshot| snapshot.service(accepted.service).cloned()) else { return };
     let place = match Place::take(&mode.worker, &service.kept, &service.spec.limits, accepted.peer) {
         Ok(place) => place,
         Err(reason) => {

@@ -25,9 +25,9 @@ use super::io::{WriteError, poll_read, write_all};
 use super::{Http, Scratch};
 use crate::base::{Reason, ServiceId, clock, limits};
 use crate::net::accept::Place;
-use crate::net::{Deadline, Worker};
+use crate::net::{Deadline, Held, Worker};
 use crate::observe::ServiceCells;
-use crate::state::{Service, Snapshot, Timeouts};
+use crate::state::{Service, Timeouts};
 use crate::sys;
 use crate::wire::http1::{self, Notice, Progress, Reject, Scheme};
 
@@ -97,7 +97,7 @@ impl Session {
 
     /// Waits for the first byte of a request. False: nothing came in time, and the connection should be closed.
     pub(super) async fn wait(&mut self) -> bool {
-        let timeouts = self.worker.snapshot().service(self.service).map(|service| service.spec.timeouts);
+        let timeouts = self.current().map(|(_, service)| service.spec.timeouts);
         let patience = match (timeouts, self.served) {
             // A connection that never sends anything is not a kept-alive one.
             (Some(timeouts), 0) => timeouts.header,
@@ -188,8 +188,8 @@ impl Session {
     }
 
     /// The snapshot and the service as they are now.
-    pub(super) fn current(&self) -> Option<(Rc<Arc<Snapshot>>, Arc<Service>)> {
-        let snapshot = self.worker.snapshot();
+    pub(super) fn current(&self) -> Option<(Rc<Held>, Arc<Service>)> {
+        let snapshot = self.worker.snapshot_of(self.service)?;
         let service = snapshot.service(self.service)?.clone();
         Some((snapshot, service))
     }
