@@ -1,0 +1,89 @@
+//! What tests over real sockets share: the real binary on a configuration of its own, scripted origins, raw clients.
+//!
+//! No port is fixed and nothing sleeps where it can wait for a condition. Every process started here is stopped here, by its
+//! own id; when a test fails, what Strata wrote is printed.
+
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+#![allow(clippy::disallowed_methods, reason = "tests live in real time")]
+
+pub mod metrics;
+pub mod origin;
+pub mod strata;
+pub mod wire;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+pub use metrics::Metrics;
+pub use origin::Origin;
+pub use strata::Strata;
+pub use wire::{End, Message, Wire};
+
+/// Longer than anything here takes, so that a failure says what it waited for instead of hanging.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A free port of a loopback address that no other test in any process uses at this time: a port that is free now stays
+/// free, for outgoing connections come from 127.0.0.1.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let unique = (std::process::id() << 8 | NEXT.fetch_add(1, Relaxed) & 0xff) & 0x00ff_ffff;
+    let ip = IpAddr::V4(Ipv4Addr::from(0x7f00_0000 | unique.max(2)));
+    TcpListener::bind((ip, 0)).and_then(|listener| listener.local_addr()).expect("a free loopback port")
+}
+
+/// Waits until `condition` holds; fails with `what` when it does not within [`PATIENCE`].
+#[track_caller]
+pub fn await_that(what: &str, condition: impl FnMut() -> bool) {
+    assert!(holds_within(PATIENCE, condition), "waited {PATIENCE:?} for: {what}");
+}
+
+pub fn holds_within(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Says loudly that a test is skipped, or fails it where nothing may be skipped (`STRATA_TEST_ALL=1`).
+#[track_caller]
+pub fn skip(what: &str, why: &str) {
+    assert!(std::env::var_os("STRATA_TEST_ALL").is_none_or(|all| all != "1"), "{what} may not be skipped: {why}");
+    eprintln!("SKIPPED: {what}: {why}");
+}
+
+/// Runs named checks and fails once, with every one that does not hold.
+#[derive(Default)]
+pub struct Report {
+    ran: usize,
+    failures: Vec<String>,
+}
+
+impl Report {
+    pub fn check(&mut self, name: &str, outcome: Result<(), String>) {
+        self.ran += 1;
+        if let Err(why) = outcome {
+            self.failures.push(format!("{name}: {why}"));
+        }
+    }
+
+    #[track_caller]
+    pub fn finish(self, strata: &Strata) {
+        let count = self.failures.len();
+        assert!(self.ran > 0, "nothing was checked");
+        if count > 0 {
+            panic!("{count} of {} failed:\n{}\n{}", self.ran, self.failures.join("\n"), strata.log_tail());
+        }
+    }
+}
+
+/// `Err(message)` unless `holds`.
+pub fn ensure(holds: bool, message: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(message()) }
+}

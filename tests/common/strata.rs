@@ -1,0 +1,150 @@
+//! The real binary, run on a configuration of its own.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::metrics::{Metrics, get};
+use super::{Message, PATIENCE, Wire, await_that, free_address, holds_within};
+
+pub struct Strata {
+    child: Child,
+    folder: PathBuf,
+    /// The listener that `{edge}` stood for.
+    pub edge: SocketAddr,
+    pub metrics: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Strata {
+    /// Runs `strata run` on `body`, below tables for metrics and admin, and waits until it is ready. In `body`, `{edge}` stands
+    /// for a free address.
+    #[track_caller]
+    pub fn start(body: &str) -> Strata {
+        let strata = Strata::spawn(body);
+        let ready =
+            || std::net::TcpStream::connect(strata.metrics).is_ok() && get(strata.metrics, "/readyz").status() == 200;
+        if !holds_within(PATIENCE, ready) {
+            panic!("Strata is not ready after {PATIENCE:?}\n{}", strata.log());
+        }
+        strata
+    }
+
+    fn spawn(body: &str) -> Strata {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let folder = format!("strata-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        let folder = std::env::temp_dir().join(folder);
+        fs::create_dir_all(&folder).expect("a folder for the test");
+        let [edge, metrics, admin] = [(); 3].map(|()| free_address());
+        let file = folder.join("strata.toml");
+        fs::write(&file, Strata::text(body, edge, metrics, admin)).expect("the configuration");
+        let output = |name: &str| Stdio::from(File::create(folder.join(name)).expect("a log"));
+        let child = Command::new(env!("CARGO_BIN_EXE_strata"))
+            .arg("run")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(output("stdout"))
+            .stderr(output("stderr"))
+            .spawn()
+            .expect("the strata binary");
+        Strata { child, folder, edge, metrics, admin }
+    }
+
+    fn text(body: &str, edge: SocketAddr, metrics: SocketAddr, admin: SocketAddr) -> String {
+        let body = body.replace("{edge}", &edge.to_string());
+        format!("workers = 2\n[metrics]\nlisten = \"{metrics}\"\n[admin]\nlisten = \"{admin}\"\n{body}\n")
+    }
+
+    /// Replaces the configuration file; nothing happens until a reload.
+    pub fn rewrite(&self, body: &str) {
+        let file = self.folder.join("strata.toml");
+        fs::write(file, Strata::text(body, self.edge, self.metrics, self.admin)).expect("the configuration");
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
+    }
+
+    #[track_caller]
+    pub fn scrape(&self) -> Metrics {
+        Metrics::scrape(self.metrics)
+    }
+
+    /// Waits until `reason` has been counted `times` since `before`, and fails if any other reason was.
+    pub fn counted(&self, before: &Metrics, reason: &str, times: f64) -> Result<(), String> {
+        let mut last = Default::default();
+        let right = holds_within(std::time::Duration::from_secs(3), || {
+            last = self.scrape().drops_since(before);
+            last.len() == 1 && last.get(reason) == Some(&times)
+        });
+        super::ensure(right, || format!("expected {reason} counted {times} times, got {last:?}"))
+    }
+
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.edge)
+    }
+
+    /// A request on a connection of its own.
+    #[track_caller]
+    pub fn ask(&self, request: impl AsRef<[u8]>) -> Message {
+        let mut wire = self.connect();
+        wire.send(request);
+        wire.response().unwrap_or_else(|broken| panic!("no response: {broken:?}\n{}", self.log_tail()))
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Memory that is resident and its own, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("its /proc entry");
+        let line = text.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
+    /// Asks it to stop and waits until it has.
+    #[track_caller]
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal("TERM");
+        await_that("Strata exits after TERM", || !self.is_running());
+        self.child.wait().expect("its status")
+    }
+
+    pub fn stdout(&self) -> String {
+        fs::read_to_string(self.folder.join("stdout")).unwrap_or_default()
+    }
+
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.join("stderr")).unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines of its log, for a failure's message.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        format!("--- end of Strata's log\n{}", lines[lines.len().saturating_sub(20)..].join("\n"))
+    }
+}
+
+impl Drop for Strata {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log_tail());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
