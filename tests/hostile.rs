@@ -158,7 +158,7 @@ fn good(strata: &Strata, seed: u64, index: u64) {
 
 /// Why another parser might read this head differently.
 fn ambiguity(head: &[u8]) -> Option<&'static str> {
-    let text = std::str::from_utf8(&head[..head.len().min(1 << 20)]).unwrap_or_default();
+    let text = String::from_utf8_lossy(head);
     let lines = || text.split("\r\n");
     let has = |name: &str| lines().filter(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:"))).count();
     if head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r')) {

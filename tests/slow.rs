@@ -59,7 +59,7 @@ fn f1_a_dripping_head_gets_408_by_a_total_deadline() {
 #[test]
 fn a_connection_without_a_request_is_closed_silently_when_idle() {
     let origin = Origin::echo();
-    let strata = http(&origin, "idle = \"500ms\"");
+    let strata = http(&origin, "header = \"500ms\", idle = \"500ms\"");
     let before = strata.scrape();
     let mut fresh = strata.connect();
     assert_eq!(fresh.rest(), (Vec::new(), End::Fin));

@@ -93,8 +93,8 @@ pub(super) async fn relay(
         }
     }
     let finished = attempt.upload.is_finished();
-    // Reuse is earned: both messages whole, nothing more was read (A32).
-    if endpoint_keeps && finished && answer.is_empty() {
+    // Reuse is earned: both messages whole, nothing more was read (A32), no two opinions on whether this is a tunnel (A30).
+    if endpoint_keeps && finished && answer.is_empty() && !held {
         session.mode.store.put(upstream, session.worker.timers.coarse_now());
     }
     if !keep_alive || session.half_closed {

@@ -117,7 +117,9 @@ impl Lines {
     /// that the answer does not depend on how the bytes arrived.
     pub(super) fn window<'b>(&mut self, buf: &'b [u8]) -> Option<&'b [u8]> {
         let window = buf.get(..limits::HEAD_BYTES).unwrap_or(buf);
-        let full = window.len() == limits::HEAD_BYTES;
+        // A first line that may be too long already is looked at whenever more of it comes (B14).
+        let endless = self.at == 0 && window.len() > limits::TARGET_BYTES;
+        let full = endless || window.len() == limits::HEAD_BYTES;
         if self.searched > self.at && !full {
             let news = window.get(self.searched..).unwrap_or_default();
             if memchr(b'\n', news).is_none() {

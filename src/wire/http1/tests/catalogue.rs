@@ -210,6 +210,7 @@ fn b14_what_is_too_large_is_refused_by_its_own_name() {
     refused("B14", format!("GET /{} HTTP/1.1\r\n", "a".repeat(limits::TARGET_BYTES)).as_bytes(), Reject::TargetTooLong);
     let absolute = format!("GET http://a/{} HTTP/1.1\r\n", "a".repeat(limits::TARGET_BYTES));
     refused("B14", absolute.as_bytes(), Reject::TargetTooLong);
+    refused("B14", format!("GET /{}", "a".repeat(2 * limits::TARGET_BYTES)).as_bytes(), Reject::TargetTooLong);
     refused("B14", &with(&"X: y\r\n".repeat(limits::FIELDS)), Reject::TooManyFields);
     assert!(request(&with(&"X: y\r\n".repeat(limits::FIELDS - 1))).is_ok());
     refused("B14", &with(&format!("X: {}\r\n", "y".repeat(limits::HEAD_BYTES))), Reject::HeadTooLarge);
