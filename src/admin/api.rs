@@ -272,14 +272,19 @@ where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let too_large = || {
+        let limit = limits::ADMIN_BODY_BYTES;
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {limit} bytes here"))
+    };
+    // What says beforehand that it is too large need not be waited for.
+    if body.size_hint().lower() > limits::ADMIN_BODY_BYTES as u64 {
+        return Err(too_large());
+    }
     let whole = Limited::new(body, limits::ADMIN_BODY_BYTES).collect();
     match tokio::time::timeout(limits::ADMIN_IDLE, whole).await {
         Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("a body has at most {} bytes here", limits::ADMIN_BODY_BYTES),
-        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
     }
 }

@@ -14,3 +14,6 @@ mod server;
 pub use client::Client;
 pub use control::{Control, EndpointReport, Refused, ReloadStatus, Request};
 pub use server::{Prepared, Servers};
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -34,6 +35,8 @@ pub struct Servers {
     api: Rc<Api>,
     metrics: Option<Server>,
     admin: Option<Server>,
+    /// How long a connection of a listener opened from now on may take for a request head.
+    pub(super) idle: Duration,
 }
 
 /// What a commit will do.
@@ -64,7 +67,7 @@ struct Server {
 
 impl Servers {
     pub fn new(control: Control) -> Servers {
-        Servers { api: Rc::new(Api::new(control)), metrics: None, admin: None }
+        Servers { api: Rc::new(Api::new(control)), metrics: None, admin: None, idle: limits::ADMIN_IDLE }
     }
 
     /// Binds what `settings` adds.
@@ -81,8 +84,8 @@ impl Servers {
 
     /// Serves what was prepared and closes what is gone. Must run inside the control thread's `LocalSet`.
     pub fn commit(&mut self, prepared: Prepared) {
-        apply(&mut self.metrics, prepared.metrics, &self.api, true);
-        apply(&mut self.admin, prepared.admin, &self.api, false);
+        apply(&mut self.metrics, prepared.metrics, &self.api, true, self.idle);
+        apply(&mut self.admin, prepared.admin, &self.api, false, self.idle);
     }
 
     /// Where metrics are served, the port filled in; absent where they are not.
@@ -140,13 +143,13 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     Ok(OwnedFd::from(socket).into())
 }
 
-fn apply(server: &mut Option<Server>, step: Step, api: &Rc<Api>, metrics: bool) {
+fn apply(server: &mut Option<Server>, step: Step, api: &Rc<Api>, metrics: bool, idle: Duration) {
     match step {
         Step::Keep => {}
         Step::Close => *server = None,
         Step::Open(address, bound) => {
             *server = None;
-            match serve(address.clone(), bound, api.clone(), metrics) {
+            match serve(address.clone(), bound, api.clone(), metrics, idle) {
                 Ok(new) => *server = Some(new),
                 // The socket is bound and listens; only a runtime without I/O would refuse it.
                 Err(error) => tracing::error!(%error, %address, "the admin listener cannot be served"),
@@ -155,7 +158,7 @@ fn apply(server: &mut Option<Server>, step: Step, api: &Rc<Api>, metrics: bool) 
     }
 }
 
-fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool) -> io::Result<Server> {
+fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, idle: Duration) -> io::Result<Server> {
     Ok(match bound {
         Bound::Tcp(listener) => {
             let local = listener.local_addr().ok();
@@ -166,7 +169,7 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool) -> io:
                 loop {
                     let place = room.place().await;
                     match listener.accept().await {
-                        Ok((stream, _)) => carry(stream, face, &api, place),
+                        Ok((stream, _)) => carry(stream, face, &api, idle, place),
                         Err(error) => pause(&error).await,
                     }
                 }
@@ -184,7 +187,7 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool) -> io:
                 loop {
                     let place = room.place().await;
                     match listener.accept().await {
-                        Ok((stream, _)) => carry(stream, Face::Unix, &api, place),
+                        Ok((stream, _)) => carry(stream, Face::Unix, &api, idle, place),
                         Err(error) => pause(&error).await,
                     }
                 }
@@ -216,7 +219,7 @@ async fn pause(error: &io::Error) {
 }
 
 /// Serves one connection to its end. The head timeout covers idling between requests as well; `api` bounds bodies.
-fn carry<S>(stream: S, face: Face, api: &Rc<Api>, place: Option<OwnedSemaphorePermit>)
+fn carry<S>(stream: S, face: Face, api: &Rc<Api>, idle: Duration, place: Option<OwnedSemaphorePermit>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -229,7 +232,7 @@ where
         // Errors are the client's: it went away, dawdled, or spoke something else.
         let _ = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits::ADMIN_IDLE)
+            .header_read_timeout(idle)
             .max_buf_size(limits::HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), answer)
             .await;

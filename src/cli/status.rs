@@ -1,4 +1,453 @@
-//! Wiring: placeholder until the view lands.
-pub fn render(status: &crate::admin::document::Status, _colour: bool) -> String {
-    format!("{status:?}\n")
+//! Wiring: what `strata status` prints. A pure function from the admin API's document to text for a person's eyes.
+//!
+//! Names come from the configuration and causes from probes: control characters in them are shown escaped. Not here: asking
+//! (`admin::Client`), nor `--json`, which prints the document as it came.
+
+use std::fmt::Write as _;
+
+use crate::admin::document::{Endpoint, Pool, Service, Status};
+
+/// The whole document, aligned; in colour for a terminal that shows it.
+pub fn render(status: &Status, colour: bool) -> String {
+    let mut out = Out { text: String::new(), colour };
+    head(&mut out, status);
+    if !status.services.is_empty() {
+        out.line("");
+        services(&mut out, &status.services);
+    }
+    for each in &status.pools {
+        out.line("");
+        pool(&mut out, each);
+    }
+    out.text
+}
+
+fn head(out: &mut Out, status: &Status) {
+    let (word, style) = match (status.ready, status.draining) {
+        (_, true) => ("draining", Style::Warn),
+        (true, _) => ("ready", Style::Good),
+        (false, _) => ("not ready", Style::Bad),
+    };
+    let version = format!("strata {}", status.version);
+    let facts = format!(
+        "up {}, generation {}, {}, {}",
+        span(status.uptime_ms),
+        status.generation,
+        counted(status.workers as u64, "worker"),
+        counted(status.connections, "connection"),
+    );
+    let line = format!("{}  {}  {facts}", out.paint(&version, Style::Strong), out.paint(word, style));
+    out.line(&line);
+    if !status.last_reload_successful {
+        let warning = format!("the last reload was rejected: generation {} serves on", status.generation);
+        let line = out.paint(&warning, Style::Bad);
+        out.line(&line);
+    }
+}
+
+fn services(out: &mut Out, services: &[Service]) {
+    let mut table = Table::new(&[
+        ("SERVICE", Left),
+        ("MODE", Left),
+        ("LISTEN", Left),
+        ("OPEN", Right),
+        ("CONNECTIONS", Right),
+        ("REQUESTS", Right),
+        ("5XX", Right),
+        ("RECEIVED", Right),
+        ("SENT", Right),
+        ("POOLS", Left),
+    ]);
+    for service in services {
+        // A mode that knows no requests has no count of them, rather than zero.
+        let of_requests = |n: u64| if service.mode == "l7" { count(n) } else { "-".to_owned() };
+        let failed = if service.server_errors_total > 0 { Style::Warn } else { Style::Plain };
+        table.row([
+            Cell::new(&service.name, Style::Strong),
+            Cell::plain(&service.mode),
+            Cell::plain(&service.listen.join(", ")),
+            Cell::plain(&count(service.connections)),
+            Cell::plain(&count(service.connections_total)),
+            Cell::plain(&of_requests(service.requests_total)),
+            Cell::new(&of_requests(service.server_errors_total), failed),
+            Cell::plain(&size(service.bytes_received_total)),
+            Cell::plain(&size(service.bytes_sent_total)),
+            Cell::plain(&service.pools.join(", ")),
+        ]);
+        let drops: Vec<String> =
+            service.drops.iter().take(DROPS).map(|drop| format!("{} {}", drop.reason, count(drop.count))).collect();
+        if !drops.is_empty() {
+            let more = if service.drops.len() > DROPS { ", …" } else { "" };
+            table.note(format!("  drops: {}{more}", drops.join(", ")));
+        }
+    }
+    table.print(out);
+}
+
+fn pool(out: &mut Out, pool: &Pool) {
+    let usable = format!("{} of {} usable", pool.usable, pool.endpoints.len());
+    let style = match pool.usable {
+        0 => Style::Bad,
+        n if n < pool.endpoints.len() => Style::Warn,
+        _ => Style::Good,
+    };
+    let probe = pool.probe.as_ref().map_or("no probe".to_owned(), |probe| format!("{probe} probe"));
+    let name = format!("pool {}", clean(&pool.name));
+    let line = format!(
+        "{}  {}  {}, {}",
+        out.paint(&name, Style::Strong),
+        out.paint(&usable, style),
+        clean(&pool.balance),
+        clean(&probe)
+    );
+    out.line(&line);
+    let mut table = Table::new(&[
+        ("ENDPOINT", Left),
+        ("STATE", Left),
+        ("SINCE", Right),
+        ("WEIGHT", Right),
+        ("IN FLIGHT", Right),
+        ("REQUESTS", Right),
+        ("ERRORS", Right),
+        ("CAUSE", Left),
+    ]);
+    for endpoint in &pool.endpoints {
+        let (state, style) = state(endpoint);
+        let failed = if endpoint.errors_total > 0 { Style::Warn } else { Style::Plain };
+        table.row([
+            Cell::plain(&endpoint.name),
+            Cell::new(&state, style),
+            Cell::plain(&endpoint.since_ms.map_or("-".to_owned(), span)),
+            Cell::plain(&endpoint.weight.to_string()),
+            Cell::plain(&count(endpoint.in_flight.into())),
+            Cell::plain(&count(endpoint.requests_total)),
+            Cell::new(&count(endpoint.errors_total), failed),
+            Cell::plain(endpoint.cause.as_deref().unwrap_or_default()),
+        ]);
+    }
+    table.print(out);
+}
+
+/// What is seen, and what the operator wants where that is something else than work.
+fn state(endpoint: &Endpoint) -> (String, Style) {
+    if endpoint.intent != "ready" {
+        return (format!("{} ({})", endpoint.intent, endpoint.health), Style::Warn);
+    }
+    let style = match endpoint.health.as_str() {
+        "up" => Style::Good,
+        "probing" => Style::Warn,
+        _ => Style::Bad,
+    };
+    (endpoint.health.clone(), style)
+}
+
+/// The text so far, and whether it is coloured.
+struct Out {
+    text: String,
+    colour: bool,
+}
+
+impl Out {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    fn paint(&self, text: &str, style: Style) -> String {
+        match style.code().filter(|_| self.colour) {
+            Some(code) => format!("\x1b[{code}m{text}\x1b[0m"),
+            None => text.to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    Plain,
+    Strong,
+    Faint,
+    Good,
+    Warn,
+    Bad,
+}
+
+impl Style {
+    const fn code(self) -> Option<&'static str> {
+        match self {
+            Style::Plain => None,
+            Style::Strong => Some("1"),
+            Style::Faint => Some("2"),
+            Style::Good => Some("32"),
+            Style::Warn => Some("33"),
+            Style::Bad => Some("31"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+use Side::{Left, Right};
+
+struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl Cell {
+    fn new(text: &str, style: Style) -> Cell {
+        Cell { text: clean(text), style }
+    }
+
+    fn plain(text: &str) -> Cell {
+        Cell::new(text, Style::Plain)
+    }
+}
+
+struct Table<'a, const N: usize> {
+    columns: &'a [(&'static str, Side); N],
+    rows: Vec<Row<N>>,
+}
+
+enum Row<const N: usize> {
+    Cells([Cell; N]),
+    Note(String),
+}
+
+impl<'a, const N: usize> Table<'a, N> {
+    fn new(columns: &'a [(&'static str, Side); N]) -> Table<'a, N> {
+        Table { columns, rows: vec![Row::Cells(columns.map(|(title, _)| Cell::new(title, Style::Faint)))] }
+    }
+
+    fn row(&mut self, cells: [Cell; N]) {
+        self.rows.push(Row::Cells(cells));
+    }
+
+    fn note(&mut self, note: String) {
+        self.rows.push(Row::Note(note));
+    }
+
+    fn print(&self, out: &mut Out) {
+        let mut widths = [0_usize; N];
+        for row in &self.rows {
+            if let Row::Cells(cells) = row {
+                for (width, cell) in widths.iter_mut().zip(cells) {
+                    *width = cell.text.chars().count().max(*width);
+                }
+            }
+        }
+        for row in &self.rows {
+            let line = match row {
+                Row::Note(note) => out.paint(note, Style::Faint),
+                Row::Cells(cells) => {
+                    let mut line = String::new();
+                    for ((cell, width), (_, side)) in cells.iter().zip(widths).zip(self.columns) {
+                        let space = " ".repeat(width - cell.text.chars().count());
+                        let text = out.paint(&cell.text, cell.style);
+                        let _ = match side {
+                            Left => write!(line, "{text}{space}  "),
+                            Right => write!(line, "{space}{text}  "),
+                        };
+                    }
+                    line
+                }
+            };
+            out.line(&line);
+        }
+    }
+}
+
+fn clean(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// `950`, `12.3k`, `4.5M`, `7.0G`.
+fn count(n: u64) -> String {
+    scaled(n, 1000, &["", "k", "M", "G", "T"])
+}
+
+/// `950 B`, `12.3 KiB`.
+fn size(bytes: u64) -> String {
+    scaled(bytes, 1024, &[" B", " KiB", " MiB", " GiB", " TiB"])
+}
+
+/// Up to `10 * step` of the smallest unit in full, above that with one decimal; rounded down, so that nothing is shown that was
+/// not reached.
+fn scaled(n: u64, step: u64, units: &[&str]) -> String {
+    if n < 10 * step {
+        return format!("{n}{}", units.first().unwrap_or(&""));
+    }
+    let (mut whole, mut tenths, mut unit) = (n, 0, 0);
+    while whole >= step && unit + 1 < units.len() {
+        tenths = whole % step * 10 / step;
+        whole /= step;
+        unit += 1;
+    }
+    format!("{whole}.{tenths}{}", units.get(unit).unwrap_or(&""))
+}
+
+/// `350ms`, `12s`, `5m 3s`, `2h 10m`, `3d 4h`.
+fn span(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{s}s"),
+        60..3600 => format!("{}m {}s", s / 60, s % 60),
+        3600..86_400 => format!("{}h {}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d {}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+/// Reasons shown of a service; the others are in `--json` and in the metrics.
+const DROPS: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::document::Drop;
+
+    fn status() -> Status {
+        let endpoint = |name: &str, health: &str, usable| Endpoint {
+            name: name.into(),
+            address: name.into(),
+            intent: "ready".into(),
+            health: health.into(),
+            usable,
+            weight: 1,
+            since_ms: Some(303_000),
+            requests_total: 12_345,
+            ..Endpoint::default()
+        };
+        let down = Endpoint {
+            cause: Some("status 503".into()),
+            errors_total: 7,
+            since_ms: Some(900),
+            ..endpoint("10.0.0.12:80", "down", false)
+        };
+        let drained = Endpoint { intent: "draining".into(), weight: 20, ..endpoint("10.0.0.9:80", "up", false) };
+        Status {
+            version: "1.2.3".into(),
+            generation: 4,
+            uptime_ms: 7_500_000,
+            ready: true,
+            workers: 2,
+            connections: 17,
+            last_reload_successful: true,
+            services: vec![
+                Service {
+                    name: "edge".into(),
+                    mode: "l7".into(),
+                    listen: vec![":80".into(), "127.0.0.1:8080".into()],
+                    pools: vec!["api".into(), "web".into()],
+                    connections: 16,
+                    connections_total: 99,
+                    requests_total: 1_234_567,
+                    server_errors_total: 3,
+                    bytes_received_total: 9_000,
+                    bytes_sent_total: 5_000_000_000,
+                    drops: vec![
+                        Drop { reason: "no-route".into(), count: 12 },
+                        Drop { reason: "bad-host".into(), count: 1 },
+                    ],
+                    ..Service::default()
+                },
+                Service { name: "db".into(), mode: "l4".into(), listen: vec![":5432".into()], ..Service::default() },
+            ],
+            pools: vec![Pool {
+                name: "web".into(),
+                balance: "p2c".into(),
+                probe: Some("http".into()),
+                usable: 1,
+                endpoints: vec![endpoint("10.0.0.11:80", "up", true), down, drained],
+            }],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn a_status_is_aligned_for_a_persons_eyes() {
+        assert_eq!(
+            render(&status(), false),
+            "\
+strata 1.2.3  ready  up 2h 5m, generation 4, 2 workers, 17 connections
+
+SERVICE  MODE  LISTEN               OPEN  CONNECTIONS  REQUESTS  5XX  RECEIVED     SENT  POOLS
+edge     l7    :80, 127.0.0.1:8080    16           99      1.2M    3    9000 B  4.6 GiB  api, web
+  drops: no-route 12, bad-host 1
+db       l4    :5432                   0            0         -    -       0 B      0 B
+
+pool web  1 of 3 usable  p2c, http probe
+ENDPOINT      STATE          SINCE  WEIGHT  IN FLIGHT  REQUESTS  ERRORS  CAUSE
+10.0.0.11:80  up             5m 3s       1          0     12.3k       0
+10.0.0.12:80  down           900ms       1          0     12.3k       7  status 503
+10.0.0.9:80   draining (up)  5m 3s      20          0     12.3k       0
+"
+        );
+    }
+
+    #[test]
+    fn colour_changes_no_column() {
+        let coloured = render(&status(), true);
+        for (word, code) in [("ready", "32"), ("down", "31"), ("draining (up)", "33"), ("1 of 3 usable", "33")] {
+            assert!(coloured.contains(&format!("\x1b[{code}m{word}\x1b[0m")), "{word}");
+        }
+        let mut plain = String::new();
+        let mut rest = coloured.as_str();
+        while let Some((before, after)) = rest.split_once('\x1b') {
+            plain.push_str(before);
+            rest = after.split_once('m').unwrap().1;
+        }
+        plain.push_str(rest);
+        let trimmed: Vec<&str> = plain.lines().map(str::trim_end).collect();
+        let expected = render(&status(), false);
+        assert_eq!(trimmed, expected.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_first() {
+        let status = Status { ready: false, last_reload_successful: false, ..status() };
+        let text = render(&status, false);
+        assert!(text.starts_with("strata 1.2.3  not ready"), "{text}");
+        assert!(text.lines().nth(1).unwrap().contains("last reload was rejected: generation 4 serves on"), "{text}");
+        let draining = Status { draining: true, ready: false, ..status };
+        assert!(render(&draining, false).contains("draining  up"));
+    }
+
+    #[test]
+    fn no_name_or_cause_reaches_the_terminal_as_a_command() {
+        let mut status = status();
+        status.pools[0].endpoints[0].cause = Some("\x1b[2Jgone\nx".into());
+        status.pools[0].name = "a\x1b[31m".into();
+        let text = render(&status, false);
+        assert!(!text.contains('\x1b'), "{text}");
+        assert!(text.contains("\\u{1b}[2Jgone\\nx"), "{text}");
+    }
+
+    #[test]
+    fn numbers_are_short_and_never_rounded_up() {
+        for (n, want) in [(0, "0"), (9_999, "9999"), (10_000, "10.0k"), (999_999, "999.9k"), (1_000_000, "1.0M")] {
+            assert_eq!(count(n), want);
+        }
+        for (n, want) in [(10_239, "10239 B"), (10_240, "10.0 KiB"), (1 << 30, "1.0 GiB"), (u64::MAX, "16777215.9 TiB")]
+        {
+            assert_eq!(size(n), want);
+        }
+        for (ms, want) in [(0, "0ms"), (59_999, "59s"), (60_000, "1m 0s"), (3_600_000, "1h 0m"), (90_000_000, "1d 1h")]
+        {
+            assert_eq!(span(ms), want);
+        }
+    }
 }

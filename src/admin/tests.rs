@@ -1,0 +1,560 @@
+//! Shell: tests of the metrics page and the API over real sockets, with a control side that is played.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixListener};
+use tokio::sync::mpsc;
+
+use super::client::ClientError;
+use super::document::{Diagnostic, ReloadRejected, Reloaded};
+use super::{Client, Control, EndpointReport, Refused, ReloadStatus, Request, Servers};
+use crate::base::address::AdminListen;
+use crate::base::{HashKey, Listen, Reason, WorkerId, limits};
+use crate::config::{self, Catalogs};
+use crate::health::{Health, Intent};
+use crate::net::Crew;
+use crate::net::rig::local;
+use crate::observe::access::Sink;
+use crate::observe::cells::UpstreamError;
+use crate::observe::names;
+use crate::state::{Settings, Snapshot, Status};
+use crate::wire::http1::Reject;
+
+/// Nobody binds what the services listen on here.
+const TEXT: &str = r#"
+[service.edge]
+mode = "l7"
+listen = ["127.0.0.1:1"]
+[[service.edge.route]]
+url = "Example.com/v1/*"
+pool = "api"
+[[service.edge.route]]
+pool = "web"
+[service.db]
+mode = "l4"
+listen = ["127.0.0.1:2"]
+pool = "web"
+[pool.web]
+balance = "maglev"
+endpoints = ["192.0.2.1:80", { address = "192.0.2.2:80", weight = 3 }]
+[pool.api]
+endpoints = ["[2001:db8::1]:80"]
+probe = { type = "tcp" }
+"#;
+
+/// The generation after `previous`, with both listeners on fresh ports, which no file can ask for.
+fn compile(text: &str, previous: &Snapshot) -> Snapshot {
+    let grammars: Vec<_> = crate::probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
+    let loaded = config::read("test.toml", text.as_bytes().to_vec(), &Catalogs { probes: &grammars });
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let machine = config::Machine { cores: 2, random_key: HashKey::new([3; 16]) };
+    let mut snapshot = config::compile(&config, previous, &machine).unwrap();
+    snapshot.settings = settings();
+    snapshot
+}
+
+fn settings() -> Settings {
+    let fresh = Listen::parse("127.0.0.1:0").unwrap();
+    Settings { metrics: Some(fresh), admin: Some(AdminListen::Tcp(fresh)), ..crate::net::rig::settings() }
+}
+
+struct Rig {
+    crew: Arc<Crew>,
+    servers: Servers,
+    reloads: Arc<ReloadStatus>,
+    requests: mpsc::Receiver<Request>,
+}
+
+fn rig() -> Rig {
+    rig_with(settings())
+}
+
+fn rig_with(settings: Settings) -> Rig {
+    let snapshot = Arc::new(compile(TEXT, &Snapshot::empty(settings.clone())));
+    let (events, _) = mpsc::channel(1);
+    let (crew, _) = Crew::new(2, snapshot.clone(), events, Sink::none());
+    let (sender, requests) = mpsc::channel(8);
+    let reloads = Arc::new(ReloadStatus::default());
+    let control = Control { crew: crew.clone(), reloads: reloads.clone(), requests: sender };
+    let mut servers = Servers::new(control);
+    let prepared = servers.prepare(&settings).unwrap();
+    servers.commit(prepared);
+    Rig { crew, servers, reloads, requests }
+}
+
+impl Rig {
+    fn client(&self) -> Client {
+        Client::new(AdminListen::Tcp(Listen::At(self.servers.admin_address().unwrap())))
+    }
+
+    fn swap(&self, text: &str) {
+        let next = compile(text, &self.crew.snapshot.load());
+        self.crew.snapshot.store(Arc::new(next));
+    }
+
+    async fn metrics(&self) -> String {
+        let address = self.servers.metrics_address().unwrap();
+        let (status, text) =
+            raw(address, "GET /metrics HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n").await;
+        assert_eq!(status, 200);
+        text
+    }
+}
+
+/// Status and the whole answer to bytes sent as they are.
+async fn raw(address: std::net::SocketAddr, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A refused body may be answered with a reset behind the answer.
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap_or_else(|| panic!("no answer to {request}")).parse().unwrap();
+    (status, answer)
+}
+
+/// The value of the series with exactly these labels.
+fn series(text: &str, name_and_labels: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[tokio::test]
+async fn series_exist_at_zero_from_the_start() {
+    local(async {
+        let text = rig().metrics().await;
+        for metric in names::ALL {
+            assert!(text.contains(&format!("# TYPE {} ", metric.name)), "{} is missing", metric.name);
+        }
+        for reason in Reason::ALL {
+            let name = format!("strata_drops_total{{reason=\"{}\",service=\"edge\"}}", reason.word());
+            let other = format!("strata_drops_total{{service=\"edge\",reason=\"{}\"}}", reason.word());
+            assert_eq!(series(&text, &name).or(series(&text, &other)), Some(0.0), "{name}");
+        }
+        for code in [200, 404, 502, 503, 504] {
+            let name = format!("strata_requests_total{{service=\"edge\",protocol=\"http1\",code=\"{code}\"}}");
+            assert_eq!(series(&text, &name), Some(0.0), "{name}");
+        }
+        for reject in Reject::ALL {
+            let name = format!("strata_drops_total{{service=\"edge\",reason=\"{}\"}}", reject.word());
+            assert_eq!(series(&text, &name), Some(0.0), "{name}");
+        }
+        assert_eq!(series(&text, "strata_endpoint_weight{pool=\"web\",endpoint=\"192.0.2.2:80\"}"), Some(3.0));
+        assert_eq!(series(&text, "strata_config_generation"), Some(1.0));
+        assert!(series(&text, "strata_table_fingerprint{pool=\"web\"}").is_some_and(|value| value > 0.0));
+        assert!(text.contains("process_resident_memory_bytes "), "the process collector");
+        // What does not apply is absent, not zero.
+        for absent in [
+            "strata_requests_total{service=\"db\"",
+            "strata_request_duration_seconds_count{service=\"db\"",
+            "strata_probes_total{pool=\"web\"",
+            "strata_table_fingerprint{pool=\"api\"",
+        ] {
+            assert!(!text.contains(absent), "{absent}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_every_worker_counted_is_summed() {
+    local(async {
+        let rig = rig();
+        let snapshot = rig.crew.snapshot.load_full();
+        let (edge, web) = (snapshot.service_named("edge").unwrap(), snapshot.pool_named("web").unwrap());
+        for worker in [WorkerId(0), WorkerId(1)] {
+            let cells = edge.cells(worker);
+            cells.responses.count(200);
+            cells.responses.count(418);
+            cells.drop(Reason::NoRoute);
+            cells.reject(Reject::BareLf);
+            cells.bytes_sent.add(1000);
+            cells.request_duration.observe(Duration::from_micros(300));
+            cells.request_duration.observe(Duration::from_secs(100));
+            web.endpoints[0].cells.row(worker).error(UpstreamError::Reset);
+        }
+        let text = rig.metrics().await;
+        for (name, want) in [
+            ("strata_requests_total{service=\"edge\",protocol=\"http1\",code=\"200\"}", 2.0),
+            ("strata_requests_total{service=\"edge\",protocol=\"http1\",code=\"418\"}", 2.0),
+            ("strata_drops_total{service=\"edge\",reason=\"no-route\"}", 2.0),
+            ("strata_drops_total{service=\"edge\",reason=\"bare-lf\"}", 2.0),
+            ("strata_bytes_sent_total{service=\"edge\"}", 2000.0),
+            ("strata_request_duration_seconds_count{service=\"edge\"}", 4.0),
+            ("strata_request_duration_seconds_bucket{service=\"edge\",le=\"0.00025\"}", 0.0),
+            ("strata_request_duration_seconds_bucket{service=\"edge\",le=\"0.0005\"}", 2.0),
+            ("strata_request_duration_seconds_bucket{service=\"edge\",le=\"60\"}", 2.0),
+            ("strata_request_duration_seconds_bucket{service=\"edge\",le=\"+Inf\"}", 4.0),
+            ("strata_upstream_errors_total{pool=\"web\",endpoint=\"192.0.2.1:80\",kind=\"reset\"}", 2.0),
+        ] {
+            assert_eq!(series(&text, name), Some(want), "{name}");
+        }
+        let sum = series(&text, "strata_request_duration_seconds_sum{service=\"edge\"}").unwrap();
+        assert!((sum - 200.0006).abs() < 1e-6, "{sum}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_endpoint_shows_the_one_state_it_is_in() {
+    local(async {
+        let rig = rig();
+        let snapshot = rig.crew.snapshot.load_full();
+        let pool = snapshot.pool_named("web").unwrap();
+        let status = pool.endpoints[0].status();
+        pool.endpoints[0].set_status(Status { intent: Intent::Draining, health: Health::Down, ..status });
+        pool.publish();
+        let text = rig.metrics().await;
+        let states: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("strata_endpoint_state{pool=\"web\",endpoint=\"192.0.2.1:80\""))
+            .collect();
+        assert_eq!(states.len(), Intent::ALL.len() * Health::ALL.len());
+        let shown: Vec<&&str> = states.iter().filter(|line| line.ends_with(" 1")).collect();
+        assert_eq!(shown.len(), 1);
+        assert!(shown[0].contains("intent=\"draining\",health=\"down\""), "{shown:?}");
+        assert_eq!(series(&text, "strata_endpoint_up{pool=\"web\",endpoint=\"192.0.2.1:80\"}"), Some(0.0));
+        assert_eq!(series(&text, "strata_endpoint_up{pool=\"web\",endpoint=\"192.0.2.2:80\"}"), Some(1.0));
+        assert_eq!(series(&text, "strata_pool_endpoints_usable{pool=\"web\"}"), Some(1.0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn series_vanish_with_their_object() {
+    local(async {
+        let rig = rig();
+        assert!(rig.metrics().await.contains("service=\"db\""));
+        rig.swap(&TEXT.replace("[service.db]", "[service.renamed]").replace("192.0.2.1:80", "192.0.2.9:80"));
+        let text = rig.metrics().await;
+        for gone in ["service=\"db\"", "endpoint=\"192.0.2.1:80\""] {
+            assert!(!text.contains(gone), "{gone}");
+        }
+        for there in ["service=\"renamed\"", "endpoint=\"192.0.2.9:80\"", "strata_config_generation 2"] {
+            assert!(text.contains(there), "{there}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn promtool_finds_nothing_to_say() {
+    let found = std::process::Command::new("promtool").arg("--version").output().is_ok();
+    if !found {
+        assert!(std::env::var_os("STRATA_TEST_ALL").is_none(), "promtool is missing (Debian: prometheus)");
+        eprintln!("SKIPPED: promtool is missing (Debian: prometheus)");
+        return;
+    }
+    local(async {
+        let text = rig().metrics().await;
+        let page = text.split_once("\r\n\r\n").unwrap().1.to_owned();
+        let mut tool = std::process::Command::new("promtool");
+        tool.stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let mut tool = tool.args(["check", "metrics"]).spawn().unwrap();
+        std::io::Write::write_all(&mut tool.stdin.take().unwrap(), page.as_bytes()).unwrap();
+        let output = tool.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.trim().is_empty(), "{said}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn documents_show_what_is_served() {
+    local(async {
+        let mut rig = rig();
+        rig.reloads.succeeded(std::time::UNIX_EPOCH + Duration::from_secs(7));
+        let client = rig.client();
+        let report = EndpointReport {
+            pool: "api".into(),
+            endpoint: "[2001:db8::1]:80".into(),
+            cause: Some("connect refused".into()),
+            since: Some(Duration::from_secs(3)),
+            next_probe: Some(Duration::from_millis(20)),
+        };
+        let keeper = async {
+            match rig.requests.recv().await {
+                Some(Request::HealthReport { reply }) => reply.send(vec![report]).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (status, ()) = tokio::join!(client.status(), keeper);
+        let status = status.unwrap();
+        assert_eq!(
+            (status.generation, status.ready, status.draining, status.last_reload_successful),
+            (1, true, false, true)
+        );
+        assert_eq!(status.last_reload_success_at_ms, 7000);
+        let edge = status.services.iter().find(|service| service.name == "edge").unwrap();
+        assert_eq!((edge.mode.as_str(), edge.pools.join(" ")), ("l7", "api web".to_owned()));
+        let urls: Vec<&str> = edge.routes.iter().map(|route| route.url.as_str()).collect();
+        assert_eq!(urls, ["example.com/v1/*", "*"]);
+        let api = status.pools.iter().find(|pool| pool.name == "api").unwrap();
+        assert_eq!(api.probe.as_deref(), Some("tcp"));
+        let endpoint = &api.endpoints[0];
+        assert_eq!((endpoint.health.as_str(), endpoint.usable), ("probing", true));
+        assert_eq!(
+            (endpoint.cause.as_deref(), endpoint.since_ms, endpoint.next_probe_ms),
+            (Some("connect refused"), Some(3000), Some(20))
+        );
+
+        let config = client.config().await.unwrap();
+        assert!(config["pool"]["web"].is_object(), "{config}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_busy_control_side_costs_a_document_its_causes_only() {
+    local(async {
+        let rig = rig();
+        let status = rig.client().status().await.unwrap();
+        assert_eq!(status.pools.len(), 2);
+        assert!(status.pools.iter().flat_map(|pool| &pool.endpoints).all(|endpoint| endpoint.cause.is_none()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn changes_reach_the_control_side_and_its_answer_the_client() {
+    local(async {
+        let mut rig = rig();
+        let client = rig.client();
+        let control = async {
+            match rig.requests.recv().await {
+                Some(Request::SetIntent { pool, endpoint, intent, reply }) => {
+                    assert_eq!(
+                        (pool.as_str(), endpoint.as_str(), intent),
+                        ("api", "[2001:db8::1]:80", Intent::Draining)
+                    );
+                    reply.send(Ok(())).unwrap();
+                }
+                other => panic!("{other:?}"),
+            }
+            match rig.requests.recv().await {
+                Some(Request::SetWeight { pool, endpoint, weight, reply }) => {
+                    assert_eq!((pool.as_str(), endpoint.as_str(), weight.get()), ("web", "192.0.2.1:80", 5));
+                    reply.send(Err(Refused::Because("not now".into()))).unwrap();
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let asks = async {
+            client.set_intent("api", "[2001:db8::1]:80", Intent::Draining).await.unwrap();
+            match client.set_weight("web", "192.0.2.1:80", 5).await {
+                Err(ClientError::Refused { status: 409, problem }) => assert_eq!(problem.error, "not now"),
+                other => panic!("{other:?}"),
+            }
+            for (result, status, part) in [
+                (client.set_intent("wep", "x", Intent::Ready).await, 404, "did you mean `web`?"),
+                (client.set_intent("web", "192.0.2.1:81", Intent::Ready).await, 404, "did you mean `192.0.2.1:80`?"),
+                (client.set_weight("web", "192.0.2.1:80", 0).await, 400, "drain the endpoint"),
+                (client.set_weight("web", "192.0.2.1:80", 1001).await, 400, "1 to 1000"),
+            ] {
+                let error = result.unwrap_err();
+                assert!(matches!(&error, ClientError::Refused { status: got, .. } if *got == status), "{error:?}");
+                assert!(error.to_string().contains(part), "{error}");
+            }
+        };
+        tokio::join!(control, asks);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reload_waits_and_brings_the_changes_or_the_diagnostics() {
+    local(async {
+        let mut rig = rig();
+        let client = rig.client();
+        let reloaded = Reloaded { generation: 2, changes: vec!["pool web added".into()] };
+        let rejected = ReloadRejected {
+            error: "1 error".into(),
+            diagnostics: vec![Diagnostic { code: "E001".into(), line: 3, ..Diagnostic::default() }],
+            rendered: "error[E001]: x".into(),
+        };
+        let control = async {
+            for outcome in [Ok(reloaded.clone()), Err(rejected.clone())] {
+                match rig.requests.recv().await {
+                    Some(Request::Reload { reply }) => reply.send(outcome).unwrap(),
+                    other => panic!("{other:?}"),
+                }
+            }
+            // A control side that is gone.
+            drop(rig.requests);
+        };
+        let asks = async {
+            assert_eq!(client.reload().await.unwrap(), Ok(reloaded.clone()));
+            assert_eq!(client.reload().await.unwrap(), Err(rejected.clone()));
+        };
+        tokio::join!(control, asks);
+        let gone = client.reload().await.unwrap_err();
+        assert!(matches!(gone, ClientError::Refused { status: 503, .. }), "{gone}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_offered_is_refused_by_name() {
+    local(async {
+        let rig = rig();
+        let (metrics, admin) = (rig.servers.metrics_address().unwrap(), rig.servers.admin_address().unwrap());
+        let large = limits::ADMIN_BODY_BYTES + 1;
+        let weight = "/api/pools/web/endpoints/192.0.2.1:80/weight";
+        let cases = [
+            // The metrics listener shows metrics, to anybody, and nothing else.
+            (metrics, "GET /healthz HTTP/1.1\r\nHost: evil.example".to_owned(), 200),
+            (metrics, "HEAD /metrics HTTP/1.1\r\nHost: x".to_owned(), 200),
+            (metrics, "GET /readyz HTTP/1.1\r\nHost: x".to_owned(), 200),
+            (metrics, "GET /api/status HTTP/1.1\r\nHost: localhost".to_owned(), 404),
+            (metrics, "GET /api/config HTTP/1.1\r\nHost: localhost".to_owned(), 404),
+            (metrics, "POST /api/reload HTTP/1.1\r\nHost: localhost".to_owned(), 404),
+            (metrics, format!("POST {weight} HTTP/1.1\r\nHost: localhost"), 404),
+            (metrics, "POST /metrics HTTP/1.1\r\nHost: x".to_owned(), 405),
+            (metrics, "GET /nothing HTTP/1.1\r\nHost: x".to_owned(), 404),
+            // Reads.
+            (admin, "GET /api/services HTTP/1.1\r\nHost: localhost".to_owned(), 200),
+            (admin, "GET /api/services/ HTTP/1.1\r\nHost: localhost".to_owned(), 404),
+            (admin, "GET /api/../api/config HTTP/1.1\r\nHost: localhost".to_owned(), 404),
+            (admin, "GET /api/%zz HTTP/1.1\r\nHost: localhost".to_owned(), 404),
+            (admin, "DELETE /api/services HTTP/1.1\r\nHost: localhost".to_owned(), 405),
+            // Changes by POST only.
+            (admin, "GET /api/reload HTTP/1.1\r\nHost: localhost".to_owned(), 405),
+            (admin, "PUT /api/pools/web/endpoints/192.0.2.1:80/drain HTTP/1.1\r\nHost: localhost".to_owned(), 405),
+            (admin, "POST /api/pools/web/endpoints/192.0.2.1:80/burn HTTP/1.1\r\nHost: localhost".to_owned(), 404),
+            (admin, "POST /api/pools/nope/endpoints/x/drain HTTP/1.1\r\nHost: localhost".to_owned(), 404),
+            // Names of this machine only, however they are written.
+            (admin, "GET /api/services HTTP/1.1\r\nHost: LOCALHOST:9900".to_owned(), 200),
+            (admin, "GET /api/services HTTP/1.1\r\nHost: 127.8.8.8:1".to_owned(), 200),
+            (admin, "GET /api/services HTTP/1.1\r\nHost: [::1]".to_owned(), 200),
+            (admin, "GET /api/services HTTP/1.1\r\nHost: [::1]:9900".to_owned(), 200),
+            (admin, "GET /api/services HTTP/1.1\r\nHost: evil.example".to_owned(), 403),
+            (admin, "GET /api/services HTTP/1.1\r\nHost: localhost.evil.example".to_owned(), 403),
+            (admin, "GET /api/services HTTP/1.1\r\nHost: 127.0.0.1.evil.example".to_owned(), 403),
+            (admin, "GET /api/services HTTP/1.1\r\nHost: 192.0.2.1".to_owned(), 403),
+            (admin, "GET /api/services HTTP/1.0\r\nAccept: x".to_owned(), 403),
+            // A page of another origin changes nothing, whatever it claims.
+            (admin, format!("POST {weight} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example"), 403),
+            (admin, format!("POST {weight} HTTP/1.1\r\nHost: localhost\r\nOrigin: null"), 403),
+            (admin, format!("POST {weight} HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site"), 403),
+            (admin, format!("POST {weight} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost"), 400),
+            // Bodies.
+            (admin, format!("POST {weight} HTTP/1.1\r\nHost: localhost"), 400),
+            (admin, format!("POST {weight} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {large}"), 413),
+        ];
+        for (address, head, want) in cases {
+            let (status, answer) = raw(address, &format!("{head}\r\nConnection: close\r\n\r\n")).await;
+            assert_eq!(status, want, "{head}\n{answer}");
+            if want >= 400 {
+                let body = answer.split_once("\r\n\r\n").unwrap().1;
+                let problem: super::document::Problem = serde_json::from_str(body).unwrap();
+                assert!(!problem.error.is_empty());
+                assert_eq!(want == 405, answer.to_lowercase().contains("\r\nallow: "), "{answer}");
+            }
+            assert!(!answer.to_lowercase().contains("access-control"), "{answer}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readiness_follows_the_drain() {
+    local(async {
+        let rig = rig();
+        assert_eq!(rig.client().ready().await.unwrap(), (true, "ready".to_owned()));
+        rig.crew.drain();
+        assert_eq!(rig.client().ready().await.unwrap(), (false, "draining".to_owned()));
+        let (status, _) = raw(
+            rig.servers.metrics_address().unwrap(),
+            "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+        assert_eq!(status, 200, "the process lives");
+        rig.crew.snapshot.store(Arc::new(Snapshot::empty(crate::net::rig::settings())));
+        assert!(!rig.client().ready().await.unwrap().0);
+    })
+    .await;
+}
+
+/// A path of this test's own.
+fn scratch(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("strata-admin-{}-{name}.sock", std::process::id()))
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_its_owners_and_serves_whatever_the_host_is() {
+    local(async {
+        let path = scratch("owner");
+        let on_path = Settings { admin: Some(AdminListen::Unix(path.clone())), ..settings() };
+        // A file that a killed process left behind.
+        drop(UnixListener::bind(&path).unwrap());
+        let mut first = rig_with(on_path.clone());
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let client = Client::new(AdminListen::Unix(path.clone()));
+        assert_eq!(client.status().await.unwrap().generation, 1);
+
+        // Another process would not take it away.
+        let error = rig().servers.prepare(&on_path).err().unwrap();
+        assert!(error.contains("[admin]") && error.contains("another process serves there"), "{error}");
+
+        let prepared = first.servers.prepare(&settings()).unwrap();
+        first.servers.commit(prepared);
+        assert!(!path.exists(), "the file goes with its listener");
+        let gone = client.status().await.unwrap_err();
+        assert!(matches!(gone, ClientError::Unreachable { .. }), "{gone}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reload_leaves_the_listeners_it_does_not_name_alone() {
+    local(async {
+        let mut rig = rig();
+        let (metrics, admin) = (rig.servers.metrics_address().unwrap(), rig.servers.admin_address().unwrap());
+        let mut kept = TcpStream::connect(admin).await.unwrap();
+
+        let same = rig.servers.prepare(&settings()).unwrap();
+        rig.servers.commit(same);
+        assert_eq!((rig.servers.metrics_address(), rig.servers.admin_address()), (Some(metrics), Some(admin)));
+
+        // An address that cannot be had changes nothing.
+        let taken = Settings { metrics: Some(Listen::At(admin)), ..settings() };
+        let error = rig.servers.prepare(&taken).err().unwrap();
+        assert!(error.starts_with("[metrics]: ") && error.contains(&admin.to_string()), "{error}");
+
+        let gone = rig.servers.prepare(&Settings { metrics: None, ..settings() }).unwrap();
+        rig.servers.commit(gone);
+        assert_eq!((rig.servers.metrics_address(), rig.servers.admin_address()), (None, Some(admin)));
+        assert!(TcpStream::connect(metrics).await.is_err());
+
+        kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        kept.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_do_not_keep_others_out() {
+    local(async {
+        let mut rig = rig();
+        rig.servers.idle = Duration::from_millis(200);
+        for settings in [Settings { admin: None, ..settings() }, settings()] {
+            let prepared = rig.servers.prepare(&settings).unwrap();
+            rig.servers.commit(prepared);
+        }
+        let admin = rig.servers.admin_address().unwrap();
+        let mut idle = Vec::new();
+        for _ in 0..limits::ADMIN_CONNECTIONS + 1 {
+            idle.push(TcpStream::connect(admin).await.unwrap());
+        }
+        let (status, _) = raw(admin, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+        assert_eq!(status, 200);
+    })
+    .await;
+}
