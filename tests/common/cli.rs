@@ -1,5 +1,7 @@
 //! The binary's other commands, and `strata echo` as an endpoint that can be killed.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 

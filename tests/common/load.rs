@@ -3,6 +3,8 @@
 //!
 //! A client is a thread with one exchange at a time, so whatever fails was the only thing under way on its connection.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
