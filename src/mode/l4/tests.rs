@@ -281,6 +281,13 @@ async fn a_relay_outlives_its_service_and_holds_no_old_snapshot() {
         client.read_u16().await.unwrap();
         rig.worker.crew.snapshot.store(Arc::new(Snapshot::empty(settings())));
         rig.worker.refresh();
+
+        // One that was accepted before is still served.
+        let (mut queued, task_of_queued) = open(&rig).await;
+        queued.read_u16().await.unwrap();
+        drop(queued);
+        task_of_queued.await.unwrap();
+        rig.worker.forget_leaving(crate::base::clock::now() + settings().drain_timeout);
         assert!(old.upgrade().is_none(), "the relay holds the old snapshot");
         client.write_all(b"on").await.unwrap();
         client.shutdown().await.unwrap();
@@ -290,7 +297,7 @@ async fn a_relay_outlives_its_service_and_holds_no_old_snapshot() {
         task.await.unwrap();
         rig.assert_nothing_open();
 
-        // A connection of a service that is gone is refused.
+        // A connection of a service that is long gone is refused.
         let (mut late, task) = open(&rig).await;
         assert_eq!(late.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         task.await.unwrap();
