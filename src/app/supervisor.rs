@@ -36,6 +36,7 @@ pub struct Supervisor {
     requests: mpsc::Receiver<Request>,
     access: Sink,
     records: Writer,
+    signals: Signals,
 }
 
 /// Why a configuration was not taken. Nothing has changed.
@@ -58,6 +59,8 @@ impl Supervisor {
     /// An address that cannot be listened on, a thread that cannot be made.
     pub async fn start(origin: Origin, snapshot: Snapshot, access: (Sink, Writer)) -> anyhow::Result<Supervisor> {
         let (access, records) = access;
+        // Before anybody can know that it runs: a signal that nobody handles kills.
+        let signals = Signals::new()?;
         let count = snapshot.settings.workers;
         let (events, news) = mpsc::channel(limits::CONTROL_QUEUE);
         let empty = Arc::new(Snapshot::empty(snapshot.settings.clone()));
@@ -80,6 +83,7 @@ impl Supervisor {
             requests,
             access,
             records,
+            signals,
             crew,
         };
         match supervisor.adopt(snapshot).await {
@@ -92,11 +96,7 @@ impl Supervisor {
     }
 
     /// Serves until told to stop.
-    ///
-    /// # Errors
-    /// Signals cannot be handled.
-    pub async fn run(mut self) -> io::Result<ExitCode> {
-        let mut signals = Signals::new()?;
+    pub async fn run(mut self) -> ExitCode {
         loop {
             tokio::select! {
                 request = self.requests.recv() => {
@@ -104,7 +104,7 @@ impl Supervisor {
                         self.answer(request).await;
                     }
                 }
-                wish = signals.next() => match wish {
+                wish = self.signals.next() => match wish {
                     Wish::Reload => {
                         // The outcome is logged and counted; a signal has nobody to tell.
                         let _ = self.reload().await;
@@ -114,13 +114,17 @@ impl Supervisor {
                 }
             }
         }
-        self.drain(&mut signals).await;
+        self.drain().await;
         self.stop().await;
-        Ok(ExitCode::SUCCESS)
+        ExitCode::SUCCESS
     }
 
     /// Reads the configuration again and takes it over, or changes nothing.
     async fn reload(&mut self) -> Result<Vec<Change>, Refusal> {
+        if self.crew.draining() {
+            // It would listen again on what has just been given up.
+            return Err(Refusal::Machine(vec!["the process is ending: it takes no configuration any more".to_owned()]));
+        }
         let current = self.crew.snapshot.load_full();
         let outcome = match load::read(&self.origin) {
             Err(error) => Err(Refusal::Machine(vec![format!("the file cannot be read: {error}")])),
@@ -228,7 +232,7 @@ impl Supervisor {
     }
 
     /// Takes no more, lets what is open finish, and returns when it has, at the deadline, or on a second signal.
-    async fn drain(&mut self, signals: &mut Signals) {
+    async fn drain(&mut self) {
         let timeout = self.crew.snapshot.load().settings.drain_timeout;
         tracing::info!(connections = self.crew.connections(), ?timeout, "draining");
         self.crew.drain();
@@ -238,13 +242,17 @@ impl Supervisor {
         for worker in &self.workers {
             order(worker, Order::Drain).await;
         }
-        let deadline = clock::now() + timeout;
         // Sockets being retired still bring what stood in their queues.
-        tokio::time::sleep(worker::RETIRE + DRAIN_POLL).await;
-        while self.crew.connections() > 0 && clock::now() < deadline {
+        let retired = clock::now() + worker::RETIRE + DRAIN_POLL;
+        let deadline = retired.max(clock::now() + timeout);
+        while clock::now() < retired || self.crew.connections() > 0 && clock::now() < deadline {
             tokio::select! {
                 () = tokio::time::sleep(DRAIN_POLL) => {}
-                wish = signals.next() => if wish == Wish::Stop { break },
+                wish = self.signals.next() => match wish {
+                    Wish::Stop => break,
+                    Wish::Reopen => self.access.reopen(),
+                    Wish::Reload => {}
+                },
                 request = self.requests.recv() => if let Some(request) = request { self.answer(request).await },
             }
         }

@@ -30,7 +30,7 @@ pub fn demo() -> anyhow::Result<ExitCode> {
         }
         let supervisor = Supervisor::start(origin, snapshot, access).await?;
         introduce(&ports, http, tcp, metrics, admin);
-        Ok(supervisor.run().await?)
+        Ok(supervisor.run().await)
     })
 }
 

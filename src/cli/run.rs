@@ -23,7 +23,7 @@ pub fn run(file: &Path) -> anyhow::Result<ExitCode> {
     let access = Sink::start(&config.access_log.output).context("cannot open the access log")?;
     control(async move {
         let supervisor = Supervisor::start(origin, snapshot, access).await?;
-        Ok(supervisor.run().await?)
+        Ok(supervisor.run().await)
     })
 }
 
