@@ -122,6 +122,13 @@ impl Strata {
         self.child.wait().expect("its status")
     }
 
+    /// Waits until it has stopped, for reasons of its own.
+    #[track_caller]
+    pub fn await_exit(mut self) -> ExitStatus {
+        await_that("Strata exits", || !self.is_running());
+        self.child.wait().expect("its status")
+    }
+
     pub fn stdout(&self) -> String {
         fs::read_to_string(self.folder.join("stdout")).unwrap_or_default()
     }

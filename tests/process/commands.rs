@@ -1,0 +1,204 @@
+//! Every command's output and exit code.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
+
+use super::cli::{ask, await_usable, strata};
+use super::common::metrics::{Metrics, get};
+use super::common::{Strata, await_that, holds_within};
+use super::{GET, Gated, edge};
+
+fn file(name: &str, text: &str) -> std::path::PathBuf {
+    let path = std::env::temp_dir().join(format!("strata-{}-{name}.toml", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn check_and_run_say_what_is_wrong_and_exit_with_the_right_code() {
+    let good = file(
+        "good",
+        "[service.a]\nmode = \"l7\"\nlisten = \"127.0.0.1:8080\"\npool = \"p\"\n[pool.p]\nendpoints = [\"127.0.0.1:1\"]\n",
+    );
+    let bad = file(
+        "bad",
+        "[service.a]\nmode = \"l7\"\nlistne = \":80\"\npool = \"q\"\n[pool.p]\nendpoints = [\"127.0.0.1:1\"]\n",
+    );
+    let (good_name, bad_name) = (good.to_str().unwrap(), bad.to_str().unwrap());
+
+    let said = strata(&["check", good_name]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let said = strata(&["check", bad_name]);
+    assert_eq!(said.code, 1, "{said:?}");
+    for word in ["listne", "listen", "error[E", bad_name, "\"q\""] {
+        assert!(said.out.contains(word), "no {word:?} in\n{}", said.out);
+    }
+    let said = strata(&["check", good_name, bad_name, "--json"]);
+    let documents: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, &documents[0]["valid"], &documents[1]["valid"]), (1, &true.into(), &false.into()));
+    assert_eq!(strata(&["check", "/nowhere/strata.toml"]).code, 2);
+    assert_eq!(strata(&["check"]).code, 2);
+    assert_eq!(strata(&["chekc"]).code, 2);
+
+    let said = strata(&["run", bad_name]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("listne") && said.err.contains("error[E"), "{said:?}");
+    let said = strata(&["run", "/nowhere/strata.toml"]);
+    assert!(said.code == 1 && said.err.contains("/nowhere/strata.toml"), "{said:?}");
+    let _ = (std::fs::remove_file(good), std::fs::remove_file(bad));
+}
+
+#[test]
+fn a_port_in_use_ends_a_start_with_its_address() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let free = super::common::free_address();
+    let pool = "[pool.p]\nendpoints = [\"127.0.0.1:1\"]\n";
+    let service = |listen: &str| format!("[service.a]\nmode = \"l7\"\nlisten = \"{listen}\"\npool = \"p\"\n{pool}");
+    for (name, text) in [
+        ("service", service(&address)),
+        ("metrics", format!("[metrics]\nlisten = \"{address}\"\n{}", service(&free.to_string()))),
+        ("admin", format!("[admin]\nlisten = \"{address}\"\n{}", service(&free.to_string()))),
+    ] {
+        let path = file(name, &text);
+        let said = strata(&["run", path.to_str().unwrap()]);
+        assert_eq!(said.code, 1, "{name}: {said:?}");
+        assert!(said.err.contains(&address), "{name}: {said:?}");
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+#[test]
+fn status_is_a_table_for_people_and_a_document_for_programs() {
+    let (one, two) = (Gated::new("one"), Gated::new("two"));
+    let running = Strata::start(&edge(&[one.address(), two.address()]));
+    assert_eq!(running.ask(GET).status(), 200);
+    let said = ask(&running, &["status"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    for word in ["edge", "l7", "web", "round-robin", &running.edge.to_string(), &one.address(), &two.address(), "ready"]
+    {
+        assert!(said.out.contains(word), "no {word:?} in\n{}", said.out);
+    }
+    assert!(!said.out.contains('\u{1b}'), "colour for a pipe");
+    let said = ask(&running, &["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, &status["ready"], &status["generation"]), (0, &true.into(), &1.into()));
+    assert_eq!(status["services"][0]["requests_total"], 1);
+    assert_eq!(status["pools"][0]["endpoints"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn an_operators_wishes_reach_the_endpoint_and_unknown_ones_are_refused() {
+    let (one, two) = (Gated::new("one"), Gated::new("two"));
+    let running = Strata::start(&edge(&[one.address(), two.address()]));
+    let target = one.address();
+    let of = |metric: &str, more: &[(&str, &str)]| {
+        running.scrape().sum(metric, &[&[("pool", "web"), ("endpoint", target.as_str())], more].concat())
+    };
+    for (command, word) in [("drain", "draining"), ("maintain", "maintenance"), ("restore", "ready")] {
+        let said = ask(&running, &[command, "web", &target]);
+        assert_eq!(said.code, 0, "{said:?}");
+        assert!(said.out.contains(word), "{said:?}");
+        assert_eq!(of("strata_endpoint_state", &[("intent", word)]), 1.0, "{command}");
+        assert_eq!(of("strata_endpoint_up", &[]), f64::from(u8::from(command == "restore")), "{command}");
+    }
+    let said = ask(&running, &["weight", "web", &target, "7"]);
+    assert_eq!((said.code, of("strata_endpoint_weight", &[])), (0, 7.0), "{said:?}");
+    for wrong in [
+        &["drain", "wbe", target.as_str()][..],
+        &["drain", "web", "127.0.0.1:9"],
+        &["weight", "web", target.as_str(), "0"],
+        &["weight", "web", target.as_str(), "1001"],
+    ] {
+        let said = ask(&running, wrong);
+        assert!(said.code != 0 && !said.err.is_empty(), "{wrong:?}: {said:?}");
+    }
+    assert_eq!(of("strata_endpoint_weight", &[]), 7.0);
+
+    assert_eq!(ask(&running, &["healthcheck"]).code, 0);
+    let nobody = super::common::free_address().to_string();
+    for command in ["healthcheck", "status", "reload"] {
+        let said = strata(&[command, "--admin", &nobody]);
+        assert!(said.code == 1 && said.err.contains(&nobody), "{command}: {said:?}");
+    }
+}
+
+/// Hardening I12.
+#[test]
+fn a_drained_endpoint_gets_nothing_new_and_finishes_what_it_has() {
+    let (one, two) = (Gated::new("one"), Gated::new("two"));
+    let running = Strata::start(&edge(&[one.address(), two.address()]));
+    let mut wires: Vec<_> = (0..2).map(|_| running.connect()).collect();
+    for wire in &mut wires {
+        wire.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    let in_flight =
+        |endpoint: &str| running.scrape().sum("strata_endpoint_in_flight", &[("pool", "web"), ("endpoint", endpoint)]);
+    await_that("each endpoint carries a request", || {
+        in_flight(&one.address()) == 1.0 && in_flight(&two.address()) == 1.0
+    });
+    let mut kept = running.connect();
+    assert_eq!(ask(&running, &["drain", "web", &one.address()]).code, 0);
+    for n in 0..20 {
+        kept.send(GET);
+        assert_eq!(kept.response().unwrap().text(), "two", "request {n}");
+        assert_eq!(running.ask(GET).text(), "two", "connection {n}");
+    }
+    assert_eq!(in_flight(&one.address()), 1.0);
+    [&one, &two].iter().for_each(|gated| gated.open());
+    let mut names: Vec<String> = wires.iter_mut().map(|wire| wire.response().unwrap().text()).collect();
+    names.sort();
+    assert_eq!(names, ["one", "two"], "what was open finished where it was");
+
+    assert_eq!(ask(&running, &["restore", "web", &one.address()]).code, 0);
+    await_usable(&running, "web", 2.0);
+    await_that("it gets work again", || running.ask(GET).text() == "one");
+}
+
+#[test]
+fn the_demo_introduces_itself_does_what_it_says_and_stops() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_strata"))
+        .arg("demo")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let mut curls: Vec<(SocketAddr, String)> = Vec::new();
+    let mut status = None;
+    for line in lines.by_ref().map_while(Result::ok) {
+        let line = line.trim();
+        if line.starts_with("curl ") {
+            let url = line.split_whitespace().find_map(|word| word.strip_prefix("http://")).expect("a URL");
+            let (address, path) = url.split_once('/').expect("a path");
+            curls.push((address.parse().unwrap(), format!("/{path}")));
+        }
+        if let Some((_, admin)) = line.split_once("status --admin ") {
+            status = Some(admin.to_owned());
+        }
+        if line.starts_with("strata drain") {
+            break;
+        }
+    }
+    assert_eq!(curls.len(), 3, "{curls:?}");
+    let [balanced, first, metrics] = &curls[..] else { unreachable!() };
+    let mut names = std::collections::BTreeSet::new();
+    let three = holds_within(super::common::PATIENCE, || {
+        let answer = get(balanced.0, &balanced.1);
+        assert_eq!(answer.status(), 200);
+        names.extend(answer.field("x-endpoint"));
+        names.len() == 3
+    });
+    assert!(three, "{names:?}");
+    assert_eq!(get(first.0, &first.1).field("x-endpoint").as_deref(), Some("echo-1"));
+    assert!(metrics.1 == "/metrics" && Metrics::scrape(metrics.0).sum("strata_requests_total", &[]) >= 4.0);
+    let said = strata(&["status", "--admin", &status.expect("how to see its status")]);
+    assert!(said.code == 0 && said.out.contains("echo"), "{said:?}");
+
+    let interrupted = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    await_that("the demo stops", || demo.try_wait().unwrap().is_some());
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
+}
