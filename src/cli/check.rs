@@ -4,10 +4,11 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::say;
 use crate::app::load::{self, Origin};
 
 /// 0: every file is valid. 1: one is not. 2: one cannot be read.
-pub fn check(files: &[PathBuf], json: bool) -> ExitCode {
+pub fn check(files: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
     let colour = std::io::stdout().is_terminal();
     let mut worst = 0;
     let mut documents = Vec::new();
@@ -25,16 +26,16 @@ pub fn check(files: &[PathBuf], json: bool) -> ExitCode {
                         "file": file, "valid": loaded.is_valid(), "diagnostics": loaded.json(),
                     }));
                 } else {
-                    print!("{}", loaded.render(colour));
+                    say(loaded.render(colour))?;
                     if loaded.is_valid() {
-                        println!("{}: valid", file.display());
+                        say(format_args!("{}: valid\n", file.display()))?;
                     }
                 }
             }
         }
     }
     if json {
-        println!("{:#}", serde_json::Value::Array(documents));
+        say(format_args!("{:#}\n", serde_json::Value::Array(documents)))?;
     }
-    ExitCode::from(worst)
+    Ok(ExitCode::from(worst))
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 
-use super::{echo, run};
+use super::{echo, run, say};
 use crate::app::load::Origin;
 use crate::app::supervisor::Supervisor;
 use crate::observe::sink::Sink;
@@ -29,7 +29,7 @@ pub fn demo() -> anyhow::Result<ExitCode> {
             tokio::task::spawn_local(echo::serve(listener, format!("echo-{number}")));
         }
         let supervisor = Supervisor::start(origin, snapshot, access).await?;
-        introduce(&ports, http, tcp, metrics, admin);
+        introduce(&ports, http, tcp, metrics, admin)?;
         Ok(supervisor.run().await)
     })
 }
@@ -90,16 +90,19 @@ endpoints = [{first}]
     )
 }
 
-fn introduce(endpoints: &[u16], http: u16, tcp: u16, metrics: u16, admin: u16) {
+fn introduce(endpoints: &[u16], http: u16, tcp: u16, metrics: u16, admin: u16) -> anyhow::Result<()> {
     let first = endpoints[0];
-    println!(
+    let [web, page, api] = [(http, "/"), (metrics, "/metrics"), (admin, "/api/pools")]
+        .map(|(port, path)| format!("http://127.0.0.1:{port}{path}"));
+    let raw = format!("127.0.0.1:{tcp}");
+    say(format_args!(
         "
 Strata is running. Everything is on loopback; Ctrl-C stops it.
 
-  L7  http://127.0.0.1:{http}/        round robin over three echo endpoints
-  L4  127.0.0.1:{tcp}               the same endpoints, as plain TCP
-      http://127.0.0.1:{metrics}/metrics  for Prometheus
-      http://127.0.0.1:{admin}/api/pools  admin
+  L7  {web:34}round robin over three echo endpoints
+  L4  {raw:34}the same endpoints, as plain TCP
+      {page:34}for Prometheus
+      {api:34}the admin API
 
 Worth trying:
 
@@ -111,6 +114,7 @@ And, from another terminal, with this binary:
 
   strata status --admin 127.0.0.1:{admin}
   strata drain echo 127.0.0.1:{first} --admin 127.0.0.1:{admin}
+
 "
-    );
+    ))
 }

@@ -15,6 +15,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 
+use super::say;
+
 /// Bytes of a request body that are sent back; a longer one is refused.
 const BODY_BYTES: usize = 1024 * 1024;
 
@@ -23,7 +25,7 @@ pub fn echo(listen: SocketAddr, name: Option<String>) -> anyhow::Result<ExitCode
     LocalSet::new().block_on(&runtime, async move {
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
-        println!("echo listens on {address}");
+        say(format_args!("echo listens on {address}\n"))?;
         let name = name.unwrap_or_else(|| address.to_string());
         tokio::select! {
             () = serve(listener, name) => {}

@@ -1,11 +1,15 @@
 //! Wiring: the commands. Arguments in, an exit code out: 0 done, 1 the answer is no, 2 wrong usage.
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use crate::base::limits;
 use crate::health::Intent;
 
 mod check;
@@ -58,6 +62,7 @@ enum Command {
         #[command(flatten)]
         target: Target,
         /// 1 to 1000
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=i64::from(limits::WEIGHT)))]
         weight: u16,
     },
     /// Read the file again; waits, and reports what changed or every mistake
@@ -90,6 +95,7 @@ struct Admin {
 
 #[derive(Debug, clap::Args)]
 struct Target {
+    /// Its name, as in [pool.NAME]
     pool: String,
     /// Its address as in the file, for instance 10.0.0.11:8080
     endpoint: String,
@@ -97,11 +103,20 @@ struct Target {
     admin: Admin,
 }
 
+/// Prints to standard output. A reader that has seen enough (`| head`) is no failure.
+fn say(text: impl Display) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.context("cannot write to standard output"),
+    }
+}
+
 /// Parses the arguments, runs the command and says how it went.
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run { file } => run::run(&file),
-        Command::Check { files, json } => Ok(check::check(&files, json)),
+        Command::Check { files, json } => check::check(&files, json),
         Command::Demo => demo::demo(),
         Command::Status { admin, json } => remote::status(&admin.admin, json),
         Command::Drain(target) => remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Draining),

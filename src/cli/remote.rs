@@ -6,44 +6,44 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::status as view;
+use super::{say, status as view};
 use crate::admin::Client;
 use crate::base::Listen;
 use crate::base::address::AdminListen;
 use crate::health::Intent;
 
 pub fn status(admin: &str, json: bool) -> anyhow::Result<ExitCode> {
-    let status = ask(async { Ok(client(admin)?.status().await?) }, admin)?;
+    let status = ask(async { Ok(client(admin)?.status().await?) })?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        say(format_args!("{}\n", serde_json::to_string_pretty(&status)?))?;
     } else {
-        print!("{}", view::render(&status, std::io::stdout().is_terminal()));
+        say(view::render(&status, std::io::stdout().is_terminal()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn intent(admin: &str, pool: &str, endpoint: &str, intent: Intent) -> anyhow::Result<ExitCode> {
-    ask(async { Ok(client(admin)?.set_intent(pool, endpoint, intent).await?) }, admin)?;
-    println!("{pool} {endpoint}: {}", intent.word());
+    ask(async { Ok(client(admin)?.set_intent(pool, endpoint, intent).await?) })?;
+    say(format_args!("{pool} {endpoint}: {}\n", intent.word()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn weight(admin: &str, pool: &str, endpoint: &str, weight: u16) -> anyhow::Result<ExitCode> {
-    ask(async { Ok(client(admin)?.set_weight(pool, endpoint, u64::from(weight)).await?) }, admin)?;
-    println!("{pool} {endpoint}: weight {weight}");
+    ask(async { Ok(client(admin)?.set_weight(pool, endpoint, u64::from(weight)).await?) })?;
+    say(format_args!("{pool} {endpoint}: weight {weight}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// 0: the new configuration is in force. 1: it was refused, and why is printed.
 pub fn reload(admin: &str) -> anyhow::Result<ExitCode> {
-    match ask(async { Ok(client(admin)?.reload().await?) }, admin)? {
+    match ask(async { Ok(client(admin)?.reload().await?) })? {
         Ok(reloaded) => {
-            println!("generation {}", reloaded.generation);
+            say(format_args!("generation {}\n", reloaded.generation))?;
             for change in &reloaded.changes {
-                println!("  {change}");
+                say(format_args!("  {change}\n"))?;
             }
             if reloaded.changes.is_empty() {
-                println!("  nothing changed");
+                say(format_args!("  nothing changed\n"))?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -56,20 +56,21 @@ pub fn reload(admin: &str) -> anyhow::Result<ExitCode> {
 
 /// 0 when Strata takes traffic.
 pub fn healthcheck(admin: &str) -> anyhow::Result<ExitCode> {
-    let (ready, word) = ask(async { Ok(client(admin)?.ready().await?) }, admin)?;
-    println!("{}", word.trim_end());
+    let (ready, word) = ask(async { Ok(client(admin)?.ready().await?) })?;
+    say(format_args!("{}\n", word.trim_end()))?;
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn client(admin: &str) -> anyhow::Result<Client> {
-    let address = match admin.strip_prefix("unix:") {
-        Some(path) => AdminListen::Unix(PathBuf::from(path)),
-        None => AdminListen::Tcp(Listen::parse(admin).map_err(anyhow::Error::msg).context("--admin")?),
-    };
-    Ok(Client::new(address))
+    if let Some(path) = admin.strip_prefix("unix:") {
+        return Ok(Client::new(AdminListen::Unix(PathBuf::from(path))));
+    }
+    // The one name that needs no resolver, and that people type.
+    let address = admin.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let listen = Listen::parse(address.as_deref().unwrap_or(admin)).map_err(anyhow::Error::msg);
+    Ok(Client::new(AdminListen::Tcp(listen.with_context(|| format!("--admin {admin}"))?)))
 }
 
-fn ask<T>(question: impl Future<Output = anyhow::Result<T>>, admin: &str) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(question).with_context(|| format!("asking {admin}"))
+fn ask<T>(question: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(question)
 }

@@ -20,7 +20,8 @@ pub fn run(file: &Path) -> anyhow::Result<ExitCode> {
     let origin = Origin::File(file.to_owned());
     let Some((config, snapshot)) = first(&origin)? else { return Ok(ExitCode::FAILURE) };
     start_log(&config)?;
-    let access = Sink::start(&config.access_log.output).context("cannot open the access log")?;
+    let output = &config.access_log.output;
+    let access = Sink::start(output).with_context(|| format!("[access_log]: cannot write {output}"))?;
     control(async move {
         let supervisor = Supervisor::start(origin, snapshot, access).await?;
         Ok(supervisor.run().await)
@@ -34,11 +35,7 @@ pub fn start_log(config: &Config) -> anyhow::Result<()> {
 
 /// The first snapshot of `origin`, or nothing after its mistakes were shown.
 pub fn first(origin: &Origin) -> anyhow::Result<Option<(Config, Snapshot)>> {
-    let mut loaded = match (load::read(origin), origin) {
-        (Ok(loaded), _) => loaded,
-        (Err(error), Origin::File(path)) => anyhow::bail!("cannot read {}: {error}", path.display()),
-        (Err(error), Origin::Text { name, .. }) => anyhow::bail!("cannot read {name}: {error}"),
-    };
+    let mut loaded = load::read(origin).with_context(|| format!("cannot read {origin}"))?;
     let snapshot = load::compile(&mut loaded, &load::nothing());
     // Warnings are shown as well: a start is when somebody looks.
     if !loaded.diagnostics.is_empty() {
