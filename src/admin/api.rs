@@ -17,6 +17,7 @@ use super::control::{self, Control, Refused};
 use super::describe;
 use super::document::{self, Problem};
 use super::metrics::Metrics;
+use crate::balance;
 use crate::base::{Moment, Weight, clock, limits};
 use crate::doc::suggest;
 use crate::health::Intent;
@@ -144,6 +145,7 @@ impl Api {
             }
             Target::Weight { pool, endpoint } => {
                 self.must_exist(pool, endpoint)?;
+                self.must_weigh(pool)?;
                 let weight = weight(&body)?;
                 let (pool, endpoint) = (pool.to_owned(), endpoint.to_owned());
                 tracing::info!(%pool, %endpoint, weight = weight.get(), "weight set through the admin API");
@@ -169,6 +171,20 @@ impl Api {
         let stopping = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
         self.control.requests.send(request(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
+    }
+
+    /// A weight that nothing looks at would be an answer without an effect.
+    fn must_weigh(&self, pool: &str) -> Result<(), Refusal> {
+        let snapshot = self.control.crew.snapshot.load();
+        let picker = snapshot.pool_named(pool).and_then(|pool| balance::find(pool.spec.balance.name));
+        match picker {
+            Some(spec) if !spec.uses.weights => {
+                let error =
+                    format!("pool `{pool}` is balanced by `{}`, which does not look at weights", spec.grammar.name);
+                Err(Refusal::new(StatusCode::CONFLICT, error).help("use `weighted-round-robin` or `p2c`"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn must_exist(&self, pool: &str, endpoint: &str) -> Result<(), Refusal> {

@@ -91,7 +91,7 @@ fn status_is_a_table_for_people_and_a_document_for_programs() {
 #[test]
 fn an_operators_wishes_reach_the_endpoint_and_unknown_ones_are_refused() {
     let (one, two) = (Gated::new("one"), Gated::new("two"));
-    let running = Strata::start(&edge(&[one.address(), two.address()]));
+    let running = Strata::start(&edge(&[one.address(), two.address()]).replace("round-robin", "weighted-round-robin"));
     let target = one.address();
     let of = |metric: &str, more: &[(&str, &str)]| {
         running.scrape().sum(metric, &[&[("pool", "web"), ("endpoint", target.as_str())], more].concat())
