@@ -1,5 +1,6 @@
 //! Wiring: from a configuration's place to a snapshot, or to everything that is wrong with it.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::admin::document;
@@ -18,6 +19,15 @@ pub enum Origin {
         name: &'static str,
         text: String,
     },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File(path) => path.display().fmt(f),
+            Origin::Text { name, .. } => f.write_str(name),
+        }
+    }
 }
 
 /// What was read: the source for showing diagnostics, and all of them, warnings included.
@@ -99,6 +109,9 @@ pub fn nothing() -> Snapshot {
         admin: None,
         hash_key: machine.random_key,
         drain_timeout: std::time::Duration::ZERO,
+        log_level: "info",
+        log_json: false,
+        access_output: crate::observe::sink::Output::Stdout,
     })
 }
 

@@ -21,7 +21,8 @@ use crate::admin::document::{ReloadRejected, Reloaded};
 use crate::admin::{self, Control, ReloadStatus, Request};
 use crate::base::{WorkerId, clock, limits};
 use crate::net::Crew;
-use crate::observe::sink::{Sink, Writer};
+use crate::observe::log;
+use crate::observe::sink::{Destination, Sink, Writer};
 use crate::state::{Change, Snapshot, diff};
 
 /// A process that serves, until [`Supervisor::run`] returns.
@@ -126,29 +127,36 @@ impl Supervisor {
             return Err(Refusal::Machine(vec!["the process is ending: it takes no configuration any more".to_owned()]));
         }
         let current = self.crew.snapshot.load_full();
-        let outcome = match load::read(&self.origin) {
-            Err(error) => Err(Refusal::Machine(vec![format!("the file cannot be read: {error}")])),
-            Ok(mut loaded) => match load::compile(&mut loaded, &current) {
-                Some(next) => Ok(next),
-                None => Err(Refusal::Invalid(Box::new(loaded))),
-            },
-        };
-        let outcome = match outcome {
+        let outcome = match self.next(&current) {
             Err(refusal) => Err(refusal),
-            Ok(next) if next.settings.workers != current.settings.workers => {
-                // Worker threads, their listeners and their rows of cells are made once.
-                Err(Refusal::Machine(vec!["`workers` cannot change while running: restart to change it".to_owned()]))
-            }
             Ok(next) => self.adopt(next).await.map_err(Refusal::Machine),
         };
         match &outcome {
             Ok(changes) => tracing::info!(changes = changes.len(), "configuration reloaded"),
             Err(refusal) => {
                 self.reloads.failed();
-                tracing::error!("reload refused, the old configuration serves on: {}", refusal.text());
+                tracing::error!("reload refused, the old configuration serves on: {}", refusal.text().trim_end());
             }
         }
         outcome
+    }
+
+    /// What the configuration says now, if this process can become it.
+    fn next(&self, current: &Snapshot) -> Result<Snapshot, Refusal> {
+        let refused = |why: String| Err(Refusal::Machine(vec![why]));
+        let mut loaded = match load::read(&self.origin) {
+            Ok(loaded) => loaded,
+            Err(error) => return refused(format!("cannot read {}: {error}", self.origin)),
+        };
+        let Some(next) = load::compile(&mut loaded, current) else { return Err(Refusal::Invalid(Box::new(loaded))) };
+        // Worker threads, their listeners and their rows of cells are made once, and so is the log.
+        let (a, b) = (&current.settings, &next.settings);
+        for (key, changed) in [("workers", a.workers != b.workers), ("[log] format", a.log_json != b.log_json)] {
+            if changed {
+                return refused(format!("`{key}` cannot change while running: restart to change it"));
+            }
+        }
+        Ok(next)
     }
 
     /// Prepares and commits `next`.
@@ -159,6 +167,7 @@ impl Supervisor {
         let current = self.crew.snapshot.load_full();
         let prepared = self.listeners.prepare(&next, self.workers.len())?;
         let admin = self.admin.prepare(&next.settings).map_err(|error| vec![error])?;
+        let records = self.records_of(&current, &next)?;
         let next = Arc::new(next);
         let changes = diff(&current, &next);
 
@@ -180,11 +189,26 @@ impl Supervisor {
             self.retire(address).await;
         }
         self.admin.commit(admin);
+        if let Some(records) = records {
+            self.access.redirect(records);
+        }
+        log::set_level(next.settings.log_level);
         self.reloads.succeeded(clock::wall());
         for change in &changes {
             tracing::info!(generation = next.generation, "{change}");
         }
         Ok(changes)
+    }
+
+    /// The output of access records, opened, where `next` has another.
+    fn records_of(&self, current: &Snapshot, next: &Snapshot) -> Result<Option<Destination>, Vec<String>> {
+        let output = &next.settings.access_output;
+        if *output == current.settings.access_output {
+            return Ok(None);
+        }
+        Destination::open(output)
+            .map(Some)
+            .map_err(|error| vec![format!("[access_log]: cannot write {output}: {error}")])
     }
 
     /// Returns once every worker serves by the new snapshot.

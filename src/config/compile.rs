@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::value::{Config, L4, L7, Limits, Pool, Service, Traffic};
+use super::value::{Config, L4, L7, Limits, LogFormat, Pool, Service, Traffic};
 use crate::balance::HashBy;
 use crate::base::{HashKey, PoolId};
 use crate::doc::{Diagnostic, Span, codes};
@@ -57,6 +57,9 @@ fn settings(config: &Config, previous: &Snapshot, machine: &Machine) -> state::S
         // A reload must not move every client because nobody chose a key.
         hash_key: config.cluster.hash_key.or(kept).unwrap_or(machine.random_key),
         drain_timeout: config.drain.timeout,
+        log_level: config.log.level.word(),
+        log_json: config.log.format == LogFormat::Json,
+        access_output: config.access_log.output.clone(),
     }
 }
 

@@ -38,6 +38,9 @@ fn empty() -> Snapshot {
         admin: None,
         hash_key: HashKey::new([0; 16]),
         drain_timeout: Duration::ZERO,
+        log_level: "info",
+        log_json: false,
+        access_output: crate::observe::sink::Output::Stdout,
     })
 }
 

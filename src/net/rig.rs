@@ -73,6 +73,9 @@ pub fn settings() -> crate::state::Settings {
         admin: None,
         hash_key: HashKey::new([7; 16]),
         drain_timeout: Duration::from_secs(5),
+        log_level: "info",
+        log_json: false,
+        access_output: crate::observe::sink::Output::Stdout,
     }
 }
 

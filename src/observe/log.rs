@@ -6,37 +6,64 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use tracing::Subscriber;
 use tracing::field::Field;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+
+/// The filter of the one log there is, so that a reload can change its level.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+/// Overrides the configured level, with `tracing-subscriber`'s directives.
+const DIRECTIVES: &str = "STRATA_LOG";
 
 /// Starts logging at `level` and above; `STRATA_LOG` overrides it, with `tracing-subscriber`'s directives.
 ///
 /// # Errors
 /// Logging was started before, or `STRATA_LOG` cannot be read.
 pub fn start(level: &str, json: bool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = match std::env::var("STRATA_LOG") {
-        Ok(directives) => EnvFilter::try_new(directives)?,
+    let filter = match std::env::var(DIRECTIVES) {
+        Ok(directives) => EnvFilter::try_new(directives).map_err(|error| format!("{DIRECTIVES}: {error}"))?,
         Err(_) => EnvFilter::try_new(level)?,
     };
-    let subscriber = subscriber(filter, json, io::stderr().is_terminal(), io::stderr);
-    Ok(tracing::subscriber::set_global_default(subscriber)?)
+    let (filter, handle) = reload::Layer::new(filter);
+    tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines(
+        json,
+        io::stderr().is_terminal(),
+        io::stderr,
+    )))?;
+    // Set once: only the first start gets here.
+    let _ = FILTER.set(handle);
+    Ok(())
 }
 
-fn subscriber<W>(filter: EnvFilter, json: bool, colour: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+/// Logs at `level` and above from now on, unless `STRATA_LOG` says otherwise.
+pub fn set_level(level: &str) {
+    if std::env::var_os(DIRECTIVES).is_some() {
+        return;
+    }
+    if let (Some(filter), Ok(new)) = (FILTER.get(), EnvFilter::try_new(level)) {
+        // Fails only when the subscriber is gone, and with it the log.
+        let _ = filter.reload(new);
+    }
+}
+
+fn lines<S, W>(json: bool, colour: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
+    S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    let lines = tracing_subscriber::fmt::layer().with_target(false);
     if json {
-        Box::new(lines.json().flatten_event(true).with_current_span(false).with_writer(writer).finish())
+        Box::new(lines.json().flatten_event(true).with_current_span(false).with_writer(writer))
     } else {
         let fields = debug_fn(write_field).delimited(" ");
-        Box::new(lines.with_ansi(colour).fmt_fields(fields).with_writer(Indented(writer)).finish())
+        Box::new(lines.with_ansi(colour).fmt_fields(fields).with_writer(Indented(writer)))
     }
 }
 
@@ -126,7 +153,8 @@ mod tests {
     fn logged(json: bool, colour: bool, say: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
-        let subscriber = subscriber(EnvFilter::new("info"), json, colour, move || writer.clone());
+        let subscriber =
+            Registry::default().with(EnvFilter::new("info")).with(lines(json, colour, move || writer.clone()));
         tracing::subscriber::with_default(subscriber, say);
         let bytes = kept.0.lock().clone();
         String::from_utf8(bytes).unwrap()

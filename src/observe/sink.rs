@@ -16,6 +16,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::access::{Format, Record};
 use crate::base::limits;
 
@@ -28,7 +30,9 @@ struct Shared {
     queue: SyncSender<Message>,
     queued_bytes: AtomicUsize,
     unwritten: AtomicU64,
+    /// Set to open the file anew, or to go over to `next`.
     reopen: AtomicBool,
+    next: Mutex<Option<Destination>>,
 }
 
 #[derive(Debug)]
@@ -62,6 +66,34 @@ impl serde::Serialize for Output {
     }
 }
 
+/// An output that is open.
+#[derive(Debug)]
+pub struct Destination {
+    output: Output,
+    /// `None`: standard output.
+    file: Option<File>,
+}
+
+impl Destination {
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(output: &Output) -> io::Result<Destination> {
+        let file = match output {
+            Output::Stdout => None,
+            Output::File(path) => Some(open(path)?),
+        };
+        Ok(Destination { output: output.clone(), file })
+    }
+
+    fn target(self) -> (Target, Option<PathBuf>) {
+        let path = match self.output {
+            Output::Stdout => None,
+            Output::File(path) => Some(path),
+        };
+        (self.file.map_or_else(|| Target::Other(Box::new(io::stdout())), Target::File), path)
+    }
+}
+
 /// The writer thread, ended by [`Writer::finish`].
 #[derive(Debug)]
 pub struct Writer {
@@ -80,14 +112,7 @@ impl Sink {
     /// # Errors
     /// The file cannot be opened, or no thread started.
     pub fn start(output: &Output) -> io::Result<(Sink, Writer)> {
-        let path = match output {
-            Output::Stdout => None,
-            Output::File(path) => Some(path.clone()),
-        };
-        let target = match &path {
-            None => Target::Other(Box::new(io::stdout())),
-            Some(path) => Target::File(open(path)?),
-        };
+        let (target, path) = Destination::open(output)?.target();
         start(target, path)
     }
 
@@ -117,6 +142,14 @@ impl Sink {
             shared.reopen.store(true, Relaxed);
             // A full queue keeps the writer awake anyway.
             let _ = shared.queue.try_send(Message::Wake);
+        }
+    }
+
+    /// Writes to `next` from now on; what is queued still goes to the old output.
+    pub fn redirect(&self, next: Destination) {
+        if let Some(shared) = &self.0 {
+            *shared.next.lock() = Some(next);
+            self.reopen();
         }
     }
 
@@ -160,6 +193,7 @@ fn start(target: Target, path: Option<PathBuf>) -> io::Result<(Sink, Writer)> {
         queued_bytes: AtomicUsize::new(0),
         unwritten: AtomicU64::new(0),
         reopen: AtomicBool::new(false),
+        next: Mutex::new(None),
     });
     let state = Run { shared: shared.clone(), target, path, failing: false, batch: Vec::new(), lines: 0 };
     let thread = thread::Builder::new().name("access-log".into()).spawn(move || state.run(&lines))?;
@@ -216,7 +250,11 @@ impl Run {
                 }
                 true
             }
-            Message::Wake => true,
+            Message::Wake => {
+                // What came before it still goes to the old file, what follows to the new one.
+                self.flush();
+                true
+            }
             Message::Finish => false,
         }
     }
@@ -244,9 +282,15 @@ impl Run {
             self.batch.clear();
             self.lines = 0;
         }
-        if self.shared.reopen.swap(false, Relaxed)
-            && let Some(path) = &self.path
-        {
+        if !self.shared.reopen.swap(false, Relaxed) {
+            return;
+        }
+        let next = self.shared.next.lock().take();
+        if let Some(next) = next {
+            tracing::info!(output = %next.output, "access records go to another output");
+            (self.target, self.path) = next.target();
+            self.failing = false;
+        } else if let Some(path) = &self.path {
             match open(path) {
                 Ok(file) => {
                     self.target = Target::File(file);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::service::TrafficSpec;
 use super::snapshot::Snapshot;
 use crate::base::{Listen, ServiceId};
 
@@ -51,6 +52,8 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
         ("workers", a.workers != b.workers),
         ("hash_key", a.hash_key != b.hash_key),
         ("drain", a.drain_timeout != b.drain_timeout),
+        ("log", (a.log_level, a.log_json) != (b.log_level, b.log_json)),
+        ("access_log", a.access_output != b.access_output),
     ]);
     if old.generation > 0 && !what.is_empty() {
         changes.push(Change::SettingsChanged { what });
@@ -67,12 +70,12 @@ fn services(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
             Some(before) if Arc::ptr_eq(before, service) => continue,
             Some(before) => {
                 let (a, b) = (&before.spec, &service.spec);
-                let what = named(&[
+                let mut what = named(&[
                     ("timeouts", a.timeouts != b.timeouts),
                     ("limits", a.limits != b.limits),
-                    ("access", a.access != b.access),
-                    ("routes", a.traffic != b.traffic),
+                    ("access_log", a.access != b.access),
                 ]);
+                what.extend(traffic(&a.traffic, &b.traffic));
                 if !what.is_empty() {
                     changes.push(Change::ServiceChanged { service: name.clone(), what });
                 }
@@ -92,6 +95,22 @@ fn services(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
             changes.push(Change::ListenerRemoved { service: name.clone(), id: service.id, address: *address });
         }
         changes.push(Change::ServiceRemoved { service: name });
+    }
+}
+
+/// The keys of the file that lead to another answer.
+fn traffic(old: &TrafficSpec, new: &TrafficSpec) -> Vec<&'static str> {
+    match (old, new) {
+        (TrafficSpec::L4 { pool: a, .. }, TrafficSpec::L4 { pool: b, .. }) if a != b => vec!["pool"],
+        // What an l4 service has besides is its pool's: `balance` is named there.
+        (TrafficSpec::L4 { .. }, TrafficSpec::L4 { .. }) => Vec::new(),
+        (TrafficSpec::L7(a), TrafficSpec::L7(b)) => named(&[
+            ("routes", a.routes != b.routes),
+            ("trusted_proxies", a.trusted_proxies != b.trusted_proxies),
+            ("reason_field", a.reason_field != b.reason_field),
+            ("retries", a.retries != b.retries),
+        ]),
+        _ => vec!["mode"],
     }
 }
 

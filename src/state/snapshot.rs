@@ -14,6 +14,7 @@ use crate::base::address::AdminListen;
 use crate::base::{HashKey, Listen, PoolId, ServiceId};
 use crate::health::Health;
 use crate::observe::PerWorker;
+use crate::observe::sink::Output;
 
 /// What holds for the whole process.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +25,11 @@ pub struct Settings {
     pub admin: Option<AdminListen>,
     pub hash_key: HashKey,
     pub drain_timeout: Duration,
+    /// The word of the level from which on log lines are written.
+    pub log_level: &'static str,
+    /// Log lines are JSON. Fixed at start, as `workers` is.
+    pub log_json: bool,
+    pub access_output: Output,
 }
 
 pub struct Snapshot {

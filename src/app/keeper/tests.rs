@@ -92,6 +92,9 @@ impl World {
             admin: None,
             hash_key: HashKey::new([1; 16]),
             drain_timeout: Duration::from_secs(1),
+            log_level: "info",
+            log_json: false,
+            access_output: crate::observe::sink::Output::Stdout,
         };
         let (control, events) = mpsc::channel(limits::CONTROL_QUEUE);
         let (crew, _) = Crew::new(1, Arc::new(Snapshot::empty(process)), control, access::Sink::none());

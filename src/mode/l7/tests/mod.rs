@@ -84,6 +84,9 @@ impl World {
             admin: None,
             hash_key: HashKey::new([7; 16]),
             drain_timeout: Duration::from_secs(30),
+            log_level: "info",
+            log_json: false,
+            access_output: crate::observe::sink::Output::Stdout,
         };
         let empty = Snapshot::empty(settings.clone());
         let mut names = empty.names().clone();
