@@ -37,6 +37,11 @@ pub struct Deadline {
 }
 
 impl Timers {
+    /// Deadlines whose clock reads `now` until the first tick.
+    pub fn new(now: Moment) -> Timers {
+        Timers { coarse: Cell::new(now), ..Timers::default() }
+    }
+
     pub fn deadline(self: &Rc<Self>) -> Deadline {
         let fresh = Slot { at: Moment::NEVER, waker: None };
         let slot = match self.free.borrow_mut().pop() {

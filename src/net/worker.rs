@@ -159,7 +159,7 @@ impl Worker {
         Worker {
             id,
             crew,
-            timers: Rc::default(),
+            timers: Rc::new(Timers::new(clock::now())),
             buffers: Rc::default(),
             pipes: Rc::default(),
             snapshot: RefCell::new(Rc::new(Held(snapshot))),

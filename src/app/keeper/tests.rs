@@ -317,8 +317,14 @@ fn maintenance_stops_the_probe_and_restoring_begins_with_one() {
         assert_eq!(world.serving("web"), [b.address]);
         assert_eq!(world.keeper.report().await[0].next_probe, None);
         assert_eq!(world.keeper.set_intent("web", &name, Intent::Ready).await, Ok(()));
-        assert_eq!(world.serving("web"), [b.address], "not before it is known to live");
         world.until_serving("web", &[a.address, b.address]).await;
+
+        // Restored when nobody answers, it does not serve: it begins with a probe.
+        assert_eq!(world.keeper.set_intent("web", &name, Intent::Maintenance).await, Ok(()));
+        a.stop().await;
+        assert_eq!(world.keeper.set_intent("web", &name, Intent::Ready).await, Ok(()));
+        world.until_health("web", name.parse().unwrap(), Health::Down).await;
+        assert_eq!(world.serving("web"), [b.address]);
     });
 }
 

@@ -108,9 +108,6 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
         return Step::Next(Next::Close);
     };
     let timeouts = service.spec.timeouts;
-    if scratch.input.is_empty() && !session.has_begun(&mut scratch.input).await {
-        return Step::Next(Next::Idle);
-    }
     let head = session.read_head(scratch, timeouts.header).await;
     if matches!(head, Err(HeadEnd::Nothing)) {
         return Step::Next(Next::Idle);

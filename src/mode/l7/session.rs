@@ -119,12 +119,6 @@ impl Session {
         .await
     }
 
-    /// Reads once. False: nothing is there yet. A connection counts as readable until its first read, and must not hold a
-    /// buffer, nor a deadline of a request, for a client that has said nothing.
-    pub(super) async fn has_begun(&mut self, input: &mut crate::net::Buffer) -> bool {
-        std::future::poll_fn(|cx| Poll::Ready(poll_read(&mut self.stream, input, cx).is_ready())).await
-    }
-
     /// Reads until a whole request head stands in `scratch.input`; its length.
     pub(super) async fn read_head(&mut self, scratch: &mut Scratch, timeout: Duration) -> Result<usize, HeadEnd> {
         scratch.parsed.request.clear();
