@@ -158,8 +158,8 @@ fn a_bad_file_is_refused_with_its_mistakes_and_the_old_configuration_serves_on()
     let good = world.text(&Variant { weight: 1, ..Variant::default() });
     let strata = Strata::start(&good);
     // Another process's: it does not share its port.
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap();
     let successful = |strata: &Strata| strata.scrape().sum("strata_config_last_reload_successful", &[]);
     assert_eq!(successful(&strata), 1.0);
     let first = generation(&strata);
@@ -189,7 +189,6 @@ fn a_bad_file_is_refused_with_its_mistakes_and_the_old_configuration_serves_on()
         load.await_more(20);
         load.stop().assert_nothing_lost();
     }
-    assert!(TcpStream::connect(&taken).is_err() || taken.starts_with("127."), "{taken} is not ours");
 
     strata.rewrite(&good);
     let said = ask(&strata, &["reload"]);
@@ -207,7 +206,7 @@ fn a_bad_file_is_refused_with_its_mistakes_and_the_old_configuration_serves_on()
 
 /// Two L7 services over one endpoint; where `second` listens is up to the test.
 fn two_services(endpoint: &Origin, services: &[(&str, Vec<SocketAddr>)]) -> String {
-    let mut text = format!("[service.edge]\nmode = \"l7\"\nlisten = \"{{edge}}\"\npool = \"web\"\n");
+    let mut text = "[service.edge]\nmode = \"l7\"\nlisten = \"{edge}\"\npool = \"web\"\n".to_owned();
     for (name, listen) in services {
         let listen: Vec<String> = listen.iter().map(|address| format!("\"{address}\"")).collect();
         text += &format!("[service.{name}]\nmode = \"l7\"\nlisten = [{}]\npool = \"web\"\n", listen.join(", "));
