@@ -58,6 +58,16 @@ fn a_reload_moves_access_records_and_the_log_level() {
 }
 
 #[test]
+fn a_reload_shows_the_warnings_of_the_file() {
+    let origin = Origin::echo();
+    let strata = Strata::start(&site(&origin, ""));
+    strata.rewrite(&site(&origin, "[pool.spare]\nendpoints = [\"127.0.0.1:1\"]"));
+    let (text, code) = said(&command(&strata, &["reload"]));
+    assert!(code == Some(0) && text.contains("no service uses pool `spare`"), "{text}");
+    assert!(strata.log().contains("no service uses pool `spare`"), "{}", strata.log());
+}
+
+#[test]
 fn a_reload_that_this_process_cannot_follow_changes_nothing() {
     let origin = Origin::echo();
     let strata = Strata::start(&site(&origin, "[log]\nformat = \"text\""));

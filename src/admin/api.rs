@@ -138,7 +138,12 @@ impl Api {
             Target::Intent { pool, endpoint, intent } => {
                 self.must_exist(pool, endpoint)?;
                 let (pool, endpoint) = (pool.to_owned(), endpoint.to_owned());
-                tracing::info!(%pool, %endpoint, intent = intent.word(), "intent set through the admin API");
+                tracing::info!(
+                    pool = &*pool,
+                    endpoint = &*endpoint,
+                    intent = intent.word(),
+                    "intent set through the admin API"
+                );
                 let ask = |reply| control::Request::SetIntent { pool, endpoint, intent, reply };
                 self.ask(ask).await?.map_err(Refusal::from)?;
                 Ok(json(StatusCode::OK, &serde_json::json!({ "intent": intent.word() })))
@@ -148,7 +153,12 @@ impl Api {
                 self.must_weigh(pool)?;
                 let weight = weight(&body)?;
                 let (pool, endpoint) = (pool.to_owned(), endpoint.to_owned());
-                tracing::info!(%pool, %endpoint, weight = weight.get(), "weight set through the admin API");
+                tracing::info!(
+                    pool = &*pool,
+                    endpoint = &*endpoint,
+                    weight = weight.get(),
+                    "weight set through the admin API"
+                );
                 let ask = |reply| control::Request::SetWeight { pool, endpoint, weight, reply };
                 self.ask(ask).await?.map_err(Refusal::from)?;
                 Ok(json(StatusCode::OK, &document::SetWeight { weight: weight.get().into() }))

@@ -111,6 +111,9 @@ pub struct Reloaded {
     pub generation: u64,
     /// A sentence for each change; empty when nothing changed.
     pub changes: Vec<String>,
+    /// What the file's author should look at all the same, as `strata check` shows it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub warnings: String,
 }
 
 /// `POST /api/reload`, 422: what is wrong. What was in force still is.

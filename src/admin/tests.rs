@@ -371,7 +371,7 @@ async fn a_reload_waits_and_brings_the_changes_or_the_diagnostics() {
     local(async {
         let mut rig = rig();
         let client = rig.client();
-        let reloaded = Reloaded { generation: 2, changes: vec!["pool web added".into()] };
+        let reloaded = Reloaded { generation: 2, changes: vec!["pool web added".into()], warnings: String::new() };
         let rejected = ReloadRejected {
             error: "1 error".into(),
             diagnostics: vec![Diagnostic { code: "E001".into(), line: 3, ..Diagnostic::default() }],

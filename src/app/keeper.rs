@@ -287,10 +287,10 @@ impl Keeper {
         };
         let lost = to.0 == Intent::Ready && matches!(to.1, Health::Down | Health::Ejected);
         let (from, to) = (show(*from), show(*to));
-        let (pool, endpoint) = (&**pool, &**endpoint);
+        let (pool, endpoint, cause) = (&**pool, &**endpoint, &*cause.to_string());
         match lost {
-            true => tracing::warn!(pool, endpoint, from, to, %cause, "endpoint changed state"),
-            false => tracing::info!(pool, endpoint, from, to, %cause, "endpoint changed state"),
+            true => tracing::warn!(pool, endpoint, from, to, cause, "endpoint changed state"),
+            false => tracing::info!(pool, endpoint, from, to, cause, "endpoint changed state"),
         }
         if self.happenings.len() == HAPPENINGS {
             self.happenings.pop_front();

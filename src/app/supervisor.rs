@@ -40,6 +40,13 @@ pub struct Supervisor {
     signals: Signals,
 }
 
+/// What came of a configuration that is in force.
+struct Adopted {
+    changes: Vec<Change>,
+    /// Rendered; empty where there are none.
+    warnings: String,
+}
+
 /// Why a configuration was not taken. Nothing has changed.
 pub enum Refusal {
     /// The text has mistakes.
@@ -88,7 +95,17 @@ impl Supervisor {
             crew,
         };
         match supervisor.adopt(snapshot).await {
-            Ok(_) => Ok(supervisor),
+            Ok(_) => {
+                let settings = &supervisor.crew.snapshot.load().settings;
+                tracing::info!(
+                    version = env!("CARGO_PKG_VERSION"),
+                    workers = settings.workers,
+                    metrics = settings.metrics.map(tracing::field::display),
+                    admin = settings.admin.as_ref().map(tracing::field::display),
+                    "strata serves"
+                );
+                Ok(supervisor)
+            }
             Err(errors) => {
                 supervisor.stop().await;
                 anyhow::bail!("{}", errors.join("\n"))
@@ -121,7 +138,7 @@ impl Supervisor {
     }
 
     /// Reads the configuration again and takes it over, or changes nothing.
-    async fn reload(&mut self) -> Result<Vec<Change>, Refusal> {
+    async fn reload(&mut self) -> Result<Adopted, Refusal> {
         if self.crew.draining() {
             // It would listen again on what has just been given up.
             return Err(Refusal::Machine(vec!["the process is ending: it takes no configuration any more".to_owned()]));
@@ -129,10 +146,18 @@ impl Supervisor {
         let current = self.crew.snapshot.load_full();
         let outcome = match self.next(&current) {
             Err(refusal) => Err(refusal),
-            Ok(next) => self.adopt(next).await.map_err(Refusal::Machine),
+            Ok((next, warnings)) => {
+                let adopted = self.adopt(next).await;
+                adopted.map(|changes| Adopted { changes, warnings }).map_err(Refusal::Machine)
+            }
         };
         match &outcome {
-            Ok(changes) => tracing::info!(changes = changes.len(), "configuration reloaded"),
+            Ok(Adopted { changes, warnings }) => {
+                if !warnings.is_empty() {
+                    tracing::warn!("{}", warnings.trim_end());
+                }
+                tracing::info!(changes = changes.len(), "configuration reloaded");
+            }
             Err(refusal) => {
                 self.reloads.failed();
                 tracing::error!("reload refused, the old configuration serves on: {}", refusal.text().trim_end());
@@ -141,8 +166,8 @@ impl Supervisor {
         outcome
     }
 
-    /// What the configuration says now, if this process can become it.
-    fn next(&self, current: &Snapshot) -> Result<Snapshot, Refusal> {
+    /// What the configuration says now, if this process can become it, and its warnings as text.
+    fn next(&self, current: &Snapshot) -> Result<(Snapshot, String), Refusal> {
         let refused = |why: String| Err(Refusal::Machine(vec![why]));
         let mut loaded = match load::read(&self.origin) {
             Ok(loaded) => loaded,
@@ -156,7 +181,8 @@ impl Supervisor {
                 return refused(format!("`{key}` cannot change while running: restart to change it"));
             }
         }
-        Ok(next)
+        let warnings = if loaded.diagnostics.is_empty() { String::new() } else { loaded.render(false) };
+        Ok((next, warnings))
     }
 
     /// Prepares and commits `next`.
@@ -238,7 +264,7 @@ impl Supervisor {
                 let generation = self.crew.snapshot.load().generation;
                 let shown = |changes: Vec<Change>| changes.iter().map(ToString::to_string).collect();
                 let answer = outcome
-                    .map(|changes| Reloaded { generation, changes: shown(changes) })
+                    .map(|Adopted { changes, warnings }| Reloaded { generation, changes: shown(changes), warnings })
                     .map_err(Refusal::into_rejection);
                 // The asker may have gone; the reload has happened all the same.
                 let _ = reply.send(answer);

@@ -32,6 +32,9 @@ impl Listen {
         {
             return parse_port(port).map(Listen::Any);
         }
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err("a port alone has a colon before it, as in \":80\"");
+        }
         parse_socket(text).map(Listen::At)
     }
 

@@ -38,6 +38,7 @@ pub fn weight(admin: &str, pool: &str, endpoint: &str, weight: u16) -> anyhow::R
 pub fn reload(admin: &str) -> anyhow::Result<ExitCode> {
     match ask(async { Ok(client(admin)?.reload().await?) })? {
         Ok(reloaded) => {
+            eprint!("{}", reloaded.warnings);
             say(format_args!("generation {}\n", reloaded.generation))?;
             for change in &reloaded.changes {
                 say(format_args!("  {change}\n"))?;

@@ -49,9 +49,11 @@ fn exhausted() -> Vec<Diagnostic> {
 }
 
 fn settings(config: &Config, previous: &Snapshot, machine: &Machine) -> state::Settings {
-    let kept = (previous.generation > 0).then_some(previous.settings.hash_key);
+    let before = (previous.generation > 0).then_some(&previous.settings);
+    let kept = before.map(|before| before.hash_key);
     state::Settings {
-        workers: config.workers.unwrap_or(machine.cores).max(1),
+        // Nor be refused because the cores a container may use are others than at start.
+        workers: config.workers.or(before.map(|before| before.workers)).unwrap_or(machine.cores).max(1),
         metrics: config.metrics.as_ref().map(|metrics| metrics.listen.value),
         admin: config.admin.as_ref().map(|admin| admin.listen.value.clone()),
         // A reload must not move every client because nobody chose a key.

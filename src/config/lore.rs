@@ -107,6 +107,7 @@ pub(super) static LORE: Lore = Lore {
         ("pool", "slow_start", "a new endpoint gets its full share at once"),
         ("pool", "sticky", "use a hashing `balance` with `key = \"cookie:NAME\"`"),
         ("pool", "tls", "endpoints are spoken to in plain TCP and HTTP"),
+        ("admin", "token", "the API is for loopback addresses and unix sockets only"),
         ("log", "output", "log lines go to standard error"),
     ],
 };

@@ -140,6 +140,13 @@ fn access_records_are_on_where_the_file_or_the_service_says_so() {
 }
 
 #[test]
+fn a_reload_keeps_the_workers_it_has_where_the_file_names_none() {
+    let first = snapshot("workers = 7\n", &empty());
+    assert_eq!((snapshot("[drain]\n", &empty()).settings.workers, first.settings.workers), (MACHINE.cores, 7));
+    assert_eq!(snapshot("[drain]\n", &first).settings.workers, 7);
+}
+
+#[test]
 fn hash_keys_are_16_bytes_of_text_or_32_digits() {
     for (key, right) in [
         ("0123456789abcdef", true),

@@ -65,7 +65,7 @@ metrics! {
         "Access records that found their queue full; the traffic went on.";
 
     POOL_USABLE = Gauge "strata_pool_endpoints_usable" ["pool"] "Endpoints that new work may go to.";
-    RETRIES = Counter "strata_retries_total" ["pool"] "Attempts after the first, on another endpoint.";
+    RETRIES = Counter "strata_retries_total" ["pool"] "Attempts after the first.";
     CONNECT_DURATION = Histogram "strata_connect_duration_seconds" ["pool"] "Time to connect to an endpoint.";
     RESPONSE_DURATION = Histogram "strata_response_duration_seconds" ["pool"]
         "From the first byte sent to an endpoint to the head of its response.";
