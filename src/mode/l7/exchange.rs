@@ -68,6 +68,7 @@ impl Tunnel {
         let _in_flight = InFlight::new(upstream.endpoint.load.clone());
         let Session { worker, stream, deadline, place, .. } = session;
         let held = |buffer: Buffer| Some(buffer).filter(|buffer| !buffer.is_empty());
+        place.cells().bytes_received.add(scratch.input.len() as u64);
         let relay = Relay { worker: &worker, cells: place.cells(), deadline: &deadline, idle, half_close };
         let outcome = relay.run(stream, upstream.stream, held(scratch.input), held(answer)).await;
         drop(upstream.opened);
@@ -92,6 +93,10 @@ pub(super) enum Step {
 pub(super) struct Facts {
     pub(super) began: Moment,
     pub(super) head_length: usize,
+    /// Bytes of the input that are this request's. They stay there until it has been recorded.
+    pub(super) used: usize,
+    /// What came behind a streamed body: the next request begins there.
+    pub(super) rest: Option<Buffer>,
     pub(super) status: u16,
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -115,6 +120,8 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
     let mut facts = Facts {
         began: now(),
         head_length: 0,
+        used: 0,
+        rest: None,
         status: 0,
         sent: 0,
         received: scratch.input.len() as u64,
@@ -126,6 +133,7 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
     let step = match head {
         Ok(length) => {
             facts.head_length = length;
+            facts.used = length;
             facts.received = length as u64;
             session.served = session.served.saturating_add(1);
             request(session, scratch, &mut facts).await
@@ -142,8 +150,9 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
         Err(HeadEnd::Reject(reject)) => refuse_malformed(session, &service, &mut facts, reject).await,
     };
     finish(session, scratch, &service, &mut facts);
-    if facts.head_length > 0 {
-        scratch.input.consume(facts.head_length);
+    scratch.input.consume(facts.used);
+    if let Some(rest) = facts.rest.take() {
+        scratch.input = rest;
     }
     match step {
         Step::Next(Next::Idle) if !scratch.input.is_empty() => Step::Next(Next::Pipelined),
@@ -245,7 +254,7 @@ pub(super) struct Ask {
     pub(super) version: http1::Version,
     pub(super) body: Body,
     pub(super) keep_alive: bool,
-    pub(super) expect_continue: bool,
+    expect_continue: bool,
     idempotent: bool,
 }
 
@@ -282,7 +291,7 @@ impl Task<'_> {
 async fn unserved(session: &mut Session, service: &Service, facts: &mut Facts, reason: Reason, ask: &Ask) -> Step {
     session.drop_for(reason);
     facts.why = Some(reason.word());
-    let keep_alive = ask.keep_alive && ask.body.is_empty() && !ask.asked.upgrade && !session.is_ending();
+    let keep_alive = ask.keep_alive && ask.body.is_empty() && !ask.asked.upgrade && !session.is_last(service);
     let notice = Notice {
         head: ask.asked.head,
         version: ask.version,
@@ -367,9 +376,10 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
                         stale = reused.then_some(Picked { endpoint, in_flight });
                         continue;
                     }
-                    session.drop_for(Reason::RetryBudget);
+                    Reason::RetryBudget
+                } else {
+                    Reason::UpstreamClosed
                 }
-                Reason::UpstreamClosed
             }
             Failed::Malformed(reject) => {
                 cells.error(UpstreamError::Malformed);
@@ -409,18 +419,23 @@ pub(super) struct Attempt {
     fresh: bool,
     /// The connection was a kept one.
     reused: bool,
+    /// Some byte of an answer has come.
+    answered: bool,
+    /// The client waits to be told to send its body.
+    expected: bool,
 }
 
 impl Attempt {
     fn new(session: &Session, task: &Task<'_>, head_length: usize, fresh: bool) -> Attempt {
         let most = task.service.spec.limits.max_body_bytes;
         let upload = Upload::new(task.ask.body, most, session.worker.buffers.clone(), now());
-        Attempt { upload, used: head_length, sent: false, fresh, reused: false }
+        let expected = task.ask.expect_continue;
+        Attempt { upload, used: head_length, sent: false, fresh, reused: false, answered: false, expected }
     }
 
-    /// Whether the same request can be sent once more.
+    /// Whether the same request can be sent once more: it is all here still, and nothing has been answered to it.
     fn can_repeat(&self) -> bool {
-        !self.sent || !self.upload.is_consumed()
+        !self.answered && (!self.sent || !self.upload.is_consumed())
     }
 
     fn payload(&self) -> u64 {
@@ -450,9 +465,12 @@ impl Attempt {
             let length = self.response_head(session, scratch, task, &mut upstream, &mut answer).await?;
             let view = scratch.parsed.response.view(answer.bytes().get(..length).unwrap_or_default());
             if !view.interim() {
-                let latency = now().since(began);
-                endpoint.load.observe(latency, now());
-                task.pool.cells.row(session.worker.id).response_duration.observe(latency);
+                let now = now();
+                // From the request's end: how long the client took to send it says nothing of the endpoint.
+                if self.upload.is_finished() {
+                    endpoint.load.observe(now.since(self.upload.finished_at().unwrap_or(began)), now);
+                }
+                task.pool.cells.row(session.worker.id).response_duration.observe(now.since(began));
                 break length;
             }
             interims += 1;
@@ -460,7 +478,12 @@ impl Attempt {
                 return Err(Failed::Malformed(Reject::TooManyInterim));
             }
             if task.ask.version == http1::Version::Http11 {
+                let proceed = view.status() == 100;
                 respond::interim(session, scratch, task, &answer, length).await.map_err(|_| Failed::ClientGone)?;
+                if proceed {
+                    self.expected = false;
+                    self.upload.restart(now());
+                }
             }
             answer.consume(length);
         };
@@ -526,12 +549,13 @@ impl Attempt {
                 if let Poll::Ready(read) = poll_read(&mut upstream.stream, answer, cx) {
                     return Poll::Ready(Ok(read.unwrap_or(0)));
                 }
-                self.arm(session, &timeouts, &mut stage, task.ask.expect_continue);
+                self.arm(session, &timeouts, &mut stage);
                 session.deadline.poll_expired(cx).map(|_| Err(stage.late()))
             });
             if read.await? == 0 {
                 return Err(Failed::Closed);
             }
+            self.answered = true;
         }
     }
 
@@ -553,7 +577,8 @@ impl Attempt {
                 Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
             };
         }
-        if session.half_closed || input.room().is_empty() {
+        // Behind a streamed body the next request stands in another buffer: what came after would be read out of order.
+        if session.half_closed || self.upload.has_rest() || input.room().is_empty() {
             return Ok(());
         }
         match poll_read(&mut session.stream, input, cx) {
@@ -567,14 +592,15 @@ impl Attempt {
         }
     }
 
-    /// Sets the deadline when what is waited for has changed: the client's body, or the endpoint's answer to all of it.
-    fn arm(&self, session: &Session, timeouts: &Timeouts, stage: &mut Stage, expect_continue: bool) {
-        let waiting_for_body = self.upload.is_running() && !self.upload.has_come();
-        let waiting = match (waiting_for_body, self.upload.payload()) {
+    /// Sets the deadline when what is waited for has changed: more of the client's body, its way into the endpoint, or the
+    /// answer to all of it.
+    fn arm(&self, session: &Session, timeouts: &Timeouts, stage: &mut Stage) {
+        let waiting = match (self.upload.untaken(), self.upload.wants_more(), self.upload.payload()) {
+            (Some(left), _, payload) => Stage::Taking(payload, left),
             // The client sends when the endpoint says so: until then it is the endpoint's time.
-            (true, 0) if expect_continue => Stage::Answer,
-            (true, payload) => Stage::Body(payload),
-            (false, _) => Stage::Answer,
+            (None, true, 0) if self.expected => Stage::Answer,
+            (None, true, payload) => Stage::Body(payload),
+            (None, false, _) => Stage::Answer,
         };
         if waiting == *stage {
             return;
@@ -594,6 +620,8 @@ enum Stage {
     Fresh,
     /// More of the body, after this much payload.
     Body(u64),
+    /// The endpoint's reading of what came: payload so far, and bytes that it has yet to take.
+    Taking(u64, usize),
     Answer,
 }
 
@@ -601,7 +629,7 @@ impl Stage {
     fn late(self) -> Failed {
         match self {
             Stage::Body(_) => Failed::BodyLate,
-            Stage::Fresh | Stage::Answer => Failed::Late,
+            Stage::Fresh | Stage::Taking(..) | Stage::Answer => Failed::Late,
         }
     }
 }

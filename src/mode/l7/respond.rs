@@ -55,8 +55,11 @@ pub(super) async fn relay(
     let body = Reply::body(came, task.ask.version);
     // An answer before the request's end: the rest of the body has nowhere useful to go (A28, A29).
     let early = !attempt.upload.is_finished();
-    let held = task.ask.asked.upgrade && status != 101 && scratch.input.len() > attempt.used;
-    let keep_alive = task.ask.keep_alive && !early && !held && body != Body::UntilClose && !session.is_last(task);
+    let more = scratch.input.len() > attempt.used;
+    let held = task.ask.asked.upgrade && status != 101 && more;
+    // A client that has ended its half is still owed an answer to what it sent before.
+    let last = session.is_last(task.service) || session.half_closed && !more;
+    let keep_alive = task.ask.keep_alive && !early && !held && body != Body::UntilClose && !last;
     parsed.out.clear();
     http1::reply(
         &mut parsed.out,
@@ -97,11 +100,11 @@ pub(super) async fn relay(
     if endpoint_keeps && finished && answer.is_empty() && !held {
         session.mode.store.put(upstream, session.worker.timers.coarse_now());
     }
-    if !keep_alive || session.half_closed {
+    if !keep_alive {
         return if session.half_closed { Step::Next(Next::Close) } else { Step::Linger };
     }
-    scratch.input.consume(attempt.used - facts.head_length);
-    after(scratch, facts, attempt);
+    facts.used = attempt.used;
+    facts.rest = attempt.upload.take_rest();
     Step::Next(Next::Idle)
 }
 
@@ -127,15 +130,6 @@ async fn switch(
             session.drop_for(Reason::ClientClosed);
             Step::Next(Next::Close)
         }
-    }
-}
-
-/// Puts what came behind a streamed body where the next request is read from.
-fn after(scratch: &mut Scratch, facts: &mut Facts, attempt: &mut Attempt) {
-    if let Some(rest) = attempt.upload.take_rest() {
-        // The head is done with, and so is all that came with it: the next request begins in the upload's buffer.
-        scratch.input = rest;
-        facts.head_length = 0;
     }
 }
 

@@ -20,7 +20,6 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::exchange::Task;
 use super::io::{WriteError, poll_read, write_all};
 use super::{Http, Scratch};
 use crate::base::{Reason, ServiceId, clock, limits};
@@ -41,8 +40,6 @@ pub(super) struct Session {
     pub(super) place: Place,
     /// Requests begun on this connection.
     pub(super) served: u32,
-    /// A drain or a removal was noticed; the grace runs.
-    leaving: bool,
     /// The client has ended its half: no more requests, but it may still read.
     pub(super) half_closed: bool,
 }
@@ -77,7 +74,7 @@ impl Session {
     ) -> Session {
         let worker = mode.worker.clone();
         let deadline = worker.timers.deadline();
-        Session { mode, worker, stream, peer, service, deadline, place, served: 0, leaving: false, half_closed: false }
+        Session { mode, worker, stream, peer, service, deadline, place, served: 0, half_closed: false }
     }
 
     pub(super) fn cells(&self) -> &ServiceCells {
@@ -90,9 +87,9 @@ impl Session {
     }
 
     /// Whether the answer under way is this connection's last.
-    pub(super) fn is_last(&self, task: &Task<'_>) -> bool {
-        let most = task.service.spec.limits.max_requests;
-        self.half_closed || self.is_ending() || most != 0 && self.served >= most
+    pub(super) fn is_last(&self, service: &Service) -> bool {
+        let most = service.spec.limits.max_requests;
+        self.is_ending() || most != 0 && self.served >= most
     }
 
     /// Waits for the first byte of a request. False: nothing came in time, and the connection should be closed.
@@ -105,13 +102,14 @@ impl Session {
             (None, _) => limits::DRAIN_IDLE_GRACE,
         };
         self.deadline.set_in(patience);
+        let mut leaving = false;
         std::future::poll_fn(|cx| {
             if self.stream.poll_read_ready(cx).is_ready() {
                 return Poll::Ready(true);
             }
-            if !self.leaving && self.is_ending() {
+            if !leaving && self.is_ending() {
                 // A request may be on its way: closing at once would lose it.
-                self.leaving = true;
+                leaving = true;
                 self.deadline.set_in(limits::DRAIN_IDLE_GRACE.min(patience));
             }
             self.deadline.poll_expired(cx).map(|_| false)

@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 
 use super::io::poll_read;
-use crate::base::{Moment, limits};
+use crate::base::{Moment, clock, limits};
 use crate::net::{Buffer, Buffers};
 use crate::wire::http1::{self, Body, Decoder, Pieces, Reject};
 
@@ -35,15 +35,19 @@ pub(super) struct Upload {
     /// Framed bytes for the endpoint, and how many of them it has.
     out: Vec<u8>,
     sent: usize,
-    /// Taken when more is read than came with the head.
+    /// Taken when more comes than came with the head; a body that is waited for holds none.
     buffer: Option<Buffer>,
+    has_read: bool,
     buffers: Rc<Buffers>,
     chunked: bool,
     /// Payload so far, and the most there may be (0: any).
     payload: u64,
     most: u64,
     began: Moment,
+    /// The endpoint does not take what came.
+    blocked: bool,
     finished: bool,
+    finished_at: Option<Moment>,
     stopped: bool,
 }
 
@@ -57,11 +61,14 @@ impl Upload {
             out: Vec::new(),
             sent: 0,
             buffer: None,
+            has_read: false,
             buffers,
             chunked: body == Body::Chunked,
             payload: 0,
             most,
             began: now,
+            blocked: false,
+            finished_at: None,
             stopped: false,
         }
     }
@@ -76,14 +83,31 @@ impl Upload {
         !self.finished && !self.stopped
     }
 
-    /// The whole body has come from the client, though the endpoint may not have it yet.
-    pub(super) fn has_come(&self) -> bool {
-        self.decoder.is_done()
+    /// More is to come from the client.
+    pub(super) fn wants_more(&self) -> bool {
+        self.is_running() && !self.decoder.is_done()
     }
 
-    /// No more of it is sent.
+    /// Bytes that the endpoint would have to take before the client is read again.
+    pub(super) fn untaken(&self) -> Option<usize> {
+        let blocked = self.is_running() && self.blocked;
+        blocked.then(|| self.out.len().saturating_sub(self.sent))
+    }
+
+    /// When the endpoint had the whole of a body that was streamed.
+    pub(super) fn finished_at(&self) -> Option<Moment> {
+        self.finished_at
+    }
+
+    /// The client's time begins now: before, it could not have sent.
+    pub(super) fn restart(&mut self, now: Moment) {
+        self.began = now;
+    }
+
+    /// No more of it is sent, and what was may not have arrived whole.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
+        self.finished = false;
     }
 
     pub(super) fn payload(&self) -> u64 {
@@ -92,7 +116,12 @@ impl Upload {
 
     /// Whether bytes came that are in no buffer any more: then the request cannot be sent again.
     pub(super) fn is_consumed(&self) -> bool {
-        self.buffer.is_some() || self.chunked && self.payload > 0
+        self.has_read || self.chunked && self.payload > 0
+    }
+
+    /// Whether bytes came behind the body.
+    pub(super) fn has_rest(&self) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| !buffer.is_empty())
     }
 
     /// What came behind the body, for the next request.
@@ -127,30 +156,34 @@ impl Upload {
         loop {
             while self.sent < self.out.len() {
                 let rest = self.out.get(self.sent..).unwrap_or_default();
-                match ready!(Pin::new(&mut *endpoint).poll_write(cx, rest)) {
-                    Ok(n @ 1..) => self.sent += n,
-                    _ => return Poll::Ready(Err(Stop::EndpointClosed)),
+                match Pin::new(&mut *endpoint).poll_write(cx, rest) {
+                    Poll::Ready(Ok(n @ 1..)) => self.sent += n,
+                    Poll::Ready(_) => return Poll::Ready(Err(Stop::EndpointClosed)),
+                    Poll::Pending => {
+                        self.blocked = true;
+                        return Poll::Pending;
+                    }
                 }
+            }
+            if std::mem::take(&mut self.blocked) {
+                self.restart(clock::now());
             }
             self.out.clear();
             self.sent = 0;
             if self.decoder.is_done() {
                 self.finished = true;
+                self.finished_at = Some(clock::now());
                 return Poll::Ready(Ok(()));
             }
             let mut buffer = match self.buffer.take() {
                 Some(buffer) => buffer,
                 None => self.buffers.take_bulk(),
             };
-            let read = poll_read(client, &mut buffer, cx);
-            let outcome = match read {
-                Poll::Ready(Ok(1..)) => self.advance(&mut buffer),
-                Poll::Ready(_) => Err(Stop::ClientClosed),
-                Poll::Pending => {
-                    self.buffer = Some(buffer);
-                    return Poll::Pending;
-                }
+            let outcome = match ready!(poll_read(client, &mut buffer, cx)) {
+                Ok(1..) => self.advance(&mut buffer),
+                _ => Err(Stop::ClientClosed),
             };
+            self.has_read = true;
             self.buffer = Some(buffer);
             outcome?;
         }

@@ -1,6 +1,7 @@
 //! The HTTP mode over real sockets on loopback: scripted endpoints, a worker on a `LocalSet`, snapshots built by hand.
 
 mod bodies;
+mod edges;
 mod exchanges;
 mod failures;
 mod ways_out;
@@ -78,6 +79,10 @@ impl World {
     }
 
     async fn planned(endpoints: &[SocketAddr], change: impl FnOnce(&mut Plan)) -> World {
+        World::recorded(endpoints, access::Sink::none(), change).await
+    }
+
+    async fn recorded(endpoints: &[SocketAddr], access: access::Sink, change: impl FnOnce(&mut Plan)) -> World {
         let settings = Settings {
             workers: 1,
             metrics: None,
@@ -96,7 +101,7 @@ impl World {
         change(&mut plan);
         let snapshot = empty.build(settings, names, vec![plan.pool], vec![plan.service], serde_json::Value::Null);
         let (control, events) = mpsc::channel(64);
-        let (crew, _handed) = Crew::new(1, Arc::new(snapshot), control, access::Sink::none());
+        let (crew, _handed) = Crew::new(1, Arc::new(snapshot), control, access);
         let worker = Rc::new(Worker::new(WorkerId(0), crew));
         let start = mode::CATALOG.iter().find(|spec| spec.name == "l7").unwrap().start;
         let mode = start(worker.clone());
