@@ -40,8 +40,8 @@ impl Store {
     pub(super) fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Upstream> {
         let mut by_endpoint = self.by_endpoint.borrow_mut();
         let idle = by_endpoint.get_mut(&key(endpoint))?;
-        while let Some(Idle { mut upstream, .. }) = idle.pop() {
-            if io::is_quiet(&mut upstream.stream) {
+        while let Some(Idle { upstream, .. }) = idle.pop() {
+            if io::is_quiet(&upstream.stream) {
                 return Some(upstream);
             }
         }
@@ -59,10 +59,10 @@ impl Store {
     /// Throws out what the endpoint has closed, what is idle for too long, and what leads where nothing should go.
     pub(super) fn sweep(&self, now: Moment) {
         self.by_endpoint.borrow_mut().retain(|_, idle| {
-            idle.retain_mut(|Idle { upstream, since }| {
+            idle.retain(|Idle { upstream, since }| {
                 now.since(*since) < limits::UPSTREAM_IDLE_TIME
                     && upstream.endpoint.status().intent == Intent::Ready
-                    && io::is_quiet(&mut upstream.stream)
+                    && io::is_quiet(&upstream.stream)
             });
             !idle.is_empty()
         });

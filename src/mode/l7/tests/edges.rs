@@ -205,3 +205,21 @@ fn answers_of_our_own_count_towards_the_requests_of_a_connection() {
         assert!(client.ended().await);
     });
 }
+
+#[test]
+fn an_idle_connection_is_looked_at_even_by_a_task_that_has_used_up_its_turn() {
+    run(async {
+        let (mut a, b) = crate::net::rig::pair().await;
+        assert!(super::super::io::is_quiet(&b));
+        a.write_all(b"poison").await.unwrap();
+        b.readable().await.unwrap();
+        std::future::poll_fn(|cx| {
+            while tokio::task::coop::has_budget_remaining() {
+                let _ = b.poll_read_ready(cx);
+            }
+            assert!(!super::super::io::is_quiet(&b));
+            std::task::Poll::Ready(())
+        })
+        .await;
+    });
+}
