@@ -1,6 +1,8 @@
 //! The catalogue's slow and dying peers (`F`): clients that drip, stall, half-close or vanish, endpoints that drip, stall or
 //! break off, in `l7`, in its tunnels and in `l4`, over real sockets against the real binary, with short timeouts.
 
+#![allow(clippy::disallowed_methods, reason = "tests live in real time")]
+
 mod common;
 
 use std::sync::Arc;
