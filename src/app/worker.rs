@@ -189,7 +189,7 @@ impl Listeners {
         spawn_local(async move {
             tokio::time::sleep(RETIRE).await;
             open.accepting.abort();
-            accept_queued(&worker, open.service.get(), &open.listener, &*serve);
+            accept_queued(&worker, open.service.get(), &open.listener, &*serve).await;
         });
     }
 }

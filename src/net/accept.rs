@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -101,12 +102,19 @@ pub async fn accept(
     }
 }
 
-/// Takes what stands in the accept queue, without waiting.
-pub fn accept_queued(worker: &Rc<Worker>, service: ServiceId, listener: &TcpListener, serve: &dyn Fn(Accepted)) {
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    while let std::task::Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut cx) {
-        bring(worker, service, stream, peer, serve);
-    }
+/// Takes what stands in the accept queue, without waiting, and however much it is: what stays is reset when the socket closes.
+pub async fn accept_queued(worker: &Rc<Worker>, service: ServiceId, listener: &TcpListener, serve: &dyn Fn(Accepted)) {
+    let all = std::future::poll_fn(|cx| {
+        loop {
+            match listener.poll_accept(cx) {
+                Poll::Ready(Ok((stream, peer))) => bring(worker, service, stream, peer, serve),
+                Poll::Ready(Err(error)) if is_connection_error(&error) => {}
+                Poll::Ready(Err(_)) | Poll::Pending => return Poll::Ready(()),
+            }
+        }
+    });
+    // A task's turn ends after 128 connections otherwise, and looks like an empty queue.
+    tokio::task::unconstrained(all).await;
 }
 
 fn bring(worker: &Rc<Worker>, service: ServiceId, stream: TcpStream, peer: SocketAddr, serve: &dyn Fn(Accepted)) {
@@ -147,4 +155,30 @@ fn is_connection_error(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Listen;
+    use crate::net::rig::{self, Rig};
+    use crate::sys;
+
+    #[tokio::test]
+    async fn a_queue_is_emptied_however_long_it_is() {
+        const QUEUED: usize = 300;
+        rig::local(async {
+            let rig = Rig::new(&[], |_| {});
+            let anywhere = Listen::parse("127.0.0.1:0").unwrap();
+            let socket = sys::listen(anywhere, 1, sys::Claim::Exclusive).unwrap().remove(0);
+            let listener = TcpListener::from_std(socket).unwrap();
+            let address = listener.local_addr().unwrap();
+            let clients: Vec<_> = (0..QUEUED).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+            let taken = Cell::new(0);
+            tokio::task::yield_now().await;
+            accept_queued(&rig.worker, rig.service_id(), &listener, &|_| taken.set(taken.get() + 1)).await;
+            assert_eq!(taken.get(), clients.len());
+        })
+        .await;
+    }
 }
