@@ -24,14 +24,17 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use tokio::net::TcpStream;
+
 use self::budget::Budget;
 use self::session::Session;
 use self::upstream::Store;
 use super::Spec;
-use crate::base::{PoolId, clock};
+use crate::base::{PoolId, Reason, WorkerId, clock};
 use crate::net::accept::Place;
 use crate::net::{Buffer, Worker};
 use crate::seam::{Accepted, Mode};
+use crate::state::Service;
 use crate::wire::http1::{Notice, Pieces, RequestHead, ResponseHead};
 
 pub const SPEC: Spec = Spec { name: "l7", start: |worker| Rc::new(Http::new(worker)) };
@@ -107,7 +110,7 @@ async fn connection(mode: Rc<Http>, accepted: Accepted) {
         Ok(place) => place,
         Err(reason) => {
             service.cells(mode.worker.id).drop(reason);
-            return Box::pin(refuse(accepted.stream, reason, &service)).await;
+            return Box::pin(refuse(accepted.stream, reason, &service, mode.worker.id)).await;
         }
     };
     drop(service);
@@ -121,10 +124,15 @@ async fn connection(mode: Rc<Http>, accepted: Accepted) {
     }
 }
 
-/// A connection beyond the limits gets a word, if that takes no waiting.
-async fn refuse(stream: tokio::net::TcpStream, reason: crate::base::Reason, service: &crate::state::Service) {
+/// A connection beyond the limits gets a word.
+async fn refuse(stream: TcpStream, reason: Reason, service: &Service, worker: WorkerId) {
     let mut out = Vec::new();
     Notice::error(reason.status(), session::shown(service, reason.word())).write(&mut out);
-    // A fresh socket takes this at once; if it does not, the close says enough.
-    let _ = stream.try_write(&out);
+    // A fresh socket takes this at once, but one that another worker accepted is not known to be writable yet. If the client
+    // has gone meanwhile, the close says enough.
+    if stream.writable().await.is_ok() && stream.try_write(&out).is_ok_and(|written| written == out.len()) {
+        let cells = service.cells(worker);
+        cells.responses.count(reason.status());
+        cells.bytes_sent.add(out.len() as u64);
+    }
 }

@@ -129,7 +129,16 @@ fn a_client_beyond_the_limit_is_told_so() {
         assert_eq!(first.answer().await.status(), 200);
         let answer = world.ask(GET).await;
         assert_eq!((answer.status(), answer.field("x-strata-reason")), (503, Some("too-many-connections")));
-        assert_eq!(world.dropped(Reason::TooManyConnections), 1);
+        assert_eq!((world.dropped(Reason::TooManyConnections), world.responses(503)), (1, 1));
+
+        // One that another worker accepted.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut handed = Wire::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let (stream, peer) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let (stream, local) = (TcpStream::from_std(stream).unwrap(), listener.local_addr().unwrap());
+        world.mode.clone().serve(Accepted { service: world.service().id, stream, peer, local }).await;
+        assert_eq!(handed.answer().await.status(), 503);
         drop(first);
         let open = world.service();
         until("the place is free", || open.kept.open.load(std::sync::atomic::Ordering::Relaxed) == 0).await;
