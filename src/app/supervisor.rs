@@ -191,9 +191,10 @@ impl Supervisor {
     /// What could not be bound; nothing has changed.
     async fn adopt(&mut self, next: Snapshot) -> Result<Vec<Change>, Vec<String>> {
         let current = self.crew.snapshot.load_full();
-        let prepared = self.listeners.prepare(&next, self.workers.len())?;
         let admin = self.admin.prepare(&next.settings).map_err(|error| vec![error])?;
         let records = self.records_of(&current, &next)?;
+        // Last: a socket that listens and is then thrown away resets whoever connected in between.
+        let prepared = self.listeners.prepare(&next, self.workers.len())?;
         let next = Arc::new(next);
         let changes = diff(&current, &next);
 
