@@ -27,6 +27,10 @@ pub const EARLY_DRAIN_BYTES: u64 = 64 * 1024;
 pub const BUFFER_START_BYTES: usize = 4 * 1024;
 /// Size a buffer grows to for bulk: 16 KiB costs 1.3 × and 128 KiB 1.6 × the CPU of 64 KiB (`notes/floors.md` §1).
 pub const BUFFER_BULK_BYTES: usize = 64 * 1024;
+/// A client connection keeps its exchange's memory this long after an answer: two ticks tell a busy client from an idle one.
+pub const BUSY_TIME: Duration = Duration::from_millis(100);
+/// Exchanges that a worker keeps in this way, some 5 KiB each: a crowd that comes and idles must not leave its memory behind.
+pub const WARM_EXCHANGES: usize = 256;
 /// Free buffers of each size that a worker keeps.
 pub const BUFFERS_KEPT: usize = 256;
 /// Bytes that one `splice` moves: a pipe's default size. 1 MiB pipes measured no better (`notes/floors.md` §1).

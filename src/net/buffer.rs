@@ -14,10 +14,12 @@ pub struct Buffers {
     bulk: RefCell<Vec<Box<[u8]>>>,
 }
 
-/// Bytes that were read and are not consumed yet, in a block of fixed size. Given back when dropped.
+/// Bytes that were read and are not consumed yet, in a block of fixed size. Given back when dropped, and while parked.
 pub struct Buffer {
     store: Rc<Buffers>,
+    /// Empty while parked.
     block: Box<[u8]>,
+    size: usize,
     start: usize,
     end: usize,
 }
@@ -33,10 +35,28 @@ impl Buffers {
         self.buffer(limits::BUFFER_BULK_BYTES)
     }
 
+    /// A buffer of `limits::BUFFER_START_BYTES`, or of `limits::BUFFER_BULK_BYTES`, that takes its block when it is used.
+    pub fn parked(self: &Rc<Self>, bulk: bool) -> Buffer {
+        let size = if bulk { limits::BUFFER_BULK_BYTES } else { limits::BUFFER_START_BYTES };
+        Buffer { store: self.clone(), block: Box::default(), size, start: 0, end: 0 }
+    }
+
     fn buffer(self: &Rc<Self>, size: usize) -> Buffer {
+        Buffer { store: self.clone(), block: self.block(size), size, start: 0, end: 0 }
+    }
+
+    fn block(&self, size: usize) -> Box<[u8]> {
         let free = self.free(size).and_then(|free| free.borrow_mut().pop());
-        let block = free.unwrap_or_else(|| vec![0; size].into_boxed_slice());
-        Buffer { store: self.clone(), block, start: 0, end: 0 }
+        free.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+    }
+
+    fn give_back(&self, block: Box<[u8]>) {
+        if let Some(free) = self.free(block.len()) {
+            let mut free = free.borrow_mut();
+            if free.len() < limits::BUFFERS_KEPT {
+                free.push(block);
+            }
+        }
     }
 
     fn free(&self, size: usize) -> Option<&RefCell<Vec<Box<[u8]>>>> {
@@ -68,10 +88,27 @@ impl Buffer {
     }
 
     pub fn capacity(&self) -> usize {
-        self.block.len()
+        self.size
     }
 
-    /// Room behind what was read. Empty when the block is full: [`Buffer::compact`] or [`Buffer::grow`].
+    /// Gives the block back while there is nothing in it and nothing to read. Whoever reads next gets the block that was
+    /// used last, still in the cache, and a thousand waiting exchanges hold none.
+    pub fn park(&mut self) {
+        if self.start == self.end && !self.block.is_empty() {
+            self.store.give_back(std::mem::take(&mut self.block));
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Has a block again, if it was parked.
+    pub fn unpark(&mut self) {
+        if self.block.is_empty() {
+            self.block = self.store.block(self.size);
+        }
+    }
+
+    /// Room behind what was read. Empty when the block is full ([`Buffer::compact`] or [`Buffer::grow`]) or parked.
     pub fn room(&mut self) -> &mut [u8] {
         if self.start == self.end {
             self.start = 0;
@@ -99,8 +136,12 @@ impl Buffer {
 
     /// Moves to a bulk block; what was read stays. False when it is one already.
     pub fn grow(&mut self) -> bool {
-        if self.block.len() >= limits::BUFFER_BULK_BYTES {
+        if self.size >= limits::BUFFER_BULK_BYTES {
             return false;
+        }
+        if self.block.is_empty() {
+            self.size = limits::BUFFER_BULK_BYTES;
+            return true;
         }
         let mut bulk = self.store.take_bulk();
         let read = self.bytes();
@@ -113,13 +154,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let block = std::mem::take(&mut self.block);
-        if let Some(free) = self.store.free(block.len()) {
-            let mut free = free.borrow_mut();
-            if free.len() < limits::BUFFERS_KEPT {
-                free.push(block);
-            }
-        }
+        self.store.give_back(std::mem::take(&mut self.block));
     }
 }
 
@@ -142,5 +177,25 @@ mod tests {
         drop(buffer);
         assert_eq!((store.small.borrow().len(), store.bulk.borrow().len()), (1, 1));
         assert!(store.take_bulk().is_empty(), "a reused block starts empty");
+    }
+
+    #[test]
+    fn only_an_empty_buffer_parks_and_it_keeps_its_size() {
+        let store = Rc::new(Buffers::default());
+        let mut buffer = store.take();
+        buffer.filled(1);
+        buffer.park();
+        assert_eq!(store.small.borrow().len(), 0);
+        buffer.consume(1);
+        buffer.park();
+        assert_eq!((store.small.borrow().len(), buffer.room().len()), (1, 0));
+        assert!(buffer.grow());
+        buffer.unpark();
+        assert_eq!((buffer.room().len(), buffer.capacity()), (limits::BUFFER_BULK_BYTES, limits::BUFFER_BULK_BYTES));
+        drop(buffer);
+        let mut parked = store.parked(true);
+        assert_eq!(store.bulk.borrow().len(), 1);
+        parked.unpark();
+        assert_eq!((store.bulk.borrow().len(), parked.room().len()), (0, limits::BUFFER_BULK_BYTES));
     }
 }

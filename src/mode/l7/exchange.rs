@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::io::{poll_read, write_all};
+use super::io::{poll_read, poll_read_parked, write_all};
 use super::respond;
 use super::session::{HeadEnd, Next, Session, make_room, now, protocol, shown};
 use super::upload::{Stop, Upload};
@@ -25,7 +25,7 @@ use crate::net::upstream::{self, Picked, Tries};
 use crate::net::{Buffer, DialError};
 use crate::observe::access;
 use crate::observe::cells::UpstreamError;
-use crate::state::{Endpoint, L7, Pool, Route, Service, Timeouts, Traffic};
+use crate::state::{Endpoint, L7, Pool, Route, Service, Snapshot, Timeouts, Traffic};
 use crate::wire::http1::{self, Body, Forward, Notice, Progress, Reject, Request};
 
 /// Serves requests until the connection idles again (then it is given back) or has ended.
@@ -34,6 +34,12 @@ pub(super) async fn serve(mut session: Session) -> Option<Session> {
     let next = loop {
         match one(&mut session, &mut scratch).await {
             Step::Next(Next::Pipelined) => {}
+            Step::Next(Next::Idle) => {
+                scratch.input = session.worker.buffers.parked(false);
+                if !session.wait_busy().await {
+                    break Step::Next(Next::Idle);
+                }
+            }
             step => break step,
         }
     };
@@ -90,7 +96,7 @@ pub(super) enum Step {
 }
 
 /// What an exchange knows of itself for metrics and the access record.
-pub(super) struct Facts {
+pub(super) struct Facts<'s> {
     pub(super) began: Moment,
     pub(super) head_length: usize,
     /// Bytes of the input that are this request's. They stay there until it has been recorded.
@@ -101,22 +107,28 @@ pub(super) struct Facts {
     pub(super) sent: u64,
     pub(super) received: u64,
     pub(super) tries: u32,
-    pub(super) pool: Option<Arc<Pool>>,
+    pub(super) pool: Option<&'s Arc<Pool>>,
+    /// Only where a record will show it.
     pub(super) endpoint: Option<Arc<Endpoint>>,
     pub(super) why: Option<&'static str>,
 }
 
 /// Reads and serves one request.
 async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
-    let Some((_, service)) = session.current() else {
+    let Some(timeout) = session.timeouts().map(|timeouts| timeouts.header) else {
         session.drop_for(Reason::ServiceRemoved);
         return Step::Next(Next::Close);
     };
-    let timeouts = service.spec.timeouts;
-    let head = session.read_head(scratch, timeouts.header).await;
+    let head = session.read_head(scratch, timeout).await;
     if matches!(head, Err(HeadEnd::Nothing)) {
         return Step::Next(Next::Idle);
     }
+    // The snapshot of this request: taken now, because the head may have been a long time coming.
+    let snapshot = session.worker.snapshot();
+    let Some(service) = snapshot.service(session.service) else {
+        session.drop_for(Reason::ServiceRemoved);
+        return Step::Next(Next::Close);
+    };
     let mut facts = Facts {
         began: now(),
         head_length: 0,
@@ -136,7 +148,7 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
             facts.used = length;
             facts.received = length as u64;
             session.served = session.served.saturating_add(1);
-            request(session, scratch, &mut facts).await
+            request(session, scratch, &mut facts, &snapshot, service).await
         }
         Err(HeadEnd::Closed | HeadEnd::Nothing) => {
             if scratch.input.is_empty() {
@@ -146,10 +158,10 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
             facts.why = Some(Reason::ClientClosed.word());
             Step::Next(Next::Close)
         }
-        Err(HeadEnd::Late) => refuse(session, &service, &mut facts, Reason::HeaderTimeout, false).await,
-        Err(HeadEnd::Reject(reject)) => refuse_malformed(session, &service, &mut facts, reject).await,
+        Err(HeadEnd::Late) => refuse(session, service, &mut facts, Reason::HeaderTimeout, false).await,
+        Err(HeadEnd::Reject(reject)) => refuse_malformed(session, service, &mut facts, reject).await,
     };
-    finish(session, scratch, &service, &mut facts);
+    finish(session, scratch, service, &mut facts);
     scratch.input.consume(facts.used);
     if let Some(rest) = facts.rest.take() {
         scratch.input = rest;
@@ -161,7 +173,7 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
 }
 
 /// Counts and records what happened.
-fn finish(session: &Session, scratch: &Scratch, service: &Service, facts: &mut Facts) {
+fn finish(session: &Session, scratch: &Scratch, service: &Service, facts: &mut Facts<'_>) {
     let cells = session.cells();
     let duration = now().since(facts.began);
     cells.bytes_received.add(facts.received);
@@ -196,19 +208,19 @@ fn finish(session: &Session, scratch: &Scratch, service: &Service, facts: &mut F
 }
 
 /// Answers with the reason's status and closes.
-async fn refuse(session: &mut Session, service: &Service, facts: &mut Facts, reason: Reason, head: bool) -> Step {
+async fn refuse(session: &mut Session, service: &Service, facts: &mut Facts<'_>, reason: Reason, head: bool) -> Step {
     session.drop_for(reason);
     facts.why = Some(reason.word());
     say(session, service, facts, Notice { head, ..Notice::error(reason.status(), shown(service, reason.word())) }).await
 }
 
-async fn refuse_malformed(session: &mut Session, service: &Service, facts: &mut Facts, reject: Reject) -> Step {
+async fn refuse_malformed(session: &mut Session, service: &Service, facts: &mut Facts<'_>, reject: Reject) -> Step {
     session.cells().reject(reject);
     facts.why = Some(reject.word());
     say(session, service, facts, Notice::error(reject.status(), shown(service, reject.word()))).await
 }
 
-async fn say(session: &mut Session, service: &Service, facts: &mut Facts, notice: Notice<'_>) -> Step {
+async fn say(session: &mut Session, service: &Service, facts: &mut Facts<'_>, notice: Notice<'_>) -> Step {
     facts.status = notice.status;
     match session.answer(&notice, &service.spec.timeouts).await {
         Ok(sent) => {
@@ -220,31 +232,31 @@ async fn say(session: &mut Session, service: &Service, facts: &mut Facts, notice
 }
 
 /// Routes the request whose head stands in `scratch`, and sees it through.
-async fn request(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts) -> Step {
-    // The snapshot of this request: taken now, because the head may have been a long time coming.
-    let Some((snapshot, service)) = session.current() else {
-        session.drop_for(Reason::ServiceRemoved);
-        facts.why = Some(Reason::ServiceRemoved.word());
-        return Step::Next(Next::Close);
-    };
+async fn request<'s>(
+    session: &mut Session,
+    scratch: &mut Scratch,
+    facts: &mut Facts<'s>,
+    snapshot: &'s Snapshot,
+    service: &'s Arc<Service>,
+) -> Step {
     let Traffic::L7(l7) = &service.traffic else { return Step::Next(Next::Close) };
     let head = scratch.input.bytes().get(..facts.head_length).unwrap_or_default();
     let view = scratch.parsed.request.view(head);
     let (body, is_head) = (view.body(), view.asked().head);
     let most = service.spec.limits.max_body_bytes;
     if most != 0 && matches!(body, Body::Length(length) if length > most) {
-        return refuse(session, &service, facts, Reason::BodyTooLarge, is_head).await;
+        return refuse(session, service, facts, Reason::BodyTooLarge, is_head).await;
     }
     let found = l7.table.find(view.host(), view.path());
     let route = found.and_then(|index| l7.spec.routes.get(index));
     let pool = route.and_then(|route| Some((route, snapshot.pool(route.pool)?)));
     let Some((route, pool)) = pool else {
-        return unserved(session, &service, facts, Reason::NoRoute, &Ask::of(&view)).await;
+        return unserved(session, service, facts, Reason::NoRoute, &Ask::of(&view)).await;
     };
-    facts.pool = Some(pool.clone());
+    facts.pool = Some(pool);
     let ask = Ask::of(&view);
     let hash = if pool.view().uses.hash { flow(route, pool, &view, session) } else { FlowHash(0) };
-    forward(session, scratch, facts, Task { service: &service, l7, pool, hash, ask }).await
+    forward(session, scratch, facts, Task { service, l7, pool, hash, ask }).await
 }
 
 /// What an exchange must remember of its request while the buffers move.
@@ -288,7 +300,7 @@ impl Task<'_> {
 }
 
 /// A request that leads nowhere. With no body to get rid of, its connection may live on.
-async fn unserved(session: &mut Session, service: &Service, facts: &mut Facts, reason: Reason, ask: &Ask) -> Step {
+async fn unserved(session: &mut Session, service: &Service, facts: &mut Facts<'_>, reason: Reason, ask: &Ask) -> Step {
     session.drop_for(reason);
     facts.why = Some(reason.word());
     let keep_alive = ask.keep_alive && ask.body.is_empty() && !ask.asked.upgrade && !session.is_last(service);
@@ -333,7 +345,7 @@ enum Failed {
     ClientGone,
 }
 
-async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts, task: Task<'_>) -> Step {
+async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts<'_>, task: Task<'_>) -> Step {
     session.mode.with_budget(task.pool.id, |budget| budget.request());
     let mut tries = Tries::default();
     let mut last = None;
@@ -351,8 +363,8 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
             task.pool.cells.row(session.worker.id).retries.one();
         }
         facts.tries += 1;
-        facts.endpoint = Some(endpoint.clone());
-        let mut attempt = Attempt::new(session, &task, facts.head_length, fresh);
+        facts.endpoint = task.service.spec.access.is_some().then(|| endpoint.clone());
+        let mut attempt = Attempt::new(session, &task, facts, fresh);
         let failed = match attempt.run(session, scratch, facts, &task, &endpoint).await {
             Ok(step) => return step,
             Err(failed) => failed,
@@ -426,11 +438,11 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    fn new(session: &Session, task: &Task<'_>, head_length: usize, fresh: bool) -> Attempt {
+    fn new(session: &Session, task: &Task<'_>, facts: &Facts<'_>, fresh: bool) -> Attempt {
         let most = task.service.spec.limits.max_body_bytes;
-        let upload = Upload::new(task.ask.body, most, session.worker.buffers.clone(), now());
+        let upload = Upload::new(task.ask.body, most, session.worker.buffers.clone(), facts.began);
         let expected = task.ask.expect_continue;
-        Attempt { upload, used: head_length, sent: false, fresh, reused: false, answered: false, expected }
+        Attempt { upload, used: facts.head_length, sent: false, fresh, reused: false, answered: false, expected }
     }
 
     /// Whether the same request can be sent once more: it is all here still, and nothing has been answered to it.
@@ -446,7 +458,7 @@ impl Attempt {
         &mut self,
         session: &mut Session,
         scratch: &mut Scratch,
-        facts: &mut Facts,
+        facts: &mut Facts<'_>,
         task: &Task<'_>,
         endpoint: &Arc<Endpoint>,
     ) -> Result<Step, Failed> {
@@ -457,20 +469,21 @@ impl Attempt {
             None => connect(session, task, endpoint).await.map_err(Failed::Dial)?,
         };
         endpoint.cells.row(session.worker.id).requests.one();
-        let began = now();
+        // The common case, a kept connection at the first try, needs no other look at the clock.
+        let began = if self.reused && facts.tries == 1 { facts.began } else { now() };
         self.send_head(session, scratch, facts, task, &mut upstream).await?;
-        let mut answer = if upstream.bulk { session.worker.buffers.take_bulk() } else { session.worker.buffers.take() };
+        let mut answer = session.worker.buffers.parked(upstream.bulk);
         let mut interims = 0;
         let length = loop {
             let length = self.response_head(session, scratch, task, &mut upstream, &mut answer).await?;
             let view = scratch.parsed.response.view(answer.bytes().get(..length).unwrap_or_default());
             if !view.interim() {
-                let now = now();
+                let answered = now();
                 // From the request's end: how long the client took to send it says nothing of the endpoint.
                 if self.upload.is_finished() {
-                    endpoint.load.observe(now.since(self.upload.finished_at().unwrap_or(began)), now);
+                    endpoint.load.observe(answered.since(self.upload.finished_at().unwrap_or(began)), answered);
                 }
-                task.pool.cells.row(session.worker.id).response_duration.observe(now.since(began));
+                task.pool.cells.row(session.worker.id).response_duration.observe(answered.since(began));
                 break length;
             }
             interims += 1;
@@ -495,7 +508,7 @@ impl Attempt {
         &mut self,
         session: &mut Session,
         scratch: &mut Scratch,
-        facts: &Facts,
+        facts: &Facts<'_>,
         task: &Task<'_>,
         upstream: &mut Upstream,
     ) -> Result<(), Failed> {
@@ -546,7 +559,7 @@ impl Attempt {
             let input = &mut scratch.input;
             let read = std::future::poll_fn(|cx| {
                 self.poll_client(session, input, upstream, cx)?;
-                if let Poll::Ready(read) = poll_read(&mut upstream.stream, answer, cx) {
+                if let Poll::Ready(read) = poll_read_parked(&mut upstream.stream, answer, cx) {
                     return Poll::Ready(Ok(read.unwrap_or(0)));
                 }
                 self.arm(session, &timeouts, &mut stage);

@@ -31,6 +31,26 @@ pub(super) fn poll_read(stream: &mut TcpStream, buffer: &mut Buffer, cx: &mut Co
     Poll::Ready(Ok(n))
 }
 
+/// The same for a side that is waited for: an empty buffer has a block only while there is something to read.
+pub(super) fn poll_read_parked(
+    stream: &mut TcpStream,
+    buffer: &mut Buffer,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    if buffer.is_empty() {
+        if stream.poll_read_ready(cx).is_pending() {
+            buffer.park();
+            return Poll::Pending;
+        }
+        buffer.unpark();
+    }
+    let read = poll_read(stream, buffer, cx);
+    if read.is_pending() {
+        buffer.park();
+    }
+    read
+}
+
 /// Writes every byte of `parts`, in order. The peer may stall for `stall` at a time.
 ///
 /// # Errors

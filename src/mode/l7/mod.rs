@@ -19,8 +19,7 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -43,7 +42,11 @@ pub const SPEC: Spec = Spec { name: "l7", start: |worker| Rc::new(Http::new(work
 pub(super) struct Http {
     worker: Rc<Worker>,
     store: Store,
-    budgets: RefCell<HashMap<PoolId, Budget>>,
+    /// By `PoolId`.
+    budgets: RefCell<Vec<Option<Budget>>>,
+    workers: usize,
+    /// Exchanges without a request that wait for their client's next.
+    warm: Cell<usize>,
     scratches: RefCell<Vec<Parsed>>,
 }
 
@@ -70,7 +73,16 @@ const SCRATCHES: usize = 64;
 
 impl Http {
     fn new(worker: Rc<Worker>) -> Http {
-        Http { worker, store: Store::default(), budgets: RefCell::default(), scratches: RefCell::default() }
+        // Fixed for the life of the process.
+        let workers = worker.snapshot().settings.workers;
+        Http {
+            worker,
+            store: Store::default(),
+            budgets: RefCell::default(),
+            workers,
+            warm: Cell::new(0),
+            scratches: RefCell::default(),
+        }
     }
 
     fn scratch(&self) -> Scratch {
@@ -87,8 +99,11 @@ impl Http {
 
     fn with_budget<T>(&self, pool: PoolId, act: impl FnOnce(&mut Budget) -> T) -> T {
         let mut budgets = self.budgets.borrow_mut();
-        let workers = self.worker.snapshot().settings.workers;
-        act(budgets.entry(pool).or_insert_with(|| Budget::new(workers, clock::now())))
+        if budgets.len() <= pool.index() {
+            budgets.resize(pool.index() + 1, None);
+        }
+        // Just made to reach that far.
+        act(budgets[pool.index()].get_or_insert_with(|| Budget::new(self.workers, clock::now())))
     }
 }
 

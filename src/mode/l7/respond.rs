@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Scratch;
 use super::exchange::{Attempt, Facts, Step, Task, Tunnel};
-use super::io::{WriteError, poll_read, write_all};
+use super::io::{WriteError, poll_read_parked, write_all};
 use super::session::{Next, Session, make_room};
 use super::upload::Stop;
 use super::upstream::Upstream;
@@ -41,7 +41,7 @@ pub(super) async fn interim(
 pub(super) async fn relay(
     session: &mut Session,
     scratch: &mut Scratch,
-    facts: &mut Facts,
+    facts: &mut Facts<'_>,
     task: &Task<'_>,
     attempt: &mut Attempt,
     mut upstream: Upstream,
@@ -112,7 +112,7 @@ pub(super) async fn relay(
 async fn switch(
     session: &mut Session,
     scratch: &mut Scratch,
-    facts: &mut Facts,
+    facts: &mut Facts<'_>,
     task: &Task<'_>,
     upstream: Upstream,
     answer: Buffer,
@@ -150,7 +150,7 @@ enum Cut {
 async fn stream(
     session: &mut Session,
     scratch: &mut Scratch,
-    facts: &mut Facts,
+    facts: &mut Facts<'_>,
     task: &Task<'_>,
     attempt: &mut Attempt,
     upstream: &mut Upstream,
@@ -224,9 +224,11 @@ async fn write_pieces(
         write_all(&mut session.stream, &session.deadline, client, &mut [IoSlice::new(out)]).await
     } else {
         let mut parts: SmallVec<[IoSlice<'_>; 20]> = SmallVec::new();
-        parts.push(IoSlice::new(out));
+        // An empty part would make a plain write a vectored one.
+        let around = |part: &'_ [u8]| !part.is_empty();
+        parts.extend(Some(&**out).filter(|part| around(part)).map(IoSlice::new));
         parts.extend(pieces.slices(answer.bytes()).map(IoSlice::new));
-        parts.push(IoSlice::new(&tail));
+        parts.extend(Some(&*tail).filter(|part| around(part)).map(IoSlice::new));
         write_all(&mut session.stream, &session.deadline, client, &mut parts).await
     };
     out.clear();
@@ -261,7 +263,7 @@ async fn read_on(
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
-        match poll_read(&mut upstream.stream, answer, cx) {
+        match poll_read_parked(&mut upstream.stream, answer, cx) {
             Poll::Ready(Ok(n)) => return Poll::Ready(Ok(n)),
             Poll::Ready(Err(_)) => {
                 return Poll::Ready(Err(Cut::Endpoint(Reason::UpstreamTruncated, UpstreamError::Reset)));

@@ -10,21 +10,21 @@
 //!
 //! Budget: an idle connection holds this struct, a task and a socket; no buffer (`benches/versus/http.sh` prints it).
 
+use std::cell::Cell;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::io::{WriteError, poll_read, write_all};
+use super::io::{WriteError, poll_read, poll_read_parked, write_all};
 use super::{Http, Scratch};
 use crate::base::{Reason, ServiceId, clock, limits};
 use crate::net::accept::Place;
-use crate::net::{Deadline, Held, Worker};
+use crate::net::{Deadline, Worker};
 use crate::observe::ServiceCells;
 use crate::state::{Service, Timeouts};
 use crate::sys;
@@ -94,7 +94,7 @@ impl Session {
 
     /// Waits for the first byte of a request. False: nothing came in time, and the connection should be closed.
     pub(super) async fn wait(&mut self) -> bool {
-        let timeouts = self.current().map(|(_, service)| service.spec.timeouts);
+        let timeouts = self.timeouts();
         let patience = match (timeouts, self.served) {
             // A connection that never sends anything is not a kept-alive one.
             (Some(timeouts), 0) => timeouts.header,
@@ -117,6 +117,21 @@ impl Session {
         .await
     }
 
+    /// Waits a moment for the next request of a client that is busy, so that its exchange's memory is still warm. False:
+    /// it is not, or everything ends; then [`Session::wait`] decides.
+    pub(super) async fn wait_busy(&mut self) -> bool {
+        let mode = self.mode.clone();
+        let Some(_warm) = Warm::take(&mode.warm) else { return false };
+        self.deadline.set_in(limits::BUSY_TIME);
+        std::future::poll_fn(|cx| {
+            if self.stream.poll_read_ready(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            self.deadline.poll_expired(cx).map(|_| false)
+        })
+        .await
+    }
+
     /// Reads until a whole request head stands in `scratch.input`; its length.
     pub(super) async fn read_head(&mut self, scratch: &mut Scratch, timeout: Duration) -> Result<usize, HeadEnd> {
         scratch.parsed.request.clear();
@@ -133,7 +148,7 @@ impl Session {
             make_room(&mut scratch.input);
             let fresh = scratch.input.is_empty();
             let (stream, input) = (&mut self.stream, &mut scratch.input);
-            let read = std::future::poll_fn(|cx| match poll_read(stream, input, cx) {
+            let read = std::future::poll_fn(|cx| match poll_read_parked(stream, input, cx) {
                 Poll::Pending if fresh => Poll::Ready(Err(HeadEnd::Nothing)),
                 Poll::Ready(Ok(1..)) => Poll::Ready(Ok(())),
                 Poll::Ready(_) => Poll::Ready(Err(HeadEnd::Closed)),
@@ -185,11 +200,9 @@ impl Session {
         sys::socket::reset_on_close(&self.stream);
     }
 
-    /// The snapshot and the service as they are now.
-    pub(super) fn current(&self) -> Option<(Rc<Held>, Arc<Service>)> {
-        let snapshot = self.worker.snapshot_of(self.service)?;
-        let service = snapshot.service(self.service)?.clone();
-        Some((snapshot, service))
+    /// The service's timeouts as they are now; `None` when it was removed.
+    pub(super) fn timeouts(&self) -> Option<Timeouts> {
+        self.worker.snapshot().service(self.service).map(|service| service.spec.timeouts)
     }
 
     /// Counts a refusal by its reason.
@@ -198,9 +211,26 @@ impl Session {
     }
 }
 
+/// One of the places for exchanges that are kept warm.
+struct Warm<'a>(&'a Cell<usize>);
+
+impl Warm<'_> {
+    fn take(warm: &Cell<usize>) -> Option<Warm<'_>> {
+        let places = warm.get().checked_add(1).filter(|count| *count <= limits::WARM_EXCHANGES)?;
+        warm.set(places);
+        Some(Warm(warm))
+    }
+}
+
+impl Drop for Warm<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
 /// Room behind what was read: to the front first, then a larger block.
 pub(super) fn make_room(buffer: &mut crate::net::Buffer) {
-    if buffer.room().is_empty() {
+    if !buffer.is_empty() && buffer.room().is_empty() {
         buffer.compact();
         if buffer.room().is_empty() {
             // A head is bounded below the bulk size, so a full bulk buffer has been consumed from before this is called.

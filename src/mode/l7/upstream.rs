@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -32,7 +33,7 @@ struct Idle {
 /// The idle connections of one worker, by endpoint. The youngest goes out first, so that what is not needed ages out.
 #[derive(Default)]
 pub(super) struct Store {
-    by_endpoint: RefCell<HashMap<usize, Vec<Idle>>>,
+    by_endpoint: RefCell<HashMap<usize, Vec<Idle>, BuildHasherDefault<Spread>>>,
 }
 
 impl Store {
@@ -73,4 +74,23 @@ impl Store {
 /// share an address; their endpoints, counts and connections stay apart.
 fn key(endpoint: &Arc<Endpoint>) -> usize {
     Arc::as_ptr(endpoint).addr()
+}
+
+/// Spreads addresses of ours over a table: nobody outside chooses them, so one multiplication will do.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        // 2^64 / φ: the high bits, which pick the group, depend on all of the word's.
+        self.0 = (self.0 ^ word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
 }

@@ -31,7 +31,8 @@ pub struct Pieces {
     pub consumed: usize,
     /// Sum of the ranges.
     pub total: usize,
-    ranges: SmallVec<[Range<usize>; PIECES]>,
+    /// Start and end; buffers are far below 4 GiB, and this travels with every exchange.
+    ranges: SmallVec<[(u32, u32); PIECES]>,
 }
 
 /// Parts of one write. Payload beyond is moved together.
@@ -40,13 +41,14 @@ const PIECES: usize = 16;
 const MOVE_BYTES: usize = 2048;
 
 impl Pieces {
-    pub fn ranges(&self) -> &[Range<usize>] {
-        &self.ranges
+    /// How many ranges there are.
+    pub fn count(&self) -> usize {
+        self.ranges.len()
     }
 
     /// The pieces themselves. `buf` is the buffer that was decoded.
     pub fn slices<'a>(&'a self, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.ranges.iter().map(|range| buf.get(range.clone()).unwrap_or_default())
+        self.ranges.iter().map(|&(start, end)| buf.get(start as usize..end as usize).unwrap_or_default())
     }
 
     fn clear(&mut self) {
@@ -57,6 +59,7 @@ impl Pieces {
 
     fn push(&mut self, buf: &mut [u8], piece: Range<usize>) {
         let len = piece.len();
+        let (Ok(start), Ok(end)) = (u32::try_from(piece.start), u32::try_from(piece.end)) else { return };
         if len == 0 {
             return;
         }
@@ -64,11 +67,11 @@ impl Pieces {
         let full = self.ranges.len() == PIECES;
         match self.ranges.last_mut() {
             // What lies between was framing, and is used up.
-            Some(last) if (full || len <= MOVE_BYTES) && piece.end <= buf.len() && last.end <= piece.start => {
-                buf.copy_within(piece, last.end);
-                last.end = last.end.saturating_add(len);
+            Some((_, last)) if (full || len <= MOVE_BYTES) && piece.end <= buf.len() && *last <= start => {
+                buf.copy_within(piece, *last as usize);
+                *last = last.saturating_add(end.saturating_sub(start));
             }
-            _ => self.ranges.push(piece),
+            _ => self.ranges.push((start, end)),
         }
     }
 }
@@ -142,8 +145,10 @@ impl Decoder {
     /// Why the body cannot be read on. Payload found before the mistake is in `pieces`.
     pub fn decode(&mut self, input: &mut [u8], pieces: &mut Pieces) -> Result<(), Reject> {
         pieces.clear();
-        while pieces.consumed < input.len() && self.state != State::Done {
-            let rest = input.get(pieces.consumed..).unwrap_or_default();
+        // Ranges are 32 bits wide; what lies beyond is for the next call.
+        let most = input.len().min(u32::MAX as usize);
+        while pieces.consumed < most && self.state != State::Done {
+            let rest = input.get(pieces.consumed..most).unwrap_or_default();
             let (used, payload) = self.step(rest)?;
             let start = pieces.consumed;
             pieces.consumed = start.saturating_add(used);
