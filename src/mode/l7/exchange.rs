@@ -124,8 +124,8 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
         return Step::Next(Next::Idle);
     }
     // The snapshot of this request: taken now, because the head may have been a long time coming.
-    let snapshot = session.worker.snapshot();
-    let Some(service) = snapshot.service(session.service) else {
+    let snapshot = session.worker.snapshot_of(session.service);
+    let Some((snapshot, service)) = snapshot.as_ref().and_then(|s| Some((s, s.service(session.service)?))) else {
         session.drop_for(Reason::ServiceRemoved);
         return Step::Next(Next::Close);
     };
@@ -148,7 +148,7 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
             facts.used = length;
             facts.received = length as u64;
             session.served = session.served.saturating_add(1);
-            request(session, scratch, &mut facts, &snapshot, service).await
+            request(session, scratch, &mut facts, snapshot, service).await
         }
         Err(HeadEnd::Closed | HeadEnd::Nothing) => {
             if scratch.input.is_empty() {

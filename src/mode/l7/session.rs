@@ -200,9 +200,9 @@ impl Session {
         sys::socket::reset_on_close(&self.stream);
     }
 
-    /// The service's timeouts as they are now; `None` when it was removed.
+    /// The service's timeouts as they are now; `None` when it was removed and has drained.
     pub(super) fn timeouts(&self) -> Option<Timeouts> {
-        self.worker.snapshot().service(self.service).map(|service| service.spec.timeouts)
+        self.worker.snapshot_of(self.service)?.service(self.service).map(|service| service.spec.timeouts)
     }
 
     /// Counts a refusal by its reason.
