@@ -48,7 +48,6 @@ fn ten_thousand_hostile_requests() {
         origin.address
     ));
 
-    // A tenth of each kind first: what a worker keeps warm (exchanges, buffers, parsers) is bounded, but not there at start.
     let mut resident = Vec::new();
     for tenth in 0..10 {
         let farewell = if tenth < 8 { Farewell::ReadAll } else { Farewell::Reset };
@@ -60,7 +59,8 @@ fn ten_thousand_hostile_requests() {
     assert!(!strata.log().contains("panicked"), "a panic; STRATA_SEED={seed}\n{}", strata.log_tail());
     assert_eq!(strata.scrape().drops("internal"), 0.0, "STRATA_SEED={seed}");
     println!("KiB of its own memory after each tenth: {resident:?}");
-    // What it keeps for reuse comes and goes, so the floor is what tells; the first tenth fills what is kept.
+    // What a worker keeps for reuse (exchanges, buffers, parsers) is bounded and comes and goes, so the floor is what tells;
+    // the first tenth fills what is kept.
     let floor = |of: &[u64]| of.iter().min().copied().unwrap_or_default();
     let grown = floor(&resident[7..]).saturating_sub(floor(&resident[1..4]));
     assert!(grown < GROWTH_KIB, "memory grew by {grown} KiB: {resident:?}; STRATA_SEED={seed}");
