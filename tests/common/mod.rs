@@ -26,10 +26,15 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// A free port of a loopback address that no other test in any process uses at this time: a port that is free now stays
 /// free, for outgoing connections come from 127.0.0.1.
 pub fn free_address() -> SocketAddr {
+    free_listener().local_addr().expect("a bound socket has an address")
+}
+
+/// The same, held: nobody can take it in between.
+pub fn free_listener() -> TcpListener {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let unique = (std::process::id() << 8 | NEXT.fetch_add(1, Relaxed) & 0xff) & 0x00ff_ffff;
     let ip = IpAddr::V4(Ipv4Addr::from(0x7f00_0000 | unique.max(2)));
-    TcpListener::bind((ip, 0)).and_then(|listener| listener.local_addr()).expect("a free loopback port")
+    TcpListener::bind((ip, 0)).expect("a free loopback port")
 }
 
 /// Waits until `condition` holds; fails with `what` when it does not within [`PATIENCE`].

@@ -8,7 +8,7 @@ use std::thread;
 use parking_lot::Mutex;
 
 use super::wire::{End, Tap, Wire, find};
-use super::{await_that, free_address};
+use super::{await_that, free_listener};
 
 type Taps = Arc<Mutex<Vec<Arc<Mutex<Tap>>>>>;
 
@@ -22,14 +22,21 @@ impl Origin {
     /// Each connection gets a thread that runs `script(connection, which)`, counted from 0; afterwards the connection stays
     /// open until the peer ends it, unless the script has dropped or reset it.
     pub fn script(script: impl Fn(Wire, usize) -> Option<Wire> + Send + Sync + 'static) -> Origin {
-        Origin::script_at(free_address(), script)
+        Origin::script_on(free_listener(), script)
     }
 
     pub fn script_at(
         address: SocketAddr,
         script: impl Fn(Wire, usize) -> Option<Wire> + Send + Sync + 'static,
     ) -> Origin {
-        let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("bind {address}: {error}"));
+        Origin::script_on(TcpListener::bind(address).unwrap_or_else(|error| panic!("bind {address}: {error}")), script)
+    }
+
+    fn script_on(
+        listener: TcpListener,
+        script: impl Fn(Wire, usize) -> Option<Wire> + Send + Sync + 'static,
+    ) -> Origin {
+        let address = listener.local_addr().expect("a bound socket has an address");
         let (taps, stop) = (Taps::default(), Arc::new(AtomicBool::new(false)));
         let script = Arc::new(script);
         let (all, stopped) = (taps.clone(), stop.clone());
