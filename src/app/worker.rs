@@ -51,7 +51,7 @@ const ORDERS: usize = 1024;
 /// How long a retired socket is still served: handshakes under way end within a round trip or never.
 pub const RETIRE: Duration = Duration::from_millis(300);
 
-/// Starts worker `id` on a thread of its own, on core `id` where the process has that many.
+/// Starts worker `id` on a thread of its own. The kernel places it: it is not pinned to a core.
 ///
 /// # Errors
 /// The thread or its runtime could not be made.
