@@ -7,7 +7,7 @@ pub mod clock;
 pub mod hash;
 pub mod id;
 pub mod limits;
-
+pub mod mac;
 pub mod reason;
 pub mod units;
 
@@ -15,5 +15,6 @@ pub use address::{Listen, Network};
 pub use clock::Moment;
 pub use hash::{FlowHash, HashKey};
 pub use id::{PoolId, ServiceId, WorkerId};
+pub use mac::MacAddr;
 pub use reason::Reason;
 pub use units::Weight;
