@@ -107,3 +107,10 @@ pub const ADMIN_REPORT: Duration = Duration::from_millis(500);
 
 /// Coarse timers of a worker fire within this of their deadline.
 pub const TIMER_TICK: Duration = Duration::from_millis(50);
+
+/// VLAN tags of a frame: a customer's and a provider's (802.1ad). More is a loop or an attack (hardening G2).
+pub const VLAN_TAGS: usize = 2;
+/// IPv6 extension headers that are walked for a transport header (hardening G20).
+pub const EXTENSION_HEADERS: usize = 8;
+/// Bytes of one packet in a capture file: libpcap's `MAXIMUM_SNAPLEN`.
+pub const CAPTURED_BYTES: usize = 256 * 1024;

@@ -1,9 +1,19 @@
 //! Codec: bytes of the network, in and out. One folder or file a protocol.
 //!
 //! Pure: byte slices in, plain values or a named rejection out. Not here: sockets, clocks, policy.
+//!
+//! Packets are read through checked views, `Packet<T>` over any `T: AsRef<[u8]>`: `new_checked` looks at every length once,
+//! after which no getter panics, and setters exist where the buffer can be written. A header that is made anew is a plain
+//! value with `parse` and `emit`, and `emit` gives an array: there is no buffer that could be too short.
 #![cfg_attr(
     not(test),
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::arithmetic_side_effects)
 )]
 
+mod bytes;
+pub mod checksum;
+pub mod ethernet;
+mod fault;
 pub mod http1;
+
+pub use fault::Fault;
