@@ -15,5 +15,10 @@ pub mod checksum;
 pub mod ethernet;
 mod fault;
 pub mod http1;
+pub mod ip;
+pub mod ipv4;
+pub mod ipv6;
+pub mod tcp;
+pub mod udp;
 
 pub use fault::Fault;
