@@ -39,3 +39,36 @@ pub(super) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
         slot.copy_from_slice(value);
     }
 }
+
+/// Writes what a packet is made of, one part after the other, into a buffer that has room or not.
+pub(super) struct Writer<'a> {
+    out: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(out: &'a mut [u8]) -> Writer<'a> {
+        Writer { out, len: 0 }
+    }
+
+    /// `None` when the buffer has no room for it.
+    pub(super) fn push(&mut self, part: &[u8]) -> Option<()> {
+        let end = self.len.checked_add(part.len())?;
+        self.out.get_mut(self.len..end)?.copy_from_slice(part);
+        self.len = end;
+        Some(())
+    }
+
+    /// Bytes that will be left after `next` more.
+    pub(super) fn room(&self, next: usize) -> usize {
+        self.out.len().saturating_sub(self.len).saturating_sub(next)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn written(&mut self) -> &mut [u8] {
+        self.out.get_mut(..self.len).unwrap_or_default()
+    }
+}

@@ -15,10 +15,18 @@ pub mod checksum;
 pub mod ethernet;
 mod fault;
 pub mod http1;
+pub mod icmp;
+pub mod icmpv4;
+pub mod icmpv6;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod packet;
 pub mod tcp;
 pub mod udp;
 
 pub use fault::Fault;
+pub use packet::{Packet, Transport};
+
+#[cfg(test)]
+mod tests;
