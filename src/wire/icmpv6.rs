@@ -31,7 +31,7 @@ pub const PORT_UNREACHABLE: u8 = 4;
 
 const KIND: usize = 0;
 const CODE: usize = 1;
-const CHECKSUM: usize = 2;
+pub(super) const CHECKSUM: usize = 2;
 const IDENTIFIER: usize = 4;
 const SEQUENCE: usize = 6;
 const MTU: usize = 4;

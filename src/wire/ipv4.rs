@@ -19,8 +19,8 @@ const IDENTIFICATION: usize = 4;
 const FLAGS_OFFSET: usize = 6;
 const TTL: usize = 8;
 const PROTOCOL: usize = 9;
-const CHECKSUM: usize = 10;
-const SOURCE: usize = 12;
+pub(super) const CHECKSUM: usize = 10;
+pub(super) const SOURCE: usize = 12;
 pub(super) const DESTINATION: usize = 16;
 
 const DONT_FRAGMENT: u16 = 0x4000;
@@ -182,16 +182,20 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
 
     /// One hop: TTL less one, and the checksum with it. `false`, and nothing changed, when no hop is left (G7).
     pub fn decrement_ttl(&mut self) -> bool {
-        let (ttl, protocol) = (self.ttl(), self.protocol().0);
-        if ttl <= 1 {
-            return false;
+        let ttl = self.ttl();
+        if ttl > 1 {
+            self.set_ttl(ttl.wrapping_sub(1));
         }
-        let less = ttl.wrapping_sub(1);
-        let change = Change::NONE.u16(u16::from_be_bytes([ttl, protocol]), u16::from_be_bytes([less, protocol]));
-        let checksum = change.apply(self.checksum());
-        bytes::put(self.buffer.as_mut(), TTL, &[less]);
+        ttl > 1
+    }
+
+    /// Updates the checksum by the difference.
+    pub fn set_ttl(&mut self, ttl: u8) {
+        let protocol = self.protocol().0;
+        let (old, new) = (u16::from_be_bytes([self.ttl(), protocol]), u16::from_be_bytes([ttl, protocol]));
+        let checksum = Change::NONE.u16(old, new).apply(self.checksum());
+        bytes::put(self.buffer.as_mut(), TTL, &[ttl]);
         self.set_checksum(checksum);
-        true
     }
 
     pub fn payload_mut(&mut self) -> &mut [u8] {

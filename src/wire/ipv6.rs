@@ -22,7 +22,7 @@ const VERSION_CLASS_FLOW: usize = 0;
 const PAYLOAD_LENGTH: usize = 4;
 const NEXT_HEADER: usize = 6;
 const HOP_LIMIT: usize = 7;
-const SOURCE: usize = 8;
+pub(super) const SOURCE: usize = 8;
 pub(super) const DESTINATION: usize = 24;
 
 /// A view of a datagram, or of as much of one as an ICMP error embeds.
@@ -190,9 +190,13 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     pub fn decrement_hop_limit(&mut self) -> bool {
         let limit = self.hop_limit();
         if limit > 1 {
-            bytes::put(self.buffer.as_mut(), HOP_LIMIT, &[limit.wrapping_sub(1)]);
+            self.set_hop_limit(limit.wrapping_sub(1));
         }
         limit > 1
+    }
+
+    pub fn set_hop_limit(&mut self, limit: u8) {
+        bytes::put(self.buffer.as_mut(), HOP_LIMIT, &[limit]);
     }
 
     pub fn payload_mut(&mut self) -> &mut [u8] {

@@ -10,6 +10,7 @@
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::arithmetic_side_effects)
 )]
 
+pub mod answer;
 mod bytes;
 pub mod checksum;
 pub mod ethernet;
@@ -22,6 +23,7 @@ pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 pub mod packet;
+pub mod rewrite;
 pub mod tcp;
 pub mod udp;
 
