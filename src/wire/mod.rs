@@ -11,6 +11,7 @@
 )]
 
 pub mod answer;
+pub mod arp;
 mod bytes;
 pub mod checksum;
 pub mod ethernet;
@@ -22,6 +23,7 @@ pub mod icmpv6;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod ndp;
 pub mod packet;
 pub mod rewrite;
 pub mod tcp;

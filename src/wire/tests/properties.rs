@@ -5,9 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::Packet;
+use crate::wire::arp::Arp;
 use crate::wire::checksum;
 use crate::wire::ethernet::Frame;
 use crate::wire::icmp::{Embedded, Icmp};
+use crate::wire::ndp::Neighbor;
 
 /// Bytes of a frame, edited where it hurts: a few bytes changed, the end cut off, or nonsense altogether.
 fn broken_frame() -> impl Strategy<Value = Vec<u8>> {
@@ -50,11 +52,13 @@ fn read_packet(ip: &[u8], packet: &Packet) {
     assert!(packet.offset <= packet.len && packet.len <= ip.len(), "{packet:?}");
     assert_eq!(packet.transport_bytes(ip).len(), packet.len - packet.offset);
     assert!(packet.payload_len() <= packet.len - packet.offset);
+    let _ = Neighbor::parse(ip, packet);
     let _ = (packet.check(ip), packet.is_checksum_valid(ip), packet.ports(), packet.permits_error());
 }
 
 fn read_transports(bytes: &[u8]) {
     let (v4, v6) = (address("192.0.2.1"), address("2001:db8::1"));
+    let _ = Arp::parse(bytes);
     if let Ok(view) = ipv4::Packet::new_embedded(bytes) {
         let _ = (ipv4::Header::parse(&view), view.options(), view.payload(), view.header(), view.is_checksum_valid());
     }
