@@ -37,6 +37,11 @@ pub const BUFFERS_KEPT: usize = 256;
 pub const SPLICE_BYTES: usize = 64 * 1024;
 /// Bytes that one direction of a relay carries through buffers before it is spliced: short flows never pay for a pipe.
 pub const SPLICE_AFTER_BYTES: u64 = 1024 * 1024;
+/// Bytes left of a body of known length from which on it is spliced: from here two copies cost more than a pipe.
+pub const SPLICE_BODY_BYTES: u64 = 32 * 1024;
+/// Pipes of one worker with bytes in them. Four workers' are what the kernel gives an ordinary user in full size
+/// (`fs.pipe-user-pages-soft`); transfers beyond go through buffers.
+pub const PIPES: usize = 256;
 /// Empty pipes that a worker keeps; each is two descriptors.
 pub const PIPES_KEPT: usize = 32;
 /// Reads of one direction of a relay before other connections of the worker get their turn: 1 MiB, about 0.3 ms.

@@ -349,8 +349,8 @@ impl Way {
         let mut pipe = match mem::replace(&mut self.held, Held::Nothing) {
             Held::Spliced(pipe) => pipe,
             _ => match worker.pipes.take() {
-                Ok(pipe) => pipe,
-                Err(_) => return self.splice_later(u64::MAX),
+                Some(pipe) => pipe,
+                None => return self.splice_later(u64::MAX),
             },
         };
         loop {
@@ -358,7 +358,7 @@ impl Way {
                 self.stage = Stage::Failing;
                 return Poll::Ready(());
             }
-            match from.as_ref().try_io(Interest::READABLE, || pipe.fill(from.as_ref())) {
+            match from.as_ref().try_io(Interest::READABLE, || pipe.fill(from.as_ref(), limits::SPLICE_BYTES)) {
                 Ok(0) => self.stage = self.stage.ended(),
                 Ok(n) => {
                     self.read += n as u64;

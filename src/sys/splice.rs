@@ -3,7 +3,7 @@
 //! Why: 22 against 28 µs of our CPU per 100 KB (`notes/floors.md` §1). A pipe is borrowed only while bytes are in it, and a
 //! worker keeps a few empty ones: steady state opens none, an idle relay holds none.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -15,6 +15,8 @@ use crate::base::limits;
 #[derive(Default)]
 pub struct Pipes {
     free: RefCell<Vec<Ends>>,
+    /// Pipes that are out.
+    taken: Cell<usize>,
 }
 
 struct Ends {
@@ -31,17 +33,15 @@ pub struct Pipe {
 }
 
 impl Pipes {
-    /// An empty pipe.
-    ///
-    /// # Errors
-    /// What the kernel said: no descriptor is left. A relay can go on without.
-    pub fn take(self: &Rc<Self>) -> io::Result<Pipe> {
+    /// An empty pipe. `None` when `limits::PIPES` are out or no descriptor is left: a transfer can go on without.
+    pub fn take(self: &Rc<Self>) -> Option<Pipe> {
+        if self.taken.get() >= limits::PIPES {
+            return None;
+        }
         let free = self.free.borrow_mut().pop();
-        let ends = match free {
-            Some(ends) => ends,
-            None => open()?,
-        };
-        Ok(Pipe { store: self.clone(), ends: Some(ends), held: 0 })
+        let ends = free.or_else(|| open().ok())?;
+        self.taken.update(|taken| taken + 1);
+        Some(Pipe { store: self.clone(), ends: Some(ends), held: 0 })
     }
 }
 
@@ -51,16 +51,16 @@ impl Pipe {
         self.held
     }
 
-    /// Moves what `source` has into the pipe, at most `limits::SPLICE_BYTES`. 0 is the end of the stream. Only an empty
-    /// pipe is filled: with a part-filled one "would block" could mean either side.
+    /// Moves what `source` has into the pipe, at most `most` bytes and at most `limits::SPLICE_BYTES`. 0 is the end of the
+    /// stream. Only an empty pipe is filled: with a part-filled one "would block" could mean either side.
     ///
     /// # Errors
     /// `WouldBlock` when `source` has nothing; otherwise what the kernel said.
-    pub fn fill(&mut self, source: &impl AsFd) -> io::Result<usize> {
+    pub fn fill(&mut self, source: &impl AsFd, most: usize) -> io::Result<usize> {
         let Some(ends) = self.ends.as_ref().filter(|_| self.held == 0) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let n = splice(source, &ends.into, limits::SPLICE_BYTES)?;
+        let n = splice(source, &ends.into, most.min(limits::SPLICE_BYTES))?;
         self.held = n;
         Ok(n)
     }
@@ -81,6 +81,7 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
+        self.store.taken.update(|taken| taken.saturating_sub(1));
         if self.held == 0
             && let Some(ends) = self.ends.take()
         {
@@ -130,16 +131,30 @@ mod tests {
         let (mut client, from) = pair();
         let (to, mut server) = pair();
         let mut pipe = Rc::new(Pipes::default()).take().unwrap();
-        assert_eq!(pipe.fill(&from).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(pipe.fill(&from, usize::MAX).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         client.write_all(b"through").unwrap();
-        assert_eq!((pipe.fill(&from).unwrap(), pipe.held()), (7, 7));
-        assert_eq!(pipe.fill(&from).unwrap_err().kind(), io::ErrorKind::InvalidInput, "only an empty pipe is filled");
+        assert_eq!((pipe.fill(&from, usize::MAX).unwrap(), pipe.held()), (7, 7));
+        assert_eq!(
+            pipe.fill(&from, usize::MAX).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput,
+            "only an empty pipe is filled"
+        );
         assert_eq!((pipe.drain(&to).unwrap(), pipe.held()), (7, 0));
         let mut got = [0; 16];
         assert_eq!(server.read(&mut got).unwrap(), 7);
         assert_eq!(&got[..7], b"through");
         drop(client);
-        assert_eq!(pipe.fill(&from).unwrap(), 0);
+        assert_eq!(pipe.fill(&from, usize::MAX).unwrap(), 0);
+    }
+
+    #[test]
+    fn only_so_many_pipes_are_out() {
+        let pipes = Rc::new(Pipes::default());
+        let out: Vec<_> = (0..limits::PIPES).map(|_| pipes.take().unwrap()).collect();
+        assert!(pipes.take().is_none());
+        drop(out);
+        assert!(pipes.take().is_some());
+        assert_eq!(pipes.free.borrow().len(), limits::PIPES_KEPT);
     }
 
     #[test]
@@ -150,7 +165,7 @@ mod tests {
         let (mut client, from) = pair();
         client.write_all(b"somebody's").unwrap();
         let mut pipe = pipes.take().unwrap();
-        pipe.fill(&from).unwrap();
+        pipe.fill(&from, usize::MAX).unwrap();
         drop(pipe);
         assert_eq!(pipes.free.borrow().len(), 0);
     }

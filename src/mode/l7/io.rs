@@ -8,7 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::net::{Buffer, Deadline};
@@ -86,6 +87,63 @@ pub(super) async fn write_all(
             }
         }
         Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// Writes every byte of `head`. `more`: what follows is at hand, so the kernel need not send the head by itself.
+///
+/// # Errors
+/// As [`write_all`].
+pub(super) async fn write_before(
+    stream: &mut TcpStream,
+    deadline: &Deadline,
+    stall: Duration,
+    mut head: &[u8],
+    more: bool,
+) -> Result<(), WriteError> {
+    if !more {
+        return write_all(stream, deadline, stall, &mut [IoSlice::new(head)]).await;
+    }
+    while !head.is_empty() {
+        let socket = SockRef::from(&*stream);
+        let write = || socket.send_with_flags(head, libc::MSG_MORE | libc::MSG_NOSIGNAL);
+        let n = write_part(stream, deadline, stall, write).await?;
+        head = head.get(n..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Calls `write` once the peer takes something; how many bytes it took. The peer may stall for `stall`.
+///
+/// # Errors
+/// The peer stalled or is gone.
+pub(super) async fn write_part(
+    stream: &TcpStream,
+    deadline: &Deadline,
+    stall: Duration,
+    mut write: impl FnMut() -> io::Result<usize>,
+) -> Result<usize, WriteError> {
+    let mut armed = false;
+    std::future::poll_fn(|cx| {
+        loop {
+            match stream.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(WriteError::Io)),
+                Poll::Pending => {
+                    if !armed {
+                        deadline.set_in(stall);
+                        armed = true;
+                    }
+                    return deadline.poll_expired(cx).map(|_| Err(WriteError::Stalled));
+                }
+            }
+            match stream.try_io(Interest::WRITABLE, &mut write) {
+                Ok(n @ 1..) => return Poll::Ready(Ok(n)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => return Poll::Ready(Err(WriteError::Io)),
+            }
+        }
     })
     .await
 }

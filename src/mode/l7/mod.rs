@@ -13,6 +13,7 @@ mod fields;
 mod io;
 mod respond;
 mod session;
+mod splice;
 mod upload;
 mod upstream;
 

@@ -9,6 +9,7 @@ use super::Scratch;
 use super::exchange::{Attempt, Facts, Step, Task, Tunnel};
 use super::io::{WriteError, poll_read_parked, write_all};
 use super::session::{Next, Session, make_room};
+use super::splice;
 use super::upload::Stop;
 use super::upstream::Upstream;
 use crate::base::{Reason, limits};
@@ -139,7 +140,7 @@ pub(super) fn tell_malformed(endpoint: &Endpoint, reject: Reject) {
 }
 
 /// Why a response could not be relayed to its end.
-enum Cut {
+pub(super) enum Cut {
     Client(Reason),
     Endpoint(Reason, UpstreamError),
     Malformed(Reject),
@@ -167,12 +168,22 @@ async fn stream(
                 .finish_at_close()
                 .map_err(|_| Cut::Endpoint(Reason::UpstreamTruncated, UpstreamError::Truncated))?;
         }
-        let sent = write_pieces(session, &mut parsed.out, &parsed.pieces, answer, decoder, body, task);
-        facts.sent += sent.await?;
+        let long = malformed.is_none() && splice::suits(decoder, body, attempt);
+        if long && parsed.pieces.total <= COPY_BYTES {
+            parsed.pieces.slices(answer.bytes()).for_each(|piece| parsed.out.extend_from_slice(piece));
+        } else {
+            facts.sent += write_pieces(session, &mut parsed.out, &parsed.pieces, answer, decoder, body, task).await?;
+        }
         if let Some(reject) = malformed {
             return Err(Cut::Malformed(reject));
         }
-        answer.consume(scratch.parsed.pieces.consumed);
+        answer.consume(parsed.pieces.consumed);
+        if long {
+            answer.park();
+            let left = decoder.left().unwrap_or(0);
+            decoder.skip(splice::carry(session, facts, task, upstream, &parsed.out, left).await?);
+            parsed.out.clear();
+        }
         if decoder.is_done() {
             return Ok(());
         }

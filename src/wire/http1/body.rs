@@ -134,6 +134,14 @@ impl Decoder {
         }
     }
 
+    /// `n` bytes of payload were carried past the decoder, where [`Decoder::left`] said that at least as many were to come.
+    pub fn skip(&mut self, n: u64) {
+        if let State::Length(left) = self.state {
+            let left = left.saturating_sub(n);
+            self.state = if left == 0 { State::Done } else { State::Length(left) };
+        }
+    }
+
     /// Trailer fields that may be relayed (A24), as lines. Whole once `is_done`.
     pub fn trailers(&self) -> &[u8] {
         &self.trailers.kept

@@ -214,3 +214,94 @@ fn a_request_body_is_held_to_its_limit() {
         assert_eq!(world.dropped(Reason::BodyTooLarge), 2);
     });
 }
+
+#[test]
+fn a_long_body_of_known_length_goes_past_user_space_and_arrives_whole() {
+    run(async {
+        // However head and body come apart: both at once, the head alone, a first part with it.
+        let origin = origin(|_, mut wire| async move {
+            while let Some(head) = wire.head().await {
+                let mut words = head.split(' ').nth(1).unwrap()[1..].split('/');
+                let (len, with_head): (usize, usize) =
+                    (words.next().unwrap().parse().unwrap(), words.next().unwrap().parse().unwrap());
+                let body = pattern(len);
+                let mut first = format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n").into_bytes();
+                first.extend_from_slice(&body[..with_head.min(len)]);
+                wire.send(first).await;
+                if with_head < len {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    wire.send(&body[with_head..]).await;
+                }
+            }
+        })
+        .await;
+        let world = World::new(&[origin.address]).await;
+        let threshold = limits::SPLICE_BODY_BYTES as usize;
+        let mut client = world.client().await;
+        for len in [threshold - 1, threshold, threshold + 1, 70_000, 102_400, 3_000_000] {
+            for with_head in [0, 1, 3000, 4096, 50_000, len] {
+                let before = world.service().cells(WorkerId(0)).bytes_sent.get();
+                client.send(format!("GET /{len}/{with_head} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+                let answer = client.answer().await;
+                assert!(answer.body == pattern(len) && !answer.truncated, "{len} bytes, {with_head} with the head");
+                let counted = world.service().cells(WorkerId(0)).bytes_sent.get() - before;
+                assert_eq!(counted as usize, answer.head.len() + len, "{len} bytes, {with_head} with the head");
+            }
+        }
+        assert_eq!(origin.connections.get(), 1, "both connections live on");
+    });
+}
+
+#[test]
+fn an_endpoint_that_ends_stops_or_overruns_a_long_body_costs_that_exchange_only() {
+    run(async {
+        let origin = origin(|_, mut wire| async move {
+            let head = wire.head().await.unwrap();
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").await;
+            wire.send(pattern(60_000)).await;
+            match head.split(' ').nth(1).unwrap() {
+                "/ends" => {}
+                "/stops" => while wire.more().await {},
+                _ => {
+                    wire.send(&pattern(100_000)[60_000..]).await;
+                    wire.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray").await;
+                    while wire.more().await {}
+                }
+            }
+        })
+        .await;
+        let world =
+            World::planned(&[origin.address], |plan| plan.service.timeouts.response = Duration::from_millis(150)).await;
+        for (path, reason) in [("/ends", Reason::UpstreamTruncated), ("/stops", Reason::ResponseStalled)] {
+            let answer = world.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+            assert!(answer.truncated && answer.body.len() <= 60_000, "{path}: {} bytes", answer.body.len());
+            until(reason.word(), || world.dropped(reason) == 1).await;
+        }
+        for connections in [3, 4] {
+            let answer = world.ask("GET /overruns HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert!(answer.body == pattern(100_000), "{} bytes", answer.body.len());
+            assert_eq!(origin.connections.get(), connections, "A32: bytes behind a body never answer another request");
+        }
+        until("nothing is in flight", || world.in_flight() == 0).await;
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_a_long_body_is_given_up() {
+    run(async {
+        let origin = origin(|_, mut wire| async move {
+            wire.head().await;
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await;
+            let block = pattern(1_000_000);
+            while wire.stream.write_all(&block).await.is_ok() {}
+        })
+        .await;
+        let world =
+            World::planned(&[origin.address], |plan| plan.service.timeouts.client = Duration::from_millis(150)).await;
+        let mut client = world.client().await;
+        client.send(GET).await;
+        until("the client is given up", || world.dropped(Reason::ClientStalled) == 1).await;
+        until("nothing is in flight", || world.in_flight() == 0).await;
+        drop(client);
+    });
+}

@@ -19,7 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use crate::balance::{self, HashBy};
-use crate::base::{HashKey, Reason, Weight, WorkerId};
+use crate::base::{HashKey, Reason, Weight, WorkerId, limits};
 use crate::doc::Settings as PluginSettings;
 use crate::mode;
 use crate::net::{ControlEvent, Crew, Worker};
