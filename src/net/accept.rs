@@ -26,6 +26,8 @@ pub struct Place {
     worker: Rc<Worker>,
     /// Set where the service bounds connections by source.
     source: Option<std::net::IpAddr>,
+    /// Something is under way that will be counted at its end, by its own reason if it fails.
+    busy: bool,
 }
 
 impl Place {
@@ -57,16 +59,31 @@ impl Place {
         }
         worker.crew.load(worker.id).fetch_add(1, Relaxed);
         kept.cells.row(worker.id).connections_opened.one();
-        Ok(Place { kept: kept.clone(), worker: worker.clone(), source })
+        Ok(Place { kept: kept.clone(), worker: worker.clone(), source, busy: false })
     }
 
     pub fn cells(&self) -> &ServiceCells {
         self.kept.cells.row(self.worker.id)
     }
+
+    /// An exchange begins: if the connection's task goes before [`Place::end`], that is counted.
+    pub fn begin(&mut self) {
+        self.busy = true;
+    }
+
+    /// The exchange is over and counted.
+    pub fn end(&mut self) {
+        self.busy = false;
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.busy {
+            // Tasks are dropped only with their worker, which ends when draining does.
+            let panicking = std::thread::panicking();
+            self.cells().drop(if panicking { Reason::Internal } else { Reason::DrainDeadline });
+        }
         self.kept.open.fetch_sub(1, Relaxed);
         self.worker.crew.load(self.worker.id).fetch_sub(1, Relaxed);
         self.cells().connections_closed.one();

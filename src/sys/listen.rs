@@ -113,14 +113,6 @@ pub fn refuse_new(listener: &impl AsFd) -> io::Result<()> {
     SockRef::from(listener).attach_filter(&DROP_SYN)
 }
 
-/// Begins handshakes again, for a removal that was called off.
-///
-/// # Errors
-/// What the kernel said.
-pub fn admit_new(listener: &TcpListener) -> io::Result<()> {
-    SockRef::from(listener).detach_filter()
-}
-
 /// A socket filter sees the segment from its TCP header on. Flags are byte 13; a SYN without ACK opens a connection.
 const DROP_SYN: [SockFilter; 5] = {
     const FLAGS_AT: u32 = 13;
@@ -216,16 +208,6 @@ mod tests {
             stream.read_to_string(&mut said).unwrap();
             assert_eq!(said, "still here");
         }
-    }
-
-    #[test]
-    fn a_removal_that_is_called_off_takes_connections_again() {
-        let listener = listen(at("127.0.0.1:0"), 1, Claim::Exclusive).unwrap().remove(0);
-        let address = listener.local_addr().unwrap();
-        refuse_new(&listener).unwrap();
-        TcpStream::connect_timeout(&address, Duration::from_millis(50)).unwrap_err();
-        admit_new(&listener).unwrap();
-        TcpStream::connect(address).unwrap();
     }
 
     #[test]

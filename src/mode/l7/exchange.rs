@@ -7,26 +7,24 @@
 //!                    └──────────┴─────────────────┘ another endpoint, while the request can be sent again
 //! ```
 
-use std::io::IoSlice;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use super::io::{poll_read, poll_read_parked, write_all};
+use super::Scratch;
+use super::attempt::{Attempt, Failed};
 use super::respond;
-use super::session::{HeadEnd, Next, Session, make_room, now, protocol, shown};
-use super::upload::{Stop, Upload};
+use super::session::{HeadEnd, Next, Session, protocol, shown};
+use super::upload::Stop;
 use super::upstream::Upstream;
-use super::{Scratch, fields};
 use crate::balance::{HashBy, InFlight};
-use crate::base::{FlowHash, Moment, Reason, limits};
-use crate::net::relay::Relay;
-use crate::net::upstream::{self, Picked, Tries};
-use crate::net::{Buffer, DialError};
+use crate::base::{FlowHash, Moment, Reason, clock};
+use crate::net::Buffer;
+use crate::net::relay::{End, Relay};
+use crate::net::upstream::{Picked, Tries};
 use crate::observe::access;
 use crate::observe::cells::UpstreamError;
 use crate::state::{Endpoint, L7, Pool, Route, Service, Snapshot, Timeouts, Traffic};
-use crate::wire::http1::{self, Body, Forward, Notice, Progress, Reject, Request};
+use crate::wire::http1::{self, Body, Notice, Reject, Request};
 
 /// Serves requests until the connection idles again (then it is given back) or has ended.
 pub(super) async fn serve(mut session: Session) -> Option<Session> {
@@ -72,15 +70,20 @@ impl Tunnel {
         let Tunnel { upstream, answer, idle, half_close } = *self;
         // A tunnel is work in flight for its endpoint, however long it lives.
         let _in_flight = InFlight::new(upstream.endpoint.load.clone());
-        let Session { worker, stream, deadline, place, .. } = session;
+        let Session { worker, stream, deadline, mut place, .. } = session;
         let held = |buffer: Buffer| Some(buffer).filter(|buffer| !buffer.is_empty());
+        place.begin();
         place.cells().bytes_received.add(scratch.input.len() as u64);
         let relay = Relay { worker: &worker, cells: place.cells(), deadline: &deadline, idle, half_close };
         let outcome = relay.run(stream, upstream.stream, held(scratch.input), held(answer)).await;
         drop(upstream.opened);
+        if outcome.end == End::EndpointReset {
+            upstream.endpoint.cells.row(worker.id).error(UpstreamError::Reset);
+        }
         if let Some(reason) = outcome.reason() {
             place.cells().drop(reason);
         }
+        place.end();
     }
 }
 
@@ -130,7 +133,7 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
         return Step::Next(Next::Close);
     };
     let mut facts = Facts {
-        began: now(),
+        began: clock::now(),
         head_length: 0,
         used: 0,
         rest: None,
@@ -142,6 +145,7 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
         endpoint: None,
         why: None,
     };
+    session.place.begin();
     let step = match head {
         Ok(length) => {
             facts.head_length = length;
@@ -152,6 +156,7 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
         }
         Err(HeadEnd::Closed | HeadEnd::Nothing) => {
             if scratch.input.is_empty() {
+                session.place.end();
                 return Step::Next(Next::Close);
             }
             session.drop_for(Reason::ClientClosed);
@@ -162,6 +167,7 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
         Err(HeadEnd::Reject(reject)) => refuse_malformed(session, service, &mut facts, reject).await,
     };
     finish(session, scratch, service, &mut facts);
+    session.place.end();
     scratch.input.consume(facts.used);
     if let Some(rest) = facts.rest.take() {
         scratch.input = rest;
@@ -175,7 +181,7 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
 /// Counts and records what happened.
 fn finish(session: &Session, scratch: &Scratch, service: &Service, facts: &mut Facts<'_>) {
     let cells = session.cells();
-    let duration = now().since(facts.began);
+    let duration = clock::now().since(facts.began);
     cells.bytes_received.add(facts.received);
     cells.request_duration.observe(duration);
     let Some(format) = service.spec.access else { return };
@@ -239,7 +245,12 @@ async fn request<'s>(
     snapshot: &'s Snapshot,
     service: &'s Arc<Service>,
 ) -> Step {
-    let Traffic::L7(l7) = &service.traffic else { return Step::Next(Next::Close) };
+    let Traffic::L7(l7) = &service.traffic else {
+        // Its name belongs to a service of another mode now.
+        session.drop_for(Reason::ServiceRemoved);
+        facts.why = Some(Reason::ServiceRemoved.word());
+        return Step::Next(Next::Close);
+    };
     let head = scratch.input.bytes().get(..facts.head_length).unwrap_or_default();
     let view = scratch.parsed.request.view(head);
     let (body, is_head) = (view.body(), view.asked().head);
@@ -266,7 +277,7 @@ pub(super) struct Ask {
     pub(super) version: http1::Version,
     pub(super) body: Body,
     pub(super) keep_alive: bool,
-    expect_continue: bool,
+    pub(super) expect_continue: bool,
     idempotent: bool,
 }
 
@@ -287,7 +298,7 @@ impl Ask {
 #[derive(Clone, Copy)]
 pub(super) struct Task<'a> {
     pub(super) service: &'a Arc<Service>,
-    l7: &'a L7,
+    pub(super) l7: &'a L7,
     pub(super) pool: &'a Arc<Pool>,
     hash: FlowHash,
     pub(super) ask: Ask,
@@ -329,22 +340,6 @@ fn flow(route: &Route, pool: &Pool, view: &Request<'_>, session: &Session) -> Fl
     route.hash_by.flow(&pool.hash_key(), session.peer, found)
 }
 
-/// How an attempt at an endpoint failed before any byte of a response.
-enum Failed {
-    /// Nobody was reached: another endpoint may be tried at no charge.
-    Dial(DialError),
-    /// The endpoint closed or reset.
-    Closed,
-    /// Its answer broke the protocol.
-    Malformed(Reject),
-    Late,
-    /// The client's body ended the exchange.
-    Body(Stop),
-    BodyLate,
-    /// The client reset.
-    ClientGone,
-}
-
 async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts<'_>, task: Task<'_>) -> Step {
     session.mode.with_budget(task.pool.id, |budget| budget.request());
     let mut tries = Tries::default();
@@ -383,7 +378,7 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
                 cells.error(UpstreamError::Closed);
                 last = Some(Reason::UpstreamClosed);
                 if again && task.ask.idempotent && retries < task.l7.spec.retries {
-                    if session.mode.with_budget(task.pool.id, |budget| budget.retry(now())) {
+                    if session.mode.with_budget(task.pool.id, |budget| budget.retry(clock::now())) {
                         retries += 1;
                         stale = reused.then_some(Picked { endpoint, in_flight });
                         continue;
@@ -418,237 +413,4 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
         facts.received += consumed;
         return unserved(session, task.service, facts, reason, &task.ask).await;
     }
-}
-
-/// One endpoint being given one request.
-pub(super) struct Attempt {
-    pub(super) upload: Upload,
-    /// Bytes of the input that are this request's: its head, and what of its body came with it.
-    pub(super) used: usize,
-    /// The request may have reached the endpoint's application.
-    sent: bool,
-    /// By a new connection only: whatever closed one kept connection may have closed them all.
-    fresh: bool,
-    /// The connection was a kept one.
-    reused: bool,
-    /// Some byte of an answer has come.
-    answered: bool,
-    /// The client waits to be told to send its body.
-    expected: bool,
-}
-
-impl Attempt {
-    fn new(session: &Session, task: &Task<'_>, facts: &Facts<'_>, fresh: bool) -> Attempt {
-        let most = task.service.spec.limits.max_body_bytes;
-        let upload = Upload::new(task.ask.body, most, session.worker.buffers.clone(), facts.began);
-        let expected = task.ask.expect_continue;
-        Attempt { upload, used: facts.head_length, sent: false, fresh, reused: false, answered: false, expected }
-    }
-
-    /// Whether the same request can be sent once more: it is all here still, and nothing has been answered to it.
-    fn can_repeat(&self) -> bool {
-        !self.answered && (!self.sent || !self.upload.is_consumed())
-    }
-
-    fn payload(&self) -> u64 {
-        self.upload.payload()
-    }
-
-    async fn run(
-        &mut self,
-        session: &mut Session,
-        scratch: &mut Scratch,
-        facts: &mut Facts<'_>,
-        task: &Task<'_>,
-        endpoint: &Arc<Endpoint>,
-    ) -> Result<Step, Failed> {
-        let kept = if self.fresh { None } else { session.mode.store.take(endpoint) };
-        self.reused = kept.is_some();
-        let mut upstream = match kept {
-            Some(kept) => kept,
-            None => connect(session, task, endpoint).await.map_err(Failed::Dial)?,
-        };
-        endpoint.cells.row(session.worker.id).requests.one();
-        // The common case, a kept connection at the first try, needs no other look at the clock.
-        let began = if self.reused && facts.tries == 1 { facts.began } else { now() };
-        self.send_head(session, scratch, facts, task, &mut upstream).await?;
-        let mut answer = session.worker.buffers.parked(upstream.bulk);
-        let mut interims = 0;
-        let length = loop {
-            let length = self.response_head(session, scratch, task, &mut upstream, &mut answer).await?;
-            let view = scratch.parsed.response.view(answer.bytes().get(..length).unwrap_or_default());
-            if !view.interim() {
-                let answered = now();
-                // From the request's end: how long the client took to send it says nothing of the endpoint.
-                if self.upload.is_finished() {
-                    endpoint.load.observe(answered.since(self.upload.finished_at().unwrap_or(began)), answered);
-                }
-                task.pool.cells.row(session.worker.id).response_duration.observe(answered.since(began));
-                break length;
-            }
-            interims += 1;
-            if interims > limits::INTERIM_RESPONSES {
-                return Err(Failed::Malformed(Reject::TooManyInterim));
-            }
-            if task.ask.version == http1::Version::Http11 {
-                let proceed = view.status() == 100;
-                respond::interim(session, scratch, task, &answer, length).await.map_err(|_| Failed::ClientGone)?;
-                if proceed {
-                    self.expected = false;
-                    self.upload.restart(now());
-                }
-            }
-            answer.consume(length);
-        };
-        Ok(respond::relay(session, scratch, facts, task, self, upstream, answer, length).await)
-    }
-
-    /// Sends the head and as much of the body as came with it, in one write.
-    async fn send_head(
-        &mut self,
-        session: &mut Session,
-        scratch: &mut Scratch,
-        facts: &Facts<'_>,
-        task: &Task<'_>,
-        upstream: &mut Upstream,
-    ) -> Result<(), Failed> {
-        let Scratch { input, parsed } = scratch;
-        parsed.out.clear();
-        parsed.extra.clear();
-        let head = input.bytes().get(..facts.head_length).unwrap_or_default();
-        let view = parsed.request.view(head);
-        let trusted = task.l7.spec.trusted_proxies.iter().any(|network| network.contains(session.peer.ip()));
-        let drop = fields::identity(&mut parsed.extra, &view, session.peer, trusted);
-        http1::forward(&mut parsed.out, &view, &Forward { drop, extra: &parsed.extra, ..Forward::of(&view) });
-        if !task.ask.body.is_empty() {
-            let body = input.bytes_mut().get_mut(facts.head_length..).unwrap_or_default();
-            let used = self.upload.begin(body, &mut parsed.out).map_err(Failed::Body)?;
-            self.used = facts.head_length + used;
-        }
-        self.sent = true;
-        let parts = &mut [IoSlice::new(&parsed.out)];
-        let wrote = write_all(&mut upstream.stream, &session.deadline, task.timeouts().response, parts).await;
-        if wrote.is_err() {
-            // It may have answered before it closed: the read that follows tells.
-            self.upload.stop();
-        }
-        Ok(())
-    }
-
-    /// Waits for a whole response head in `answer`, while the request's body goes on its way. Its length.
-    async fn response_head(
-        &mut self,
-        session: &mut Session,
-        scratch: &mut Scratch,
-        task: &Task<'_>,
-        upstream: &mut Upstream,
-        answer: &mut Buffer,
-    ) -> Result<usize, Failed> {
-        scratch.parsed.response.clear();
-        let timeouts = *task.timeouts();
-        let mut stage = Stage::Fresh;
-        loop {
-            if !answer.is_empty() {
-                match scratch.parsed.response.parse(answer.bytes(), task.ask.asked) {
-                    Ok(Progress::Complete(length)) => return Ok(length),
-                    Ok(Progress::Partial) => {}
-                    Err(reject) => return Err(Failed::Malformed(reject)),
-                }
-            }
-            make_room(answer);
-            let input = &mut scratch.input;
-            let read = std::future::poll_fn(|cx| {
-                self.poll_client(session, input, upstream, cx)?;
-                if let Poll::Ready(read) = poll_read_parked(&mut upstream.stream, answer, cx) {
-                    return Poll::Ready(Ok(read.unwrap_or(0)));
-                }
-                self.arm(session, &timeouts, &mut stage);
-                session.deadline.poll_expired(cx).map(|_| Err(stage.late()))
-            });
-            if read.await? == 0 {
-                return Err(Failed::Closed);
-            }
-            self.answered = true;
-        }
-    }
-
-    /// Moves the body on, or watches the client for a reset when there is none.
-    fn poll_client(
-        &mut self,
-        session: &mut Session,
-        input: &mut Buffer,
-        upstream: &mut Upstream,
-        cx: &mut std::task::Context<'_>,
-    ) -> Result<(), Failed> {
-        if self.upload.is_running() {
-            return match self.upload.poll(&mut session.stream, &mut upstream.stream, cx) {
-                Poll::Ready(Err(Stop::EndpointClosed)) => {
-                    self.upload.stop();
-                    Ok(())
-                }
-                Poll::Ready(Err(stop)) => Err(Failed::Body(stop)),
-                Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
-            };
-        }
-        // Behind a streamed body the next request stands in another buffer: what came after would be read out of order.
-        if session.half_closed || self.upload.has_rest() || input.room().is_empty() {
-            return Ok(());
-        }
-        match poll_read(&mut session.stream, input, cx) {
-            // It will send no more, but it may still read: the answer is delivered.
-            Poll::Ready(Ok(0)) => {
-                session.half_closed = true;
-                Ok(())
-            }
-            Poll::Ready(Err(_)) => Err(Failed::ClientGone),
-            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
-        }
-    }
-
-    /// Sets the deadline when what is waited for has changed: more of the client's body, its way into the endpoint, or the
-    /// answer to all of it.
-    fn arm(&self, session: &Session, timeouts: &Timeouts, stage: &mut Stage) {
-        let waiting = match (self.upload.untaken(), self.upload.wants_more(), self.upload.payload()) {
-            (Some(left), _, payload) => Stage::Taking(payload, left),
-            // The client sends when the endpoint says so: until then it is the endpoint's time.
-            (None, true, 0) if self.expected => Stage::Answer,
-            (None, true, payload) => Stage::Body(payload),
-            (None, false, _) => Stage::Answer,
-        };
-        if waiting == *stage {
-            return;
-        }
-        *stage = waiting;
-        let coarse = session.worker.timers.coarse_now();
-        session.deadline.set(match waiting {
-            Stage::Body(_) => self.upload.due(coarse, timeouts.body),
-            _ => coarse + timeouts.response,
-        });
-    }
-}
-
-/// What the deadline stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Fresh,
-    /// More of the body, after this much payload.
-    Body(u64),
-    /// The endpoint's reading of what came: payload so far, and bytes that it has yet to take.
-    Taking(u64, usize),
-    Answer,
-}
-
-impl Stage {
-    fn late(self) -> Failed {
-        match self {
-            Stage::Body(_) => Failed::BodyLate,
-            Stage::Fresh | Stage::Taking(..) | Stage::Answer => Failed::Late,
-        }
-    }
-}
-
-/// A new connection to the endpoint.
-async fn connect(session: &Session, task: &Task<'_>, endpoint: &Arc<Endpoint>) -> Result<Upstream, DialError> {
-    let connection = upstream::connect(&session.worker, task.pool, endpoint, &session.deadline).await?;
-    Ok(Upstream { stream: connection.stream, opened: connection.opened, endpoint: endpoint.clone(), bulk: false })
 }

@@ -7,6 +7,7 @@
 //! Budget: a keep-alive exchange of small messages is two reads and two writes, and allocates nothing once its worker's
 //! scratch space is warm but the boxed exchange itself.
 
+mod attempt;
 mod budget;
 mod exchange;
 mod fields;
@@ -30,7 +31,7 @@ use self::budget::Budget;
 use self::session::Session;
 use self::upstream::Store;
 use super::Spec;
-use crate::base::{PoolId, Reason, WorkerId, clock};
+use crate::base::{PoolId, Reason, WorkerId, clock, limits};
 use crate::net::accept::Place;
 use crate::net::{Buffer, Worker};
 use crate::seam::{Accepted, Mode};
@@ -93,7 +94,7 @@ impl Http {
     fn give_back(&self, scratch: Scratch) {
         let mut scratches = self.scratches.borrow_mut();
         // One huge message must not keep its memory for ever.
-        if scratches.len() < SCRATCHES && scratch.parsed.out.capacity() <= crate::base::limits::BUFFER_BULK_BYTES {
+        if scratches.len() < SCRATCHES && scratch.parsed.out.capacity() <= limits::BUFFER_BULK_BYTES {
             scratches.push(scratch.parsed);
         }
     }
@@ -138,9 +139,13 @@ async fn connection(mode: Rc<Http>, accepted: Accepted) {
             None => return,
         }
     }
+    if session.served == 0 && !session.half_closed && !session.is_ending() {
+        // It held a place for as long as a head may take, and sent nothing.
+        session.drop_for(Reason::HeaderTimeout);
+    }
 }
 
-/// A connection beyond the limits gets a word.
+/// A connection beyond the limits gets a word. What it has sent is read away first: closing would reset the word with it.
 async fn refuse(stream: TcpStream, reason: Reason, service: &Service, worker: WorkerId) {
     let mut out = Vec::new();
     Notice::error(reason.status(), session::shown(service, reason.word())).write(&mut out);
@@ -150,5 +155,12 @@ async fn refuse(stream: TcpStream, reason: Reason, service: &Service, worker: Wo
         let cells = service.cells(worker);
         cells.responses.count(reason.status());
         cells.bytes_sent.add(out.len() as u64);
+        // No waiting for it to finish: beyond the limits there is no place to wait in.
+        let mut sent = [0; 4096];
+        for _ in 0..limits::EARLY_DRAIN_BYTES / sent.len() as u64 {
+            if !stream.try_read(&mut sent).is_ok_and(|n| n == sent.len()) {
+                break;
+            }
+        }
     }
 }

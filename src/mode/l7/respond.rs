@@ -6,7 +6,8 @@ use std::task::Poll;
 use smallvec::SmallVec;
 
 use super::Scratch;
-use super::exchange::{Attempt, Facts, Step, Task, Tunnel};
+use super::attempt::Attempt;
+use super::exchange::{Facts, Step, Task, Tunnel};
 use super::io::{WriteError, poll_read_parked, write_all};
 use super::session::{Next, Session, make_room};
 use super::splice;
@@ -270,7 +271,14 @@ async fn read_on(
                     attempt.upload.stop();
                     session.half_closed = true;
                 }
-                Poll::Ready(Err(_)) => attempt.upload.stop(),
+                Poll::Ready(Err(stop)) => {
+                    match stop {
+                        Stop::Malformed(reject) => session.cells().reject(reject),
+                        Stop::TooLarge => session.drop_for(Reason::BodyTooLarge),
+                        Stop::EndpointClosed | Stop::ClientClosed => {}
+                    }
+                    attempt.upload.stop();
+                }
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }

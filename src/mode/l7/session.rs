@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 
 use super::io::{WriteError, poll_read, poll_read_parked, write_all};
 use super::{Http, Scratch};
-use crate::base::{Reason, ServiceId, clock, limits};
+use crate::base::{Reason, ServiceId, limits};
 use crate::net::accept::Place;
 use crate::net::{Deadline, Worker};
 use crate::observe::ServiceCells;
@@ -245,11 +245,6 @@ pub(super) fn shown(service: &Service, word: &'static str) -> Option<&'static st
         crate::state::Traffic::L7(l7) if l7.spec.reason_field => Some(word),
         _ => None,
     }
-}
-
-/// For durations: the precise clock, which a request reads three times.
-pub(super) fn now() -> crate::base::Moment {
-    clock::now()
 }
 
 /// Names the protocol of a request for logs.

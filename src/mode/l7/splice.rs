@@ -8,7 +8,8 @@ use std::task::{Poll, ready};
 
 use tokio::io::Interest;
 
-use super::exchange::{Attempt, Facts, Task};
+use super::attempt::Attempt;
+use super::exchange::{Facts, Task};
 use super::io::{WriteError, write_before, write_part};
 use super::respond::Cut;
 use super::session::Session;

@@ -30,8 +30,8 @@ pub use reject::Reject;
 pub use request::{Request, RequestHead, Scheme};
 pub use response::{Response, ResponseHead};
 pub use write::{
-    CHUNK_END, CONTINUE, ChunkSize, Forward, LAST_CHUNK, Notice, Reply, chunk, field, finish, forward, framing,
-    interim, number, phrase, reply,
+    CHUNK_END, ChunkSize, Forward, Notice, Reply, chunk, field, finish, forward, framing, interim, number, phrase,
+    reply,
 };
 
 #[cfg(test)]

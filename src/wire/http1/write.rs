@@ -181,8 +181,6 @@ impl<'a> Notice<'a> {
     }
 }
 
-/// The whole interim response that lets a client send its body.
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const CLOSE: &[u8] = b"Connection: close\r\n";
 const UPGRADE: &[u8] = b"Connection: Upgrade\r\nUpgrade: websocket\r\n";
 /// What a head has beside its fields, generously.
@@ -223,8 +221,6 @@ pub struct ChunkSize {
 /// 16 digits and CRLF.
 const CHUNK_SIZE_BYTES: usize = 18;
 pub const CHUNK_END: &[u8] = b"\r\n";
-/// What ends a chunked body without trailers.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 impl ChunkSize {
     /// For a chunk of `len` bytes, which must not be zero: that would end the body.

@@ -145,3 +145,33 @@ fn a_client_beyond_the_limit_is_told_so() {
         assert_eq!(world.ask(GET).await.status(), 200);
     });
 }
+
+#[test]
+fn a_client_that_says_nothing_and_an_exchange_cut_short_are_counted() {
+    run(async {
+        let origin = origin(|_, mut wire| async move {
+            wire.head().await;
+            while wire.more().await {}
+        })
+        .await;
+        let world =
+            World::planned(&[origin.address], |plan| plan.service.timeouts.header = Duration::from_millis(100)).await;
+        let mut silent = world.client().await;
+        assert!(silent.ended().await);
+        assert_eq!(world.dropped(Reason::HeaderTimeout), 1);
+
+        // Its worker ends with the exchange under way: the drain's deadline has passed.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = Wire::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        client.send(GET).await;
+        let (stream, peer) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let (stream, local) = (TcpStream::from_std(stream).unwrap(), listener.local_addr().unwrap());
+        let accepted = Accepted { service: world.service().id, stream, peer, local };
+        let task = spawn_local(world.mode.clone().serve(accepted));
+        until("the endpoint has the request", || world.in_flight() == 1).await;
+        task.abort();
+        until("it is counted", || world.dropped(Reason::DrainDeadline) == 1).await;
+        assert_eq!(world.in_flight(), 0);
+    });
+}
