@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Strata, nginx and HAProxy as HTTP/1.1 reverse proxies, measured alike (docs/performance.md explains what and why).
 #
-#   benches/versus/http.sh            three alternating rounds, prints one Markdown table for each size
+#   benches/versus/http.sh            nine alternating rounds of a second, prints one Markdown table for each size
 #   QUICK=1 benches/versus/http.sh    one short round; fails if something does not work, never on time
-#   ROUNDS=5 SECONDS_EACH=5 ONLY="strata nginx-64k" KEEP_RECORDS=file benches/versus/http.sh
+#   ROUNDS=5 SECONDS_EACH=3 ONLY="strata nginx-64k" KEEP_RECORDS=file benches/versus/http.sh
 #
 # Every proxy has core 0 to itself while it is measured; load (wrk, pace.c) and the endpoint (nginx, origin.conf) share
 # core 1. It needs nginx, haproxy, wrk, curl, cc and python3, two cores, and target/release/strata (or STRATA=path).
@@ -15,7 +15,7 @@ quick=${QUICK:-0}
 if [ "$quick" = 1 ]; then
     rounds=1 seconds=1 idle=200
 else
-    rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-3} idle=4000
+    rounds=${ROUNDS:-9} seconds=${SECONDS_EACH:-1} idle=4000
 fi
 connections=64
 declare -A bytes=([64]=64 [100k]=102400)
@@ -126,10 +126,11 @@ saturate() { # NAME SIZE SECONDS: 64 connections as fast as they go
 }
 
 pace_at() { # NAME SIZE RATE SECONDS: open loop at a constant rate
-    local requests errors p50 p99 result
+    local before requests errors p50 p99 result
+    before=$(cpu_ns "$1")
     result=$(on_core 1 "$work/pace" rate "${port_of[$1]}" "/$2" "$3" "$4" $connections) || die "$1: paced load failed"
     read -r requests errors p50 p99 < <(sed -n 's/^RESULT //p' <<<"$result")
-    echo "half_p50 $p50 half_p99 $p99"
+    echo "half_cpu $(($(cpu_ns "$1") - before)) $requests half_p50 $p50 half_p99 $p99"
 }
 
 memory() { # NAME: of a fresh process that has warmed up, before and after idle connections that made one request each

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Medians and ratios of http.sh's records as Markdown.
 
-A record is `NAME SIZE KEY VALUE …`; a key may come many times, once a round. `cpu_us` and `rate` have two values, of which
-the first is divided by the second.
+A record is `NAME SIZE KEY VALUE …`; a key may come many times, once a round. `cpu_us`, `half_cpu` and `rate` have two values,
+of which the first is divided by the second.
 """
 
 import statistics
@@ -20,7 +20,7 @@ def read(path):
         while rest:
             key = rest.pop(0)
             value = float(rest.pop(0))
-            if key == "cpu_us":
+            if key in ("cpu_us", "half_cpu"):
                 value = value / 1000 / float(rest.pop(0))
             elif key == "rate":
                 value = value * 1e6 / float(rest.pop(0))
@@ -53,12 +53,13 @@ def print_tables(values):
         offered = median(values, "-", size, "offered")
         rounds = len(values[(names[0], size, "rate")])
         print(f"\n### {title}, {rounds} round(s), medians; in brackets: ratio to the best peer\n")
-        print(f"| proxy | CPU µs/request | requests/s | p50 ms | p99 ms | p50 ms at {offered:.0f}/s | p99 ms at {offered:.0f}/s |")
-        print("|---|---|---|---|---|---|---|")
+        at = f"at {offered:.0f}/s"
+        print(f"| proxy | CPU µs/request | requests/s | p50 ms | p99 ms | CPU µs/request {at} | p50 ms {at} | p99 ms {at} |")
+        print("|---|---|---|---|---|---|---|---|")
         for name in names:
             cells = []
             columns = [("cpu_us", 1, 2, min), ("rate", 1, 0, max), ("p50", 1e3, 2, min), ("p99", 1e3, 2, min),
-                       ("half_p50", 1e3, 2, min), ("half_p99", 1e3, 2, min)]
+                       ("half_cpu", 1, 2, min), ("half_p50", 1e3, 2, min), ("half_p99", 1e3, 2, min)]
             for key, unit, digits, best in columns:
                 mine = median(values, name, size, key)
                 cells.append(f"{mine / unit:.{digits}f}" + ratio(mine, peers(values, size, key), best))
