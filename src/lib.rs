@@ -10,6 +10,7 @@ pub mod doc;
 pub mod wire;
 // engine: pure decisions; no socket, clock, logger, metric or runtime, and no sibling imports
 pub mod balance;
+pub mod flow;
 pub mod health;
 pub mod route;
 // model: what is known
