@@ -84,6 +84,31 @@ pub const LINGER: Duration = Duration::from_secs(2);
 pub const RETRY_PERCENT: u32 = 20;
 pub const RETRY_FLOOR_PER_SECOND: u32 = 10;
 
+/// Flow records of one process, for all services in transition at once: half a million are 40 MiB, touched as they are needed.
+pub const FLOW_RECORDS: usize = 1 << 19;
+/// Locks that the records are spread over: workers rarely meet at one of 64, and each is held for some 50 ns.
+pub const FLOW_RECORD_SHARDS: usize = 64;
+/// Records that may be of flows which prove nothing (a SYN without data yet, UDP): one in this many of all, so that a flood of
+/// them leaves room for established connections.
+pub const FLOW_UNPROVEN_SHARE: usize = 2;
+/// Records that one hold of a lock sweeps: 16 KiB, a few µs.
+pub const FLOW_SWEEP: usize = 256;
+/// Records that an insertion into a full shard looks at for one that has expired.
+pub const FLOW_RECLAIM: usize = 16;
+/// A TCP flow that is silent for longer may change its endpoint; as in IPVS.
+pub const TCP_IDLE: Duration = Duration::from_secs(15 * 60);
+/// The same for UDP and others; as in Katran.
+pub const FLOW_IDLE: Duration = Duration::from_secs(30);
+/// The same for a TCP flow whose client sent FIN or RST: FIN-WAIT of IPVS, twice Linux's.
+pub const TCP_CLOSING_IDLE: Duration = Duration::from_secs(120);
+/// A SYN's record waits this long for the data that proves it: SYN-RECEIVED of IPVS and the last SYN-ACK that Linux repeats.
+pub const TCP_UNPROVEN_IDLE: Duration = Duration::from_secs(60);
+/// After a slot moved, a SYN without record still goes to the endpoint it named before: it may repeat one which that endpoint has
+/// answered. Clients repeat after 1, 2, 4 and 8 s (RFC 6298 §2), so every handshake under way shows itself by then.
+pub const SYN_GRACE: Duration = Duration::from_secs(10);
+/// How far behind the others a worker's table and clock may be: a batch of packets, which takes milliseconds.
+pub const TABLE_SKEW: Duration = Duration::from_secs(1);
+
 /// Probes in flight at once, over all pools.
 pub const PROBES_IN_FLIGHT: usize = 256;
 /// Bytes of a probe's answer that are read and matched.

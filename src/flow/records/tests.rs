@@ -1,0 +1,98 @@
+//! Engine: the records against a plain map, and their bounds.
+
+use std::collections::HashMap;
+
+use super::super::key::UDP;
+use super::*;
+
+const SERVICE: ServiceId = ServiceId(0);
+
+fn key(n: u32) -> FlowKey {
+    let address = [10, n.to_be_bytes()[1], n.to_be_bytes()[2], n.to_be_bytes()[3]];
+    FlowKey::new(UDP, (address, 1).into(), ([192, 0, 2, 1], 53).into())
+}
+
+fn record(endpoint: u16, proof: Proof, expires: u64) -> Record {
+    Record { endpoint, generation: 0, proof, seq: 7, expires: Moment(expires) }
+}
+
+#[test]
+fn records_do_what_a_map_does() {
+    for seed in 0..20 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let records = Records::new(128, HashKey::new([3; 16]));
+        let mut model: HashMap<u32, Record> = HashMap::new();
+        let (mut now, mut cursor) = (0_u64, Cursor::default());
+        for _ in 0..4000 {
+            let n = rng.u32(..200);
+            let mut entry = records.entry(SERVICE, &key(n), n);
+            let known = model.get(&n).copied().filter(|record| record.expires >= Moment(now));
+            assert_eq!(entry.read(Moment(now)), known, "seed {seed}");
+            match rng.u32(..10) {
+                0..6 => {
+                    let proof = if rng.bool() { Proof::Established } else { Proof::Loose };
+                    let new = record(rng.u16(..9), proof, now + rng.u64(..300));
+                    if entry.write(new, Moment(now)) {
+                        model.insert(n, new);
+                    } else {
+                        model.remove(&n);
+                    }
+                }
+                6 => {
+                    entry.remove();
+                    model.remove(&n);
+                }
+                7 => {
+                    drop(entry);
+                    let mut seen = 0;
+                    while !records.sweep(&mut cursor, Moment(now), |_| seen += 1) {}
+                    model.retain(|_, record| record.expires >= Moment(now));
+                    assert_eq!((seen, records.fill().records), (model.len(), model.len()), "seed {seed}");
+                    let soft = model.values().filter(|record| record.proof.is_soft()).count();
+                    assert_eq!(records.fill().unproven, soft, "seed {seed}");
+                }
+                _ => now += rng.u64(..20),
+            }
+        }
+    }
+}
+
+#[test]
+fn no_more_is_kept_than_was_asked_for_and_nothing_is_pushed_out() {
+    let records = Records::new(limits::FLOW_RECORDS / 64, HashKey::new([4; 16]));
+    let capacity = records.fill().capacity;
+    let kept: Vec<u32> = (0..20_000)
+        .filter(|&n| records.entry(SERVICE, &key(n), n).write(record(1, Proof::Established, 100), Moment(0)))
+        .collect();
+    assert_eq!(kept.len(), capacity);
+    assert_eq!(records.fill().records, capacity);
+    for n in kept {
+        assert!(records.entry(SERVICE, &key(n), n).read(Moment(100)).is_some());
+        assert!(records.entry(SERVICE, &key(n), n).read(Moment(101)).is_none());
+    }
+}
+
+#[test]
+fn shards_fill_evenly_before_any_is_full() {
+    let records = Records::new(1 << 15, HashKey::new([5; 16]));
+    let refused = (0..31_000)
+        .filter(|&n| !records.entry(SERVICE, &key(n), n).write(record(1, Proof::Established, 100), Moment(0)))
+        .count();
+    // 512 a shard: at 95 % of all, a shard in a hundred is full by chance.
+    assert!(refused < 100, "{refused} refused at 95 %");
+}
+
+#[test]
+fn a_full_shard_takes_the_place_of_what_has_expired() {
+    let records = Records::new(64, HashKey::new([6; 16]));
+    let write =
+        |n: u32, proof, expires, now| records.entry(SERVICE, &key(n), n).write(record(1, proof, expires), Moment(now));
+    (0..32).for_each(|n| assert!(write(n, Proof::Loose, 10, 0)));
+    assert!(!write(99, Proof::Loose, 10, 10));
+    assert!((0..32).all(|n| write(100 + n, Proof::Established, 1000, 10)));
+    assert!(!write(200, Proof::Established, 1000, 10));
+    // Each call looks at a few places only, so some are needed to come round to what has expired.
+    let renewed = (0..100).filter(|&n| write(300 + n, Proof::Loose, 1000, 11)).count();
+    assert_eq!(renewed, 32);
+    assert_eq!(records.fill(), Fill { records: 64, unproven: 32, capacity: 64, unproven_capacity: 32 });
+}

@@ -1,0 +1,249 @@
+//! Engine: where one packet goes.
+//!
+//! An unmarked slot: to its endpoint. A marked one:
+//!
+//! | record | packet | goes to | record after |
+//! |---|---|---|---|
+//! | proven, endpoint lives | any, SYN too | its endpoint | refreshed |
+//! | unproven | the same SYN again | its endpoint | refreshed |
+//! | unproven | data within 64 KiB after the SYN | its endpoint | proven |
+//! | unproven | other data | an older flow's: as without record | |
+//! | unproven | another SYN | a new attempt: as without record | |
+//! | none, before `until` | SYN in the first seconds | `previous` | unproven |
+//! | | SYN later | `current` | unproven |
+//! | | anything else | `previous` | proven |
+//! | | and no room | `previous` | none, counted |
+//! | none, after `until` | any | `current` | none |
+//!
+//! So a SYN by itself, however late, often or forged, moves no established flow: the flow's own next packet does not follow the
+//! forged number, but for luck of one in 65 536. What is *not* covered: who knows a flow's addresses and ports and sends a SYN
+//! and then data that follows it, before the flow itself says a word in a transition, is believed; replies are not seen here.
+//!
+//! Pure; the records' shard is locked while one packet is decided. Not here: frames, NAT, counters (the caller counts by
+//! [`Why`]).
+
+use super::endpoints::{Affinity, OnDown};
+use super::key::{FlowKey, Kind, TCP};
+use super::records::{Entry, Proof, Record, Records};
+use super::slots::{Class, Half, NOBODY, RESET, Slots};
+use crate::base::{FlowHash, Moment, ServiceId, limits};
+
+/// What of a packet matters.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// Picks the slot: the flow's hash ([`FlowKey::hash`]), or of its source alone where the service is sticky by that.
+    pub hash: FlowHash,
+    /// The flow as the client's packets show it.
+    pub key: &'a FlowKey,
+    pub kind: Kind,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// To the endpoint of this index.
+    Forward { endpoint: u16, why: Why },
+    /// Its connection died with its endpoint: answer with RST (`on_down = "reset"`).
+    Reset,
+    /// There is no endpoint to send it to.
+    NoEndpoint,
+}
+
+/// By which rule a packet went where it went: a counter, and a word in `explain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Why {
+    /// The slot is not marked.
+    Slot,
+    /// The flow has a record.
+    Recorded,
+    /// A SYN without record: recorded now, to be proven.
+    Opened,
+    /// A SYN so soon after the slot moved that it may repeat an earlier one.
+    Repeated,
+    /// Without record in a marked slot: it stays where the slot was before, and that is recorded.
+    Previous,
+    /// Without record in a marked slot in which unrecorded flows are on the current endpoint.
+    Settled,
+    /// It should have been recorded, and there was no room.
+    RecordsFull,
+}
+
+impl Why {
+    pub const ALL: &'static [Why] =
+        &[Why::Slot, Why::Recorded, Why::Opened, Why::Repeated, Why::Previous, Why::Settled, Why::RecordsFull];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Why::Slot => "slot",
+            Why::Recorded => "recorded",
+            Why::Opened => "opened",
+            Why::Repeated => "repeated",
+            Why::Previous => "previous",
+            Why::Settled => "settled",
+            Why::RecordsFull => "records-full",
+        }
+    }
+}
+
+/// Decides about one packet of `service`, and records what later packets of its flow need.
+pub fn steer(slots: &Slots, records: &Records, service: ServiceId, packet: &Packet<'_>, now: Moment) -> Decision {
+    let slot = slots.slot(packet.hash);
+    let current = slots.at(slot);
+    let class = if packet.key.protocol() == TCP { Class::Tcp } else { Class::Other };
+    let Some(half) = slots.half(slot, class) else { return forward(current, Why::Slot) };
+    if class == Class::Other && slots.policy().affinity == Affinity::Packet {
+        return forward(current, Why::Slot);
+    }
+    // The upper half, which picked the slot.
+    #[allow(clippy::cast_possible_truncation)]
+    let entry = records.entry(service, packet.key, (packet.hash.0 >> 32) as u32);
+    let mut transition = Transition { slots, current, class, half, entry, now };
+    transition.decide(packet.kind)
+}
+
+/// One packet in a marked slot.
+struct Transition<'a> {
+    slots: &'a Slots,
+    current: u16,
+    class: Class,
+    half: Half,
+    entry: Entry<'a>,
+    now: Moment,
+}
+
+impl Transition<'_> {
+    fn decide(&mut self, kind: Kind) -> Decision {
+        let Some(record) = self.entry.read(self.now) else { return self.unrecorded(kind) };
+        let Some(standing) = self.slots.standing(record.endpoint) else { return self.unrecorded(kind) };
+        if standing.generation != record.generation {
+            return match (self.class, self.slots.policy().on_down, kind) {
+                (Class::Tcp, OnDown::Reset, Kind::TcpData { .. } | Kind::Fin { .. }) => Decision::Reset,
+                _ => self.unrecorded(kind),
+            };
+        }
+        // A kept endpoint that is down keeps what it has and gets nothing new.
+        if standing.down && (self.class == Class::Other || matches!(kind, Kind::Syn { .. })) {
+            return self.unrecorded(kind);
+        }
+        match self.recorded(record, kind) {
+            Some(after) => {
+                if after != record {
+                    self.entry.write(after, self.now);
+                }
+                forward(record.endpoint, Why::Recorded)
+            }
+            None => self.unrecorded(kind),
+        }
+    }
+
+    /// The record as the packet leaves it, or `None` if the packet is not its flow's.
+    fn recorded(&self, record: Record, kind: Kind) -> Option<Record> {
+        let with = |proof, seq, expires| Some(Record { proof, seq, expires, ..record });
+        match (record.proof, kind) {
+            (_, Kind::About) => Some(record),
+            (Proof::Unproven, Kind::Syn { seq }) if seq == record.seq => {
+                with(Proof::Unproven, seq, self.now + limits::TCP_UNPROVEN_IDLE)
+            }
+            (Proof::Unproven, Kind::TcpData { seq }) if opens(record.seq, seq) => {
+                with(Proof::Established, seq, self.now + limits::TCP_IDLE)
+            }
+            (Proof::Unproven, Kind::Fin { seq } | Kind::Rst { seq }) if opens(record.seq, seq) => {
+                with(Proof::Closing, seq, self.now + limits::TCP_CLOSING_IDLE)
+            }
+            (Proof::Unproven, _) => None,
+            // A new connection of the same ports may be about to begin: the record lives until it has. A forged SYN gains no
+            // more by this than by data. It never shortens.
+            (_, Kind::Syn { .. }) => {
+                with(Proof::Established, record.seq, record.expires.max(self.now + limits::TCP_UNPROVEN_IDLE))
+            }
+            // What goes on for longer than a window after FIN or RST was not closed by it.
+            (Proof::Closing, Kind::TcpData { seq }) if is_near(record.seq, seq) => {
+                with(Proof::Closing, record.seq, self.now + limits::TCP_CLOSING_IDLE)
+            }
+            (_, Kind::TcpData { seq }) => with(Proof::Established, seq, self.now + limits::TCP_IDLE),
+            // Only one that belongs to the flow shortens its life; a blind one is but a sign of life (RFC 5961 §3).
+            (_, Kind::Fin { seq } | Kind::Rst { seq }) if is_near(record.seq, seq) => {
+                with(Proof::Closing, seq, self.now + limits::TCP_CLOSING_IDLE)
+            }
+            (_, Kind::Fin { .. } | Kind::Rst { .. }) => Some(record),
+            (_, Kind::Other) => with(record.proof, 0, self.now + limits::FLOW_IDLE),
+        }
+    }
+
+    fn unrecorded(&mut self, kind: Kind) -> Decision {
+        let previous = self.half.previous;
+        let open = self.half.is_open(self.class, self.now);
+        // A worker whose clock is behind may take this flow's next packet for one before `until`: it must find a record.
+        let lately = previous != NOBODY && self.now <= self.half.until(self.class) + limits::TABLE_SKEW;
+        match kind {
+            Kind::About if open && previous != RESET => forward(previous, Why::Previous),
+            Kind::About => forward(self.current, Why::Settled),
+            Kind::Syn { seq } if open || lately => {
+                let soon = open && self.now <= self.half.since + limits::SYN_GRACE && self.takes_new(previous);
+                let (endpoint, why) = if soon { (previous, Why::Repeated) } else { (self.current, Why::Opened) };
+                let kept = self.record(endpoint, Proof::Unproven, seq, self.now + limits::TCP_UNPROVEN_IDLE);
+                if kept { forward(endpoint, why) } else { self.full(open) }
+            }
+            _ if !open => {
+                self.entry.remove();
+                forward(self.current, Why::Settled)
+            }
+            // Nobody knows what it resets, and RST is not answered (RFC 9293 §3.10.7).
+            Kind::Rst { .. } if previous == RESET => forward(self.current, Why::Settled),
+            _ if previous == RESET => Decision::Reset,
+            Kind::Rst { .. } => forward(previous, Why::Previous),
+            Kind::TcpData { seq } => self.stay(Proof::Established, seq, limits::TCP_IDLE),
+            Kind::Fin { seq } => self.stay(Proof::Closing, seq, limits::TCP_CLOSING_IDLE),
+            Kind::Other | Kind::Syn { .. } => self.stay(Proof::Loose, 0, limits::FLOW_IDLE),
+        }
+    }
+
+    /// An older flow goes on where it was.
+    fn stay(&mut self, proof: Proof, seq: u32, idle: std::time::Duration) -> Decision {
+        let kept = self.record(self.half.previous, proof, seq, self.now + idle);
+        if kept { forward(self.half.previous, Why::Previous) } else { self.full(true) }
+    }
+
+    fn record(&mut self, endpoint: u16, proof: Proof, seq: u32, expires: Moment) -> bool {
+        match self.slots.standing(endpoint) {
+            Some(standing) => {
+                let record = Record { endpoint, generation: standing.generation, proof, seq, expires };
+                self.entry.write(record, self.now)
+            }
+            // Nobody: there is nothing to record, and the packet has nowhere to go.
+            None => true,
+        }
+    }
+
+    /// No room: what cannot be told from an older flow goes where that is, for new flows break there no more than old ones would
+    /// on `current`. Except where `previous` is dead.
+    fn full(&self, open: bool) -> Decision {
+        let previous = self.half.previous;
+        forward(if open && self.takes_new(previous) { previous } else { self.current }, Why::RecordsFull)
+    }
+
+    fn takes_new(&self, endpoint: u16) -> bool {
+        self.slots.standing(endpoint).is_some_and(|standing| !standing.down)
+    }
+}
+
+fn forward(endpoint: u16, why: Why) -> Decision {
+    if endpoint == NOBODY { Decision::NoEndpoint } else { Decision::Forward { endpoint, why } }
+}
+
+/// Whether a segment at `seq` can be among the first after a SYN at `syn`: a client may have as much under way as the SYN-ACK's
+/// window says, which is never scaled (RFC 7323 §2.2).
+fn opens(syn: u32, seq: u32) -> bool {
+    seq.wrapping_sub(syn.wrapping_add(1)) <= WINDOW
+}
+
+/// Whether `seq` is at `last` or within a window after it. A byte after counts: FIN takes one.
+fn is_near(last: u32, seq: u32) -> bool {
+    seq.wrapping_sub(last) <= WINDOW + 1
+}
+
+const WINDOW: u32 = u16::MAX as u32;
+
+#[cfg(test)]
+mod tests;
