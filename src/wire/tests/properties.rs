@@ -8,7 +8,9 @@ use crate::wire::Packet;
 use crate::wire::arp::Arp;
 use crate::wire::checksum;
 use crate::wire::ethernet::Frame;
+use crate::wire::gue;
 use crate::wire::icmp::{Embedded, Icmp};
+use crate::wire::ipip;
 use crate::wire::ndp::Neighbor;
 
 /// Bytes of a frame, edited where it hurts: a few bytes changed, the end cut off, or nonsense altogether.
@@ -52,7 +54,7 @@ fn read_packet(ip: &[u8], packet: &Packet) {
     assert!(packet.offset <= packet.len && packet.len <= ip.len(), "{packet:?}");
     assert_eq!(packet.transport_bytes(ip).len(), packet.len - packet.offset);
     assert!(packet.payload_len() <= packet.len - packet.offset);
-    let _ = Neighbor::parse(ip, packet);
+    let _ = (Neighbor::parse(ip, packet), ipip::decapsulate(ip, packet), gue::decapsulate(ip, packet));
     let _ = (packet.check(ip), packet.is_checksum_valid(ip), packet.ports(), packet.permits_error());
 }
 
