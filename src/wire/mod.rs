@@ -28,6 +28,7 @@ pub mod ipv6;
 pub mod ndp;
 pub mod packet;
 pub mod rewrite;
+pub mod show;
 pub mod tcp;
 pub mod udp;
 

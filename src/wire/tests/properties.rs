@@ -12,6 +12,7 @@ use crate::wire::gue;
 use crate::wire::icmp::{Embedded, Icmp};
 use crate::wire::ipip;
 use crate::wire::ndp::Neighbor;
+use crate::wire::show;
 
 /// Bytes of a frame, edited where it hurts: a few bytes changed, the end cut off, or nonsense altogether.
 fn broken_frame() -> impl Strategy<Value = Vec<u8>> {
@@ -39,6 +40,7 @@ fn broken_frame() -> impl Strategy<Value = Vec<u8>> {
 
 /// Calls every getter that there is.
 fn read_all(bytes: &[u8]) {
+    let _ = (show::frame(bytes).to_string(), show::ip(bytes).to_string());
     if let Ok(frame) = Frame::new_checked(bytes) {
         let _ = (frame.destination(), frame.source(), frame.ether_type(), frame.header_len(), frame.tags().count());
         let _ = Packet::of_frame(&frame).map(|packet| packet.map(|packet| read_packet(frame.payload(), &packet)));
