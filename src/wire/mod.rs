@@ -27,6 +27,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
 pub mod packet;
+pub mod pcap;
 pub mod rewrite;
 pub mod show;
 pub mod tcp;
