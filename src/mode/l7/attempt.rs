@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::exchange::{Facts, Step, Task};
-use super::io::{poll_read, poll_read_parked, write_all};
+use super::io::{poll_read_parked, write_all};
 use super::respond;
 use super::session::{Session, make_room};
 use super::upload::{Stop, Upload};
@@ -206,19 +206,10 @@ impl Attempt {
                 Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
             };
         }
-        // Behind a streamed body the next request stands in another buffer: what came after would be read out of order.
-        if session.half_closed || self.upload.has_rest() || input.room().is_empty() {
-            return Ok(());
+        if !self.upload.has_rest() && session.poll_reset(input, cx).is_ready() {
+            return Err(Failed::ClientGone);
         }
-        match poll_read(&mut session.stream, input, cx) {
-            // It will send no more, but it may still read: the answer is delivered.
-            Poll::Ready(Ok(0)) => {
-                session.half_closed = true;
-                Ok(())
-            }
-            Poll::Ready(Err(_)) => Err(Failed::ClientGone),
-            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
-        }
+        Ok(())
     }
 
     /// Sets the deadline when what is waited for has changed: more of the client's body, its way into the endpoint, or the

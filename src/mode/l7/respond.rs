@@ -182,14 +182,15 @@ async fn stream(
         if long {
             answer.park();
             let left = decoder.left().unwrap_or(0);
-            decoder.skip(splice::carry(session, facts, task, upstream, &parsed.out, left).await?);
+            let carried = splice::carry(session, &mut scratch.input, facts, task, upstream, &parsed.out, left).await?;
+            decoder.skip(carried);
             parsed.out.clear();
         }
         if decoder.is_done() {
             return Ok(());
         }
         grow(answer, decoder, upstream);
-        truncated = read_on(session, task, attempt, upstream, answer).await? == 0;
+        truncated = read_on(session, &mut scratch.input, task, attempt, upstream, answer).await? == 0;
     }
 }
 
@@ -254,9 +255,10 @@ async fn write_pieces(
     }
 }
 
-/// Reads more of the answer, moving the request's body on meanwhile. 0 is the end of the stream.
+/// Reads more of the answer, moving the request's body on meanwhile, or seeing the client reset. 0 is the end of the stream.
 async fn read_on(
     session: &mut Session,
+    input: &mut Buffer,
     task: &Task<'_>,
     attempt: &mut Attempt,
     upstream: &mut Upstream,
@@ -288,6 +290,10 @@ async fn read_on(
                 return Poll::Ready(Err(Cut::Endpoint(Reason::UpstreamTruncated, UpstreamError::Reset)));
             }
             Poll::Pending => {}
+        }
+        let watched = !attempt.upload.is_running() && !attempt.upload.has_rest();
+        if watched && session.poll_reset(input, cx).is_ready() {
+            return Poll::Ready(Err(Cut::Client(Reason::ClientClosed)));
         }
         if !armed {
             armed = true;

@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -24,7 +24,7 @@ use super::io::{WriteError, poll_read, poll_read_parked, write_all};
 use super::{Http, Scratch};
 use crate::base::{Reason, ServiceId, limits};
 use crate::net::accept::Place;
-use crate::net::{Deadline, Worker};
+use crate::net::{Buffer, Deadline, Worker};
 use crate::observe::ServiceCells;
 use crate::state::{Service, Timeouts};
 use crate::sys;
@@ -158,6 +158,21 @@ impl Session {
         }
     }
 
+    /// Ready when the client has reset: nobody waits for the answer. What it sends meanwhile is kept in `input`, while that has
+    /// room. Not to be called when the next request stands in another buffer: what came after would be read out of order.
+    pub(super) fn poll_reset(&mut self, input: &mut Buffer, cx: &mut Context<'_>) -> Poll<()> {
+        if self.half_closed || input.room().is_empty() {
+            return Poll::Pending;
+        }
+        match poll_read(&mut self.stream, input, cx) {
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            // It will send no more, but it may still read: the answer is delivered.
+            Poll::Ready(Ok(0)) => self.half_closed = true,
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
+        }
+        Poll::Pending
+    }
+
     /// Answers a request that is not forwarded, and says whether the connection lives on: only `keep` lets it.
     pub(super) async fn answer(&mut self, notice: &Notice<'_>, timeouts: &Timeouts) -> Result<u64, WriteError> {
         let mut out = Vec::with_capacity(256);
@@ -229,7 +244,7 @@ impl Drop for Warm<'_> {
 }
 
 /// Room behind what was read: to the front first, then a larger block.
-pub(super) fn make_room(buffer: &mut crate::net::Buffer) {
+pub(super) fn make_room(buffer: &mut Buffer) {
     if !buffer.is_empty() && buffer.room().is_empty() {
         buffer.compact();
         if buffer.room().is_empty() {

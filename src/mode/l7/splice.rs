@@ -15,6 +15,7 @@ use super::respond::Cut;
 use super::session::Session;
 use super::upstream::Upstream;
 use crate::base::{Reason, limits};
+use crate::net::Buffer;
 use crate::observe::cells::UpstreamError;
 use crate::sys::Pipe;
 use crate::wire::http1::{Body, Decoder};
@@ -24,14 +25,17 @@ pub(super) fn suits(decoder: &Decoder, body: Body, attempt: &Attempt) -> bool {
     matches!(body, Body::Length(_))
         && decoder.left().is_some_and(|left| left >= limits::SPLICE_BODY_BYTES)
         && attempt.upload.is_finished()
+        && !attempt.upload.has_rest()
 }
 
-/// Writes `head`, then carries at most `left` bytes of payload; how many. Fewer than `left`: no pipe was to be had.
+/// Writes `head`, then carries at most `left` bytes of payload; how many. Fewer than `left`: no pipe was to be had. What the
+/// client sends meanwhile goes to `input`.
 ///
 /// # Errors
 /// Either side ended or stalled before that.
 pub(super) async fn carry(
     session: &mut Session,
+    input: &mut Buffer,
     facts: &mut Facts<'_>,
     task: &Task<'_>,
     upstream: &Upstream,
@@ -48,7 +52,7 @@ pub(super) async fn carry(
     loop {
         let mut pipe = match filled.take() {
             Some(pipe) => pipe,
-            None => match fill(session, task, upstream, left - carried).await? {
+            None => match fill(session, input, task, upstream, left - carried).await? {
                 Some(pipe) => pipe,
                 None => return Ok(carried),
             },
@@ -69,7 +73,13 @@ pub(super) async fn carry(
 }
 
 /// Waits for payload. A pipe with nothing in it: the endpoint has ended; none: there is no pipe to be had.
-async fn fill(session: &Session, task: &Task<'_>, upstream: &Upstream, left: u64) -> Result<Option<Pipe>, Cut> {
+async fn fill(
+    session: &mut Session,
+    input: &mut Buffer,
+    task: &Task<'_>,
+    upstream: &Upstream,
+    left: u64,
+) -> Result<Option<Pipe>, Cut> {
     session.deadline.set_in(task.timeouts().response);
     std::future::poll_fn(|cx| {
         loop {
@@ -77,6 +87,9 @@ async fn fill(session: &Session, task: &Task<'_>, upstream: &Upstream, left: u64
                 Poll::Ready(Ok(())) => fill_now(session, upstream, left),
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => {
+                    if session.poll_reset(input, cx).is_ready() {
+                        return Poll::Ready(Err(Cut::Client(Reason::ClientClosed)));
+                    }
                     ready!(session.deadline.poll_expired(cx));
                     let late = Cut::Endpoint(Reason::ResponseStalled, UpstreamError::ResponseTimeout);
                     return Poll::Ready(Err(late));

@@ -235,6 +235,49 @@ fn an_endpoint_is_left_at_once_when_the_client_resets_and_only_then() {
     });
 }
 
+/// F9 within an answer, however its body travels: nothing is written meanwhile that would meet the reset. What a client sends
+/// instead is its next request, answered in its turn.
+#[test]
+fn a_reset_is_seen_while_an_endpoint_pauses_within_its_answer() {
+    run(async {
+        let origin = origin(|_, mut wire| async move {
+            for turn in [1, 2] {
+                let Some(head) = wire.head().await else { return };
+                let (head, rest) = match head.split(' ').nth(1).unwrap() {
+                    "/short" => ("Content-Length: 10", "after".to_owned()),
+                    "/long" => ("Content-Length: 100000", ".".repeat(99_990) + "after"),
+                    _ => ("Transfer-Encoding: chunked", "5\r\nafter\r\n0\r\n\r\n".to_owned()),
+                };
+                let first = if head.ends_with("chunked") { "5\r\nfirst\r\n" } else { "first" };
+                wire.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{first}")).await;
+                if turn == 2 {
+                    // Says no more: only the reset can end this exchange.
+                    while wire.more().await {}
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                wire.send(rest).await;
+            }
+        })
+        .await;
+        let world = World::new(&[origin.address]).await;
+        for (gone, path) in (1..).zip(["/short", "/long", "/chunked"]) {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let mut client = world.client().await;
+            client.send(&request).await;
+            assert!(client.through("first").await.is_some(), "{path}");
+            client.send(&request).await;
+            assert!(client.through("after").await.is_some(), "{path}");
+            assert!(client.through("first").await.is_some(), "{path}: the next request has its turn");
+            assert_eq!(world.in_flight(), 1, "{path}");
+            client.reset();
+            until("the endpoint is left", || world.in_flight() == 0).await;
+            assert_eq!(world.dropped(Reason::ClientClosed), gone, "{path}");
+        }
+        assert_eq!(origin.connections.get(), 3, "what was cut is not used again");
+    });
+}
+
 #[test]
 fn slow_clients_are_answered_or_cut_off() {
     run(async {
