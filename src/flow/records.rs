@@ -134,6 +134,30 @@ impl Records {
         true
     }
 
+    /// Removes every record of a service: it is gone, or its table has another size and its flows are elsewhere now.
+    pub fn forget(&self, service: ServiceId) {
+        for shard in &self.shards {
+            let mut place = 0_usize;
+            loop {
+                let mut shard = shard.lock();
+                let end = place.saturating_add(limits::FLOW_SWEEP).min(shard.pool.len());
+                for place in place..end {
+                    if shard
+                        .pool
+                        .get(place)
+                        .is_some_and(|stored| stored.proof != Proof::Free && stored.service == service)
+                    {
+                        shard.free(place);
+                    }
+                }
+                if end == shard.pool.len() {
+                    break;
+                }
+                place = end;
+            }
+        }
+    }
+
     /// The place of a flow's record, locked until it is dropped.
     pub(super) fn entry(&self, service: ServiceId, key: &FlowKey, slot_hash: u32) -> Entry<'_> {
         let hash = self.key.hash(&key.bytes());

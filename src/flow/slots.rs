@@ -98,8 +98,9 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// A table with nothing in transition: at start, or of another size than the one before. `current` holds an index of
-    /// `endpoints` for each slot, or [`NOBODY`].
+    /// A table with nothing in transition: at start, or of another size than the one before (then
+    /// [`Records::forget`](super::Records::forget) what the service had). `current` holds an index of `endpoints` for each slot,
+    /// or [`NOBODY`].
     pub fn new(current: &[u16], endpoints: &Endpoints) -> Slots {
         let words = current.len().div_ceil(64);
         Slots {
@@ -274,10 +275,10 @@ impl Survey {
     pub fn see(&mut self, slots: &Slots, seen: &Seen) {
         let slot = slot_of(seen.slot_hash, slots.current.len());
         let lives = slots.standing(seen.endpoint).is_some_and(|standing| standing.generation == seen.generation);
-        if lives
-            && slots.at(slot) != seen.endpoint
-            && let Some(word) = self.others.get_mut((slot / 64) as usize)
-        {
+        // A record of the dead is no record, unless it is to be answered with RST. Then it must be in reach of the SYN that
+        // uses its ports again, which an unmarked slot would not show it.
+        let counts = if lives { slots.at(slot) != seen.endpoint } else { slots.policy.on_down == OnDown::Reset };
+        if counts && let Some(word) = self.others.get_mut((slot / 64) as usize) {
             *word |= 1 << (slot % 64);
         }
     }

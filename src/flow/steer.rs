@@ -116,6 +116,8 @@ impl Transition<'_> {
     fn decide(&mut self, kind: Kind) -> Decision {
         let Some(record) = self.entry.read(self.now) else { return self.unrecorded(kind) };
         let Some(standing) = self.slots.standing(record.endpoint) else { return self.unrecorded(kind) };
+        // Before anything else: a forged SYN's record says nothing about the flow, whatever became of its endpoint.
+        let Some(after) = self.recorded(record, kind) else { return self.unrecorded(kind) };
         if standing.generation != record.generation {
             return match (self.class, self.slots.policy().on_down, kind) {
                 (Class::Tcp, OnDown::Reset, Kind::TcpData { .. } | Kind::Fin { .. }) => Decision::Reset,
@@ -126,15 +128,10 @@ impl Transition<'_> {
         if standing.down && (self.class == Class::Other || matches!(kind, Kind::Syn { .. })) {
             return self.unrecorded(kind);
         }
-        match self.recorded(record, kind) {
-            Some(after) => {
-                if after != record {
-                    self.entry.write(after, self.now);
-                }
-                forward(record.endpoint, Why::Recorded)
-            }
-            None => self.unrecorded(kind),
+        if after != record {
+            self.entry.write(after, self.now);
         }
+        forward(record.endpoint, Why::Recorded)
     }
 
     /// The record as the packet leaves it, or `None` if the packet is not its flow's.
@@ -183,7 +180,7 @@ impl Transition<'_> {
                 let soon = open && self.now <= self.half.since + limits::SYN_GRACE && self.takes_new(previous);
                 let (endpoint, why) = if soon { (previous, Why::Repeated) } else { (self.current, Why::Opened) };
                 let kept = self.record(endpoint, Proof::Unproven, seq, self.now + limits::TCP_UNPROVEN_IDLE);
-                if kept { forward(endpoint, why) } else { self.full(open) }
+                if kept { forward(endpoint, why) } else { self.full(open, true) }
             }
             _ if !open => {
                 self.entry.remove();
@@ -202,7 +199,7 @@ impl Transition<'_> {
     /// An older flow goes on where it was.
     fn stay(&mut self, proof: Proof, seq: u32, idle: std::time::Duration) -> Decision {
         let kept = self.record(self.half.previous, proof, seq, self.now + idle);
-        if kept { forward(self.half.previous, Why::Previous) } else { self.full(true) }
+        if kept { forward(self.half.previous, Why::Previous) } else { self.full(true, false) }
     }
 
     fn record(&mut self, endpoint: u16, proof: Proof, seq: u32, expires: Moment) -> bool {
@@ -216,11 +213,12 @@ impl Transition<'_> {
         }
     }
 
-    /// No room: what cannot be told from an older flow goes where that is, for new flows break there no more than old ones would
-    /// on `current`. Except where `previous` is dead.
-    fn full(&self, open: bool) -> Decision {
+    /// No room. What cannot be told from an older flow goes where that is: new flows break there no more than old ones would on
+    /// `current`. Except where `previous` is dead, unless nobody else is there.
+    fn full(&self, open: bool, is_new: bool) -> Decision {
         let previous = self.half.previous;
-        forward(if open && self.takes_new(previous) { previous } else { self.current }, Why::RecordsFull)
+        let follows = open && (self.takes_new(previous) || self.current == NOBODY && !is_new && previous != RESET);
+        forward(if follows { previous } else { self.current }, Why::RecordsFull)
     }
 
     fn takes_new(&self, endpoint: u16) -> bool {

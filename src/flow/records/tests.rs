@@ -96,3 +96,19 @@ fn a_full_shard_takes_the_place_of_what_has_expired() {
     assert_eq!(renewed, 32);
     assert_eq!(records.fill(), Fill { records: 64, unproven: 32, capacity: 64, unproven_capacity: 32 });
 }
+
+#[test]
+fn a_service_is_forgotten_and_no_other() {
+    let records = Records::new(4096, HashKey::new([7; 16]));
+    for n in 0..2400 {
+        let service = ServiceId((n % 3) as u16);
+        assert!(records.entry(service, &key(n), n).write(record(1, Proof::Established, 10), Moment(0)));
+    }
+    let before = records.fill().records;
+    records.forget(ServiceId(1));
+    let mut services = [0; 3];
+    let mut cursor = Cursor::default();
+    while !records.sweep(&mut cursor, Moment(0), |seen| services[seen.service.index()] += 1) {}
+    assert_eq!((services[1], services[0] + services[2]), (0, records.fill().records));
+    assert!(before > records.fill().records && services[0] > 500 && services[2] > 500);
+}

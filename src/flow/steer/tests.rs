@@ -419,3 +419,45 @@ fn every_reason_has_a_word_of_its_own() {
     words.dedup();
     assert_eq!(words.len(), Why::ALL.len());
 }
+
+#[test]
+fn a_forged_syn_whose_endpoint_dies_resets_no_flow() {
+    let mut world = World::with(OnDown::Reset);
+    world.change(B, 0);
+    assert_eq!(world.send(TCP, 1, syn(ISN), 20), to(B, Why::Opened));
+    assert_eq!(world.send(TCP, 2, syn(ISN), 20), to(B, Why::Opened));
+    world.endpoints.died(B);
+    world.change(C, 21);
+    assert_eq!(world.send(TCP, 1, data(90_000), 22), to(A, Why::Previous));
+    assert_eq!(world.send(TCP, 2, data(ISN + 1), 22), Decision::Reset, "while its own connection is dead indeed");
+}
+
+#[test]
+fn an_index_used_again_is_another_endpoint() {
+    let mut world = World::moved();
+    assert_eq!(world.tcp(data(1), 1), to(A, Why::Previous));
+    world.endpoints.remove(0);
+    let reused = (10..).map(|identity| world.endpoints.join(identity)).find(|index| *index == Some(A));
+    assert_eq!(reused, Some(Some(A)));
+    world.change(A, 2);
+    assert_eq!(world.tcp(data(2), 3), to(B, Why::Previous), "the old record is none");
+    assert_eq!(world.send(TCP, 2, syn(5), LATER + 2), to(A, Why::Opened), "the newcomer has the slot");
+}
+
+#[test]
+fn ports_used_again_after_a_death_are_not_the_dead_ones() {
+    for on_down in [OnDown::Rehash, OnDown::Reset] {
+        let mut world = World::with(on_down);
+        world.change(B, 0);
+        assert_eq!(world.tcp(data(1), 890), to(A, Why::Previous));
+        world.endpoints.died(A);
+        world.change(B, 891);
+        // The mark ends, but for the record's sake.
+        let survey = world.survey(910);
+        assert_eq!(world.slots.unmark(&survey), usize::from(on_down == OnDown::Rehash));
+        let why = if on_down == OnDown::Rehash { Why::Slot } else { Why::Settled };
+        assert_eq!(world.tcp(syn(5), 911), to(B, why), "a new flow of the same ports");
+        world.change(C, 920);
+        assert_eq!(world.tcp(data(6), 921), to(B, Why::Previous), "{on_down:?}");
+    }
+}
