@@ -95,7 +95,7 @@ pub const FLOW_UNPROVEN_SHARE: usize = 2;
 pub const FLOW_SWEEP: usize = 256;
 /// Records that an insertion into a full shard looks at for one that has expired.
 pub const FLOW_RECLAIM: usize = 16;
-/// A TCP flow that is silent for longer may change its endpoint; as in IPVS.
+/// A TCP flow that is silent for longer may change its endpoint, if the service says nothing else; as in IPVS.
 pub const TCP_IDLE: Duration = Duration::from_secs(15 * 60);
 /// The same for UDP and others; as in Katran.
 pub const FLOW_IDLE: Duration = Duration::from_secs(30);

@@ -5,7 +5,8 @@
 //! endpoint is removed, and when it dies and its flows with it.
 //! Not here: health, weights, and which slot names whom. The control side owns this; workers see the copy in `Slots`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::slots::NOBODY;
 use crate::base::limits;
@@ -32,10 +33,24 @@ pub enum Affinity {
 }
 
 /// What an operator decides for a service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub on_down: OnDown,
     pub affinity: Affinity,
+    /// A flow that is silent for longer may change its endpoint.
+    pub tcp_idle: Duration,
+    pub other_idle: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            on_down: OnDown::default(),
+            affinity: Affinity::default(),
+            tcp_idle: limits::TCP_IDLE,
+            other_idle: limits::FLOW_IDLE,
+        }
+    }
 }
 
 /// What a slot table knows of an endpoint.
@@ -52,16 +67,21 @@ pub struct Endpoints {
     standing: Vec<Standing>,
     index: HashMap<u64, u16>,
     /// Freed indices, the one longest free first.
-    free: std::collections::VecDeque<u16>,
+    free: VecDeque<u16>,
 }
 
 impl Endpoints {
     pub fn new(policy: Policy) -> Endpoints {
-        Endpoints { policy, standing: Vec::new(), index: HashMap::new(), free: std::collections::VecDeque::new() }
+        Endpoints { policy, standing: Vec::new(), index: HashMap::new(), free: VecDeque::new() }
     }
 
     pub fn policy(&self) -> Policy {
         self.policy
+    }
+
+    /// A reload may decide otherwise; it counts from the next [`Slots::change`](super::Slots::change) on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// The index of an endpoint, given to it now if it has none. `None` when `limits::POOL_ENDPOINTS` are taken.
@@ -128,7 +148,7 @@ mod tests {
     use super::*;
 
     fn with(on_down: OnDown) -> Endpoints {
-        Endpoints::new(Policy { on_down, affinity: Affinity::Flow })
+        Endpoints::new(Policy { on_down, ..Policy::default() })
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!      └──────────────── names another endpoint ─────────────────────────┘  └ `current` changes; after it, anew
 //! ```
 //!
-//! A slot is shared by TCP, whose flows may be idle for 15 minutes, and by others, which have 30 seconds. Each has its own half
+//! A slot is shared by TCP, whose flows may be silent for 15 minutes, and by others, which have 30 seconds. Each has its own half
 //! of the mark, or UDP clients would follow a drained endpoint for 15 minutes.
 //!
 //! A half has no `previous` when no unrecorded flow can be anywhere but on `current`: the slot moved back, or `previous` died.
@@ -38,10 +38,11 @@ pub(super) enum Class {
 }
 
 impl Class {
-    pub(super) const fn idle(self) -> Duration {
+    /// How long its flows may be silent.
+    pub(super) const fn idle(self, policy: &Policy) -> Duration {
         match self {
-            Class::Tcp => limits::TCP_IDLE,
-            Class::Other => limits::FLOW_IDLE,
+            Class::Tcp => policy.tcp_idle,
+            Class::Other => policy.other_idle,
         }
     }
 }
@@ -58,12 +59,8 @@ pub(super) struct Half {
 impl Half {
     /// Whether an unrecorded flow may still be on `previous`. A flow that was last active at the very moment of the mark has the
     /// whole of its idle time.
-    pub(super) fn is_open(self, class: Class, now: Moment) -> bool {
-        self.previous != NOBODY && now <= self.until(class)
-    }
-
-    pub(super) fn until(self, class: Class) -> Moment {
-        self.since + class.idle()
+    pub(super) fn is_open(self, idle: Duration, now: Moment) -> bool {
+        self.previous != NOBODY && now <= self.since + idle
     }
 }
 
@@ -142,8 +139,8 @@ impl Slots {
             || self.marks.iter().any(|mark| mark.tcp.previous == endpoint || mark.other.previous == endpoint)
     }
 
-    pub(super) fn policy(&self) -> Policy {
-        self.policy
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     pub(super) fn standing(&self, endpoint: u16) -> Option<Standing> {
@@ -199,7 +196,7 @@ impl Slots {
     /// Unmarks the slots in which nothing is in transition any more, and says how many.
     pub fn unmark(&mut self, survey: &Survey) -> usize {
         let before = self.marks.len();
-        self.marks.retain(|mark| !survey.settles(mark));
+        self.marks.retain(|mark| !survey.settles(mark, &self.policy));
         self.index_marks();
         before.saturating_sub(self.marks.len())
     }
@@ -236,7 +233,7 @@ impl Change<'_> {
         }
         // An endpoint that died and came back in between is another one, though the index is the same.
         let lost = old < RESET && self.is_lost(class, old);
-        if (old != new || lost) && old != NOBODY && !half.is_open(class, self.now) {
+        if (old != new || lost) && old != NOBODY && !half.is_open(class.idle(&self.policy), self.now) {
             if !lost {
                 half = Half { previous: old, since: self.now };
             } else if reset {
@@ -285,10 +282,10 @@ impl Survey {
 
     /// A worker that is a batch behind may still have recorded a flow just after the slot settled, so a slot must have been
     /// settled for `limits::TABLE_SKEW` when the round began, twice over because such a worker records that much longer.
-    fn settles(&self, mark: &Mark) -> bool {
+    fn settles(&self, mark: &Mark, policy: &Policy) -> bool {
         let skew = limits::TABLE_SKEW.saturating_mul(2);
         let past = |half: Half, class: Class| {
-            let settled = if half.previous == NOBODY { half.since } else { half.until(class) };
+            let settled = if half.previous == NOBODY { half.since } else { half.since + class.idle(policy) };
             settled + skew < self.started
         };
         let named = self.others.get((mark.slot / 64) as usize).is_none_or(|word| word & (1 << (mark.slot % 64)) != 0);

@@ -22,6 +22,8 @@
 //! Pure; the records' shard is locked while one packet is decided. Not here: frames, NAT, counters (the caller counts by
 //! [`Why`]).
 
+use std::time::Duration;
+
 use super::endpoints::{Affinity, OnDown};
 use super::key::{FlowKey, Kind, TCP};
 use super::records::{Entry, Proof, Record, Records};
@@ -98,7 +100,8 @@ pub fn steer(slots: &Slots, records: &Records, service: ServiceId, packet: &Pack
     // The upper half, which picked the slot.
     #[allow(clippy::cast_possible_truncation)]
     let entry = records.entry(service, packet.key, (packet.hash.0 >> 32) as u32);
-    let mut transition = Transition { slots, current, class, half, entry, now };
+    let idle = class.idle(slots.policy());
+    let mut transition = Transition { slots, current, class, idle, half, entry, now };
     transition.decide(packet.kind)
 }
 
@@ -107,6 +110,7 @@ struct Transition<'a> {
     slots: &'a Slots,
     current: u16,
     class: Class,
+    idle: Duration,
     half: Half,
     entry: Entry<'a>,
     now: Moment,
@@ -143,10 +147,10 @@ impl Transition<'_> {
                 with(Proof::Unproven, seq, self.now + limits::TCP_UNPROVEN_IDLE)
             }
             (Proof::Unproven, Kind::TcpData { seq }) if opens(record.seq, seq) => {
-                with(Proof::Established, seq, self.now + limits::TCP_IDLE)
+                with(Proof::Established, seq, self.now + self.idle)
             }
             (Proof::Unproven, Kind::Fin { seq } | Kind::Rst { seq }) if opens(record.seq, seq) => {
-                with(Proof::Closing, seq, self.now + limits::TCP_CLOSING_IDLE)
+                with(Proof::Closing, seq, self.now + self.closing_idle())
             }
             (Proof::Unproven, _) => None,
             // A new connection of the same ports may be about to begin: the record lives until it has. A forged SYN gains no
@@ -156,23 +160,23 @@ impl Transition<'_> {
             }
             // What goes on for longer than a window after FIN or RST was not closed by it.
             (Proof::Closing, Kind::TcpData { seq }) if is_near(record.seq, seq) => {
-                with(Proof::Closing, record.seq, self.now + limits::TCP_CLOSING_IDLE)
+                with(Proof::Closing, record.seq, self.now + self.closing_idle())
             }
-            (_, Kind::TcpData { seq }) => with(Proof::Established, seq, self.now + limits::TCP_IDLE),
+            (_, Kind::TcpData { seq }) => with(Proof::Established, seq, self.now + self.idle),
             // Only one that belongs to the flow shortens its life; a blind one is but a sign of life (RFC 5961 §3).
             (_, Kind::Fin { seq } | Kind::Rst { seq }) if is_near(record.seq, seq) => {
-                with(Proof::Closing, seq, self.now + limits::TCP_CLOSING_IDLE)
+                with(Proof::Closing, seq, self.now + self.closing_idle())
             }
             (_, Kind::Fin { .. } | Kind::Rst { .. }) => Some(record),
-            (_, Kind::Other) => with(record.proof, 0, self.now + limits::FLOW_IDLE),
+            (_, Kind::Other) => with(record.proof, 0, self.now + self.idle),
         }
     }
 
     fn unrecorded(&mut self, kind: Kind) -> Decision {
         let previous = self.half.previous;
-        let open = self.half.is_open(self.class, self.now);
+        let open = self.half.is_open(self.idle, self.now);
         // A worker whose clock is behind may take this flow's next packet for one before `until`: it must find a record.
-        let lately = previous != NOBODY && self.now <= self.half.until(self.class) + limits::TABLE_SKEW;
+        let lately = previous != NOBODY && self.now <= self.half.since + self.idle + limits::TABLE_SKEW;
         match kind {
             Kind::About if open && previous != RESET => forward(previous, Why::Previous),
             Kind::About => forward(self.current, Why::Settled),
@@ -190,14 +194,14 @@ impl Transition<'_> {
             Kind::Rst { .. } if previous == RESET => forward(self.current, Why::Settled),
             _ if previous == RESET => Decision::Reset,
             Kind::Rst { .. } => forward(previous, Why::Previous),
-            Kind::TcpData { seq } => self.stay(Proof::Established, seq, limits::TCP_IDLE),
-            Kind::Fin { seq } => self.stay(Proof::Closing, seq, limits::TCP_CLOSING_IDLE),
-            Kind::Other | Kind::Syn { .. } => self.stay(Proof::Loose, 0, limits::FLOW_IDLE),
+            Kind::TcpData { seq } => self.stay(Proof::Established, seq, self.idle),
+            Kind::Fin { seq } => self.stay(Proof::Closing, seq, self.closing_idle()),
+            Kind::Other | Kind::Syn { .. } => self.stay(Proof::Loose, 0, self.idle),
         }
     }
 
     /// An older flow goes on where it was.
-    fn stay(&mut self, proof: Proof, seq: u32, idle: std::time::Duration) -> Decision {
+    fn stay(&mut self, proof: Proof, seq: u32, idle: Duration) -> Decision {
         let kept = self.record(self.half.previous, proof, seq, self.now + idle);
         if kept { forward(self.half.previous, Why::Previous) } else { self.full(true, false) }
     }
@@ -219,6 +223,10 @@ impl Transition<'_> {
         let previous = self.half.previous;
         let follows = open && (self.takes_new(previous) || self.current == NOBODY && !is_new && previous != RESET);
         forward(if follows { previous } else { self.current }, Why::RecordsFull)
+    }
+
+    fn closing_idle(&self) -> Duration {
+        limits::TCP_CLOSING_IDLE.min(self.idle)
     }
 
     fn takes_new(&self, endpoint: u16) -> bool {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use strata::base::{Moment, limits};
-use strata::flow::{Affinity, Decision, FlowKey, Kind, OnDown, Policy, Why, key};
+use strata::flow::{Decision, FlowKey, Kind, OnDown, Policy, Why, key};
 
 use super::balancer::Balancer;
 use super::rivals::{End, EveryFlow, Fate};
@@ -101,7 +101,7 @@ impl World {
         // Some runs have no room to speak of.
         let capacity = if rng.u8(..4) == 0 { 12 } else { 512 };
         let now = Moment::from_millis(1000);
-        let policy = Policy { on_down, affinity: Affinity::Flow };
+        let policy = Policy { on_down, ..Policy::default() };
         let balancer = Balancer::new(&servers, policy, capacity, now);
         let flows = (0..FLOWS).map(|n| Flow::new(n, &mut rng)).collect();
         let mut world = World {

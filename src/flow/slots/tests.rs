@@ -1,10 +1,9 @@
 //! Engine: the book-keeping of marks; what they mean for packets is tested in `steer`.
 
-use super::super::endpoints::{Affinity, OnDown};
 use super::*;
 
 fn endpoints(n: u64) -> Endpoints {
-    let mut endpoints = Endpoints::new(Policy { on_down: OnDown::Rehash, affinity: Affinity::Flow });
+    let mut endpoints = Endpoints::new(Policy::default());
     (0..n).for_each(|identity| assert!(endpoints.join(identity).is_some()));
     endpoints
 }

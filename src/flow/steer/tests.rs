@@ -42,7 +42,7 @@ impl World {
     }
 
     fn with(on_down: OnDown) -> World {
-        World::new(Policy { on_down, affinity: Affinity::Flow }, 64)
+        World::new(Policy { on_down, ..Policy::default() }, 64)
     }
 
     /// A has drained away: its slot is B's since second 0.
@@ -203,7 +203,7 @@ fn other_protocols_follow_for_half_a_minute_and_their_records_as_long_as_they_sp
 
 #[test]
 fn packets_that_stand_alone_never_follow() {
-    let mut world = World::new(Policy { on_down: OnDown::Rehash, affinity: Affinity::Packet }, 64);
+    let mut world = World::new(Policy { affinity: Affinity::Packet, ..Policy::default() }, 64);
     world.change(B, 0);
     assert_eq!(world.send(UDP, 1, Kind::Other, 0), to(B, Why::Slot));
     assert_eq!(world.tcp(data(1), 0), to(A, Why::Previous), "TCP has flows all the same");
@@ -460,4 +460,19 @@ fn ports_used_again_after_a_death_are_not_the_dead_ones() {
         world.change(C, 920);
         assert_eq!(world.tcp(data(6), 921), to(B, Why::Previous), "{on_down:?}");
     }
+}
+
+#[test]
+fn an_operator_may_set_how_long_a_flow_may_be_silent() {
+    let (tcp_idle, other_idle) = (Duration::from_secs(60), Duration::from_secs(5));
+    let mut world = World::new(Policy { tcp_idle, other_idle, ..Policy::default() }, 64);
+    world.change(B, 0);
+    assert_eq!(world.send(UDP, 1, Kind::Other, 5), to(A, Why::Previous));
+    assert_eq!(world.send(UDP, 1, Kind::Other, 10), to(A, Why::Recorded));
+    assert_eq!(world.send(UDP, 1, Kind::Other, 16), to(B, Why::Settled));
+    assert_eq!(world.send(TCP, 1, data(1), 60), to(A, Why::Previous));
+    assert_eq!(world.send(TCP, 1, Kind::Fin { seq: 2 }, 120), to(A, Why::Recorded));
+    assert_eq!(world.send(TCP, 1, data(3), 181), to(B, Why::Settled));
+    let survey = world.survey(190);
+    assert_eq!(world.slots.unmark(&survey), 1);
 }
