@@ -24,6 +24,7 @@ use crate::net::Crew;
 use crate::observe::log;
 use crate::observe::sink::{Destination, Sink, Writer};
 use crate::state::{Change, Snapshot, diff};
+use crate::sys;
 
 /// A process that serves, until [`Supervisor::run`] returns.
 pub struct Supervisor {
@@ -310,6 +311,10 @@ impl Supervisor {
         let left = self.crew.connections();
         if left > 0 {
             tracing::warn!(connections = left, "the drain ends with connections open; they are cut");
+            // Workers close what they carry when they end, and a close looks like an end.
+            if let Err(error) = sys::reset_all_on_close() {
+                tracing::warn!(%error, "connections that are cut may look finished to their peers");
+            }
         }
     }
 

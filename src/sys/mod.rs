@@ -9,5 +9,5 @@ pub mod socket;
 pub mod splice;
 
 pub use listen::{Claim, ListenError, listen, refuse_new};
-pub use socket::reset_on_close;
+pub use socket::{reset_all_on_close, reset_on_close};
 pub use splice::{Pipe, Pipes};

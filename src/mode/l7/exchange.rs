@@ -163,7 +163,10 @@ async fn one(session: &mut Session, scratch: &mut Scratch) -> Step {
             facts.why = Some(Reason::ClientClosed.word());
             Step::Next(Next::Close)
         }
-        Err(HeadEnd::Late) => refuse(session, service, &mut facts, Reason::HeaderTimeout, false).await,
+        Err(HeadEnd::Late) => {
+            facts.began = facts.began - timeout;
+            refuse(session, service, &mut facts, Reason::HeaderTimeout, false).await
+        }
         Err(HeadEnd::Reject(reject)) => refuse_malformed(session, service, &mut facts, reject).await,
     };
     finish(session, scratch, service, &mut facts);
@@ -223,7 +226,11 @@ async fn refuse(session: &mut Session, service: &Service, facts: &mut Facts<'_>,
 async fn refuse_malformed(session: &mut Session, service: &Service, facts: &mut Facts<'_>, reject: Reject) -> Step {
     session.cells().reject(reject);
     facts.why = Some(reject.word());
-    say(session, service, facts, Notice::error(reject.status(), shown(service, reject.word()))).await
+    // RFC 9110 §15.5.6: whatever is no tunnel and no trace.
+    let allow: &[u8] =
+        if reject.status() == 405 { b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" } else { b"" };
+    let notice = Notice { extra: allow, ..Notice::error(reject.status(), shown(service, reject.word())) };
+    say(session, service, facts, notice).await
 }
 
 async fn say(session: &mut Session, service: &Service, facts: &mut Facts<'_>, notice: Notice<'_>) -> Step {

@@ -12,14 +12,24 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::base::Reason;
 use crate::net::{Buffer, Deadline};
 
 /// Why a write ended early.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum WriteError {
     /// The peer took nothing for the stall time.
     Stalled,
     Io,
+}
+
+impl WriteError {
+    pub(super) const fn reason(self) -> Reason {
+        match self {
+            WriteError::Stalled => Reason::ClientStalled,
+            WriteError::Io => Reason::ClientClosed,
+        }
+    }
 }
 
 /// Reads once into the room of `buffer`, which must not be empty. 0 is the end of the stream.

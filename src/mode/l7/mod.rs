@@ -25,15 +25,14 @@ use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 
-use tokio::net::TcpStream;
-
 use self::budget::Budget;
 use self::session::Session;
 use self::upstream::Store;
 use super::Spec;
-use crate::base::{PoolId, Reason, WorkerId, clock, limits};
+use crate::base::{PoolId, Reason, clock, limits};
 use crate::net::accept::Place;
 use crate::net::{Buffer, Worker};
+use crate::observe::access;
 use crate::seam::{Accepted, Mode};
 use crate::state::Service;
 use crate::wire::http1::{Notice, Pieces, RequestHead, ResponseHead};
@@ -127,7 +126,7 @@ async fn connection(mode: Rc<Http>, accepted: Accepted) {
         Ok(place) => place,
         Err(reason) => {
             service.cells(mode.worker.id).drop(reason);
-            return Box::pin(refuse(accepted.stream, reason, &service, mode.worker.id)).await;
+            return Box::pin(refuse(&mode.worker, accepted, reason, &service)).await;
         }
     };
     drop(service);
@@ -146,13 +145,16 @@ async fn connection(mode: Rc<Http>, accepted: Accepted) {
 }
 
 /// A connection beyond the limits gets a word. What it has sent is read away first: closing would reset the word with it.
-async fn refuse(stream: TcpStream, reason: Reason, service: &Service, worker: WorkerId) {
+async fn refuse(worker: &Worker, accepted: Accepted, reason: Reason, service: &Service) {
+    let Accepted { stream, peer, .. } = accepted;
+    let began = clock::now();
+    let cells = service.cells(worker.id);
     let mut out = Vec::new();
     Notice::error(reason.status(), session::shown(service, reason.word())).write(&mut out);
     // A fresh socket takes this at once, but one that another worker accepted is not known to be writable yet. If the client
     // has gone meanwhile, the close says enough.
-    if stream.writable().await.is_ok() && stream.try_write(&out).is_ok_and(|written| written == out.len()) {
-        let cells = service.cells(worker);
+    let told = stream.writable().await.is_ok() && stream.try_write(&out).is_ok_and(|written| written == out.len());
+    if told {
         cells.responses.count(reason.status());
         cells.bytes_sent.add(out.len() as u64);
         // No waiting for it to finish: beyond the limits there is no place to wait in.
@@ -162,5 +164,28 @@ async fn refuse(stream: TcpStream, reason: Reason, service: &Service, worker: Wo
                 break;
             }
         }
+    }
+    let Some(format) = service.spec.access else { return };
+    let record = access::Record {
+        at: clock::wall(),
+        service: &service.spec.name,
+        client: peer,
+        method: b"",
+        host: b"",
+        target: b"",
+        protocol: "HTTP",
+        status: if told { reason.status() } else { 0 },
+        bytes_received: 0,
+        bytes_sent: if told { out.len() as u64 } else { 0 },
+        duration: clock::now().since(began),
+        pool: None,
+        endpoint: None,
+        tries: 0,
+        referer: b"",
+        user_agent: b"",
+        why: Some(reason.word()),
+    };
+    if !worker.crew.access.write(format, &record) {
+        cells.access_records_lost.one();
     }
 }

@@ -128,8 +128,10 @@ async fn switch(
             let Timeouts { tunnel, half_close, .. } = *task.timeouts();
             Step::Tunnel(Box::new(Tunnel { upstream, answer, idle: tunnel, half_close }))
         }
-        Err(_) => {
-            session.drop_for(Reason::ClientClosed);
+        Err(error) => {
+            let reason = error.reason();
+            session.drop_for(reason);
+            facts.why = Some(reason.word());
             Step::Next(Next::Close)
         }
     }
@@ -250,8 +252,7 @@ async fn write_pieces(
             session.cells().bytes_sent.add(total as u64);
             Ok(total as u64)
         }
-        Err(WriteError::Stalled) => Err(Cut::Client(Reason::ClientStalled)),
-        Err(WriteError::Io) => Err(Cut::Client(Reason::ClientClosed)),
+        Err(error) => Err(Cut::Client(error.reason())),
     }
 }
 

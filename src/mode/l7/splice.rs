@@ -119,8 +119,5 @@ fn sent(session: &Session, facts: &mut Facts<'_>, n: usize) {
 }
 
 fn cut(error: WriteError) -> Cut {
-    Cut::Client(match error {
-        WriteError::Stalled => Reason::ClientStalled,
-        WriteError::Io => Reason::ClientClosed,
-    })
+    Cut::Client(error.reason())
 }
