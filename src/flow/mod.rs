@@ -19,6 +19,7 @@ pub mod key;
 pub mod records;
 pub mod slots;
 pub mod steer;
+mod table;
 
 pub use endpoints::{Affinity, Endpoints, OnDown, Policy};
 pub use key::{FlowKey, Kind};

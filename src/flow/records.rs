@@ -3,9 +3,8 @@
 //! Not an LRU: a flood could empty that. A record stays until its flow has been silent for its idle time; when there is no room
 //! for another one, the caller is told and counts it. Flows that have proven nothing may take only a part of the room.
 //!
-//! Each of the shards is an open-addressed index of 32-bit tags over a pool of records, all of it reserved at construction.
-//! Records do not move, so a sweep that lets the lock go between steps sees every record that is there all along.
-//! The hash is keyed with a secret of this process, not with the cluster's: what is in one slot must not be in one shard.
+//! Each of the shards is a `table` behind a lock. Records do not move, so a sweep that lets the lock go between steps sees every
+//! record that is there all along. The hash is keyed with a secret of this process, not with the cluster's: what is in one slot must not be in one shard.
 //!
 //! A lock and not atomics: a record is read and written as one, and only packets in marked slots come here.
 //! Not here: what is recorded when (`steer`).
@@ -14,14 +13,13 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::key::FlowKey;
+use super::table::{self, Table};
 use crate::base::{HashKey, Moment, ServiceId, limits};
 
 /// How sure it is that a flow lives where its record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Proof {
-    /// No record: a place in the pool to be used again.
-    Free,
     /// TCP: a SYN was seen, and nothing that follows it.
     Unproven,
     /// Not TCP: nothing can be proven.
@@ -88,8 +86,7 @@ pub struct Fill {
 impl Records {
     /// Room for at least `capacity` records. `key` is a secret of this process.
     pub fn new(capacity: usize, key: HashKey) -> Records {
-        let shards = limits::FLOW_RECORD_SHARDS.min(capacity.div_ceil(LEAST_SHARD)).max(1).next_power_of_two();
-        let each = capacity.div_ceil(shards).clamp(1, MOST_SHARD);
+        let (shards, each) = table::shards(capacity, limits::FLOW_RECORD_SHARDS);
         Records { shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(each)))).collect(), key }
     }
 
@@ -97,9 +94,9 @@ impl Records {
         self.shards.iter().fold(Fill::default(), |sum, shard| {
             let shard = shard.lock();
             Fill {
-                records: sum.records.saturating_add(shard.used),
+                records: sum.records.saturating_add(shard.table.len()),
                 unproven: sum.unproven.saturating_add(shard.soft),
-                capacity: sum.capacity.saturating_add(shard.capacity),
+                capacity: sum.capacity.saturating_add(shard.table.capacity()),
                 unproven_capacity: sum.unproven_capacity.saturating_add(shard.soft_capacity),
             }
         })
@@ -114,15 +111,14 @@ impl Records {
         };
         let mut shard = shard.lock();
         let end = cursor.place.saturating_add(limits::FLOW_SWEEP);
-        for place in cursor.place..end.min(shard.pool.len()) {
-            match shard.pool.get(place) {
-                Some(stored) if stored.proof == Proof::Free => {}
-                Some(stored) if stored.expires < now => shard.free(place),
+        for place in cursor.place..end.min(shard.table.places()) {
+            match shard.table.get(place) {
+                Some(stored) if stored.expires < now => shard.remove(place),
                 Some(stored) => visit(&stored.seen()),
                 None => {}
             }
         }
-        if end < shard.pool.len() {
+        if end < shard.table.places() {
             cursor.place = end;
             return false;
         }
@@ -140,17 +136,13 @@ impl Records {
             let mut place = 0_usize;
             loop {
                 let mut shard = shard.lock();
-                let end = place.saturating_add(limits::FLOW_SWEEP).min(shard.pool.len());
+                let end = place.saturating_add(limits::FLOW_SWEEP).min(shard.table.places());
                 for place in place..end {
-                    if shard
-                        .pool
-                        .get(place)
-                        .is_some_and(|stored| stored.proof != Proof::Free && stored.service == service)
-                    {
-                        shard.free(place);
+                    if shard.table.get(place).is_some_and(|stored| stored.service == service) {
+                        shard.remove(place);
                     }
                 }
-                if end == shard.pool.len() {
+                if end == shard.table.places() {
                     break;
                 }
                 place = end;
@@ -160,12 +152,10 @@ impl Records {
 
     /// The place of a flow's record, locked until it is dropped.
     pub(super) fn entry(&self, service: ServiceId, key: &FlowKey, slot_hash: u32) -> Entry<'_> {
-        let hash = self.key.hash(&key.bytes());
-        #[allow(clippy::cast_possible_truncation)] // two halves of the hash, for two purposes
-        let (tag, which) = ((hash >> 32) as u32, hash as usize & self.shards.len().wrapping_sub(1));
-        #[allow(clippy::indexing_slicing)] // a power of two of shards, at least one
+        let (tag, which) = table::spread(self.key.hash(&key.bytes()), self.shards.len());
+        #[allow(clippy::indexing_slicing)] // `spread` keeps below the number of shards, which is at least one
         let shard = self.shards[which].lock();
-        let place = shard.find(tag, service, key);
+        let place = shard.table.find(tag, |stored| stored.key == *key && stored.service == service);
         Entry { shard, tag, service, key: *key, slot_hash, place }
     }
 }
@@ -183,45 +173,36 @@ pub(super) struct Entry<'a> {
 impl Entry<'_> {
     /// The record, if it has not expired.
     pub(super) fn read(&self, now: Moment) -> Option<Record> {
-        let record = self.shard.pool.get(self.place?)?.record();
+        let record = self.shard.table.get(self.place?)?.record();
         (record.expires >= now).then_some(record)
     }
 
     /// Writes or overwrites the record. False when there is no room for it: then there is none at all.
     pub(super) fn write(&mut self, record: Record, now: Moment) -> bool {
         let shard = &mut *self.shard;
-        let before = self.place.and_then(|place| shard.pool.get(place)).map(|stored| stored.proof.is_soft());
+        let before = self.place.and_then(|place| shard.table.get(place)).is_some_and(|stored| stored.proof.is_soft());
         let soft = record.proof.is_soft();
-        if soft && before != Some(true) && shard.soft >= shard.soft_capacity && !shard.reclaim(now, true) {
+        if soft && !before && shard.soft >= shard.soft_capacity && !shard.reclaim(now, true) {
             self.remove();
             return false;
         }
-        let place = match self.place {
-            Some(place) => place,
-            None => match shard.allot(now) {
-                Some(place) => place,
-                None => return false,
-            },
-        };
+        if self.place.is_none() && shard.table.is_full() && !shard.reclaim(now, false) {
+            return false;
+        }
         let Record { endpoint, generation, proof, seq, expires } = record;
         let (key, service, slot_hash, tag) = (self.key, self.service, self.slot_hash, self.tag);
         let stored = Stored { key, proof, service, slot_hash, tag, seq, expires, endpoint, generation };
-        match shard.pool.get_mut(place) {
+        match self.place.and_then(|place| shard.table.get_mut(place)) {
             Some(there) => *there = stored,
-            // Within the reserved capacity: `allot` gives no place beyond it.
-            None => shard.pool.push(stored),
+            None => self.place = shard.table.insert(stored),
         }
-        if self.place.is_none() {
-            shard.link(self.tag, place);
-            self.place = Some(place);
-        }
-        shard.soft = shard.soft.saturating_add(usize::from(soft)).saturating_sub(usize::from(before == Some(true)));
+        shard.soft = shard.soft.saturating_add(usize::from(soft)).saturating_sub(usize::from(before));
         true
     }
 
     pub(super) fn remove(&mut self) {
         if let Some(place) = self.place.take() {
-            self.shard.free(place);
+            self.shard.remove(place);
         }
     }
 }
@@ -233,7 +214,6 @@ struct Stored {
     service: ServiceId,
     slot_hash: u32,
     tag: u32,
-    /// Of a free place: the next free one + 1.
     seq: u32,
     expires: Moment,
     endpoint: u16,
@@ -258,144 +238,40 @@ impl Stored {
     }
 }
 
+impl table::Entry for Stored {
+    fn tag(&self) -> u32 {
+        self.tag
+    }
+}
+
 struct Shard {
-    /// Open addressing with linear probing, at most half full. 0 is empty, else the tag and the place + 1.
-    index: Box<[u64]>,
-    pool: Vec<Stored>,
-    /// The first free place below the pool's end + 1; each names the next.
-    first_free: u32,
-    /// Where the search for expired records goes on.
-    hand: usize,
-    used: usize,
+    table: Table<Stored>,
     soft: usize,
-    capacity: usize,
     soft_capacity: usize,
 }
 
 impl Shard {
     fn new(capacity: usize) -> Shard {
-        Shard {
-            index: vec![0; capacity.saturating_mul(2).next_power_of_two()].into(),
-            pool: Vec::with_capacity(capacity),
-            first_free: 0,
-            hand: 0,
-            used: 0,
-            soft: 0,
-            capacity,
-            soft_capacity: capacity.div_ceil(limits::FLOW_UNPROVEN_SHARE),
-        }
+        let table = Table::new(capacity);
+        let soft_capacity = table.capacity().div_ceil(limits::FLOW_UNPROVEN_SHARE);
+        Shard { table, soft: 0, soft_capacity }
     }
 
-    fn mask(&self) -> usize {
-        self.index.len().wrapping_sub(1)
-    }
-
-    /// The index words from a tag's home on: `(position, word)`, never ending, for the index is never full.
-    fn probe(&self, tag: u32) -> impl Iterator<Item = (usize, u64)> {
-        let mask = self.mask();
-        (0..=mask).filter_map(move |step| {
-            let at = (tag as usize).wrapping_add(step) & mask;
-            Some((at, *self.index.get(at)?))
-        })
-    }
-
-    fn find(&self, tag: u32, service: ServiceId, key: &FlowKey) -> Option<usize> {
-        for (_, word) in self.probe(tag) {
-            let place = place_of(word)?;
-            if tag_of(word) == tag
-                && let Some(stored) = self.pool.get(place)
-                && stored.key == *key
-                && stored.service == service
-            {
-                return Some(place);
-            }
-        }
-        None
-    }
-
-    /// A free place: one that was freed, or the first beyond the pool's end.
-    fn allot(&mut self, now: Moment) -> Option<usize> {
-        if self.used >= self.capacity && !self.reclaim(now, false) {
-            return None;
-        }
-        self.used = self.used.saturating_add(1);
-        let Some(place) = self.first_free.checked_sub(1) else { return Some(self.pool.len()) };
-        self.first_free = self.pool.get(place as usize).map_or(0, |stored| stored.seq);
-        Some(place as usize)
-    }
-
-    /// Frees an expired record, one that proves nothing if need be, among the next few places.
+    /// Removes an expired record, one that proves nothing if need be, if the next few places hold one.
     fn reclaim(&mut self, now: Moment, soft: bool) -> bool {
-        for _ in 0..limits::FLOW_RECLAIM {
-            self.hand = if self.hand.saturating_add(1) < self.pool.len() { self.hand.saturating_add(1) } else { 0 };
-            let Some(record) = self.pool.get(self.hand).map(Stored::record) else { return false };
-            if record.proof != Proof::Free && record.expires < now && (record.proof.is_soft() || !soft) {
-                self.free(self.hand);
-                return true;
-            }
-        }
-        false
+        let expired = |stored: &Stored| stored.expires < now && (stored.proof.is_soft() || !soft);
+        let found = self.table.hunt(limits::FLOW_RECLAIM, expired);
+        found.map(|place| self.remove(place)).is_some()
     }
 
-    fn link(&mut self, tag: u32, place: usize) {
-        let free = self.probe(tag).find(|(_, word)| *word == 0);
-        if let Some(word) = free.and_then(|(at, _)| self.index.get_mut(at)) {
-            *word = u64::from(tag) << 32 | (place as u64).wrapping_add(1);
-        }
-    }
-
-    fn free(&mut self, place: usize) {
-        let Some(stored) = self.pool.get_mut(place) else { return };
-        let tag = stored.tag;
-        self.soft = self.soft.saturating_sub(usize::from(stored.proof.is_soft()));
-        stored.proof = Proof::Free;
-        stored.seq = self.first_free;
-        self.first_free = u32::try_from(place).map_or(0, |place| place.saturating_add(1));
-        self.used = self.used.saturating_sub(1);
-        self.unlink(tag, place);
-    }
-
-    /// Empties the word of a place and moves back those behind it that may not stand beyond an empty one.
-    fn unlink(&mut self, tag: u32, place: usize) {
-        let Some((mut hole, _)) = self.probe(tag).find(|(_, word)| place_of(*word) == Some(place)) else { return };
-        let mask = self.mask();
-        let mut at = hole;
-        for _ in 0..mask {
-            at = at.wrapping_add(1) & mask;
-            let word = self.index.get(at).copied().unwrap_or(0);
-            if word == 0 {
-                break;
-            }
-            // It may move if the hole is not before its home: as far from home as it stands, or less.
-            let home = tag_of(word) as usize & mask;
-            if at.wrapping_sub(home) & mask >= at.wrapping_sub(hole) & mask {
-                if let Some(to) = self.index.get_mut(hole) {
-                    *to = word;
-                }
-                hole = at;
-            }
-        }
-        if let Some(word) = self.index.get_mut(hole) {
-            *word = 0;
+    fn remove(&mut self, place: usize) {
+        if let Some(stored) = self.table.remove(place) {
+            self.soft = self.soft.saturating_sub(usize::from(stored.proof.is_soft()));
         }
     }
 }
 
-fn place_of(word: u64) -> Option<usize> {
-    (word & u64::from(u32::MAX)).checked_sub(1).and_then(|place| usize::try_from(place).ok())
-}
-
-#[allow(clippy::cast_possible_truncation)] // the upper half
-fn tag_of(word: u64) -> u32 {
-    (word >> 32) as u32
-}
-
-/// Fewer records than this are not worth a shard of their own, and shards fill unevenly when they are small.
-const LEAST_SHARD: usize = 64;
-/// Places are 32 bits, and 0 is none.
-const MOST_SHARD: usize = 1 << 28;
-
-const _: () = assert!(size_of::<Stored>() == 64);
+const _: () = assert!(size_of::<Option<Stored>>() == 64);
 
 #[cfg(test)]
 mod tests;
