@@ -15,6 +15,7 @@
 )]
 
 pub mod endpoints;
+pub mod fragments;
 pub mod key;
 pub mod records;
 pub mod slots;
@@ -22,6 +23,7 @@ pub mod steer;
 mod table;
 
 pub use endpoints::{Affinity, Endpoints, OnDown, Policy};
+pub use fragments::{Carried, Datagram, Fragments};
 pub use key::{FlowKey, Kind};
 pub use records::Records;
 pub use slots::{NOBODY, Slots, Survey};
