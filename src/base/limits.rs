@@ -108,6 +108,16 @@ pub const TCP_UNPROVEN_IDLE: Duration = Duration::from_secs(60);
 pub const SYN_GRACE: Duration = Duration::from_secs(10);
 /// How far behind the others a worker's table and clock may be: a batch of packets, which takes milliseconds.
 pub const TABLE_SKEW: Duration = Duration::from_secs(1);
+/// Flows under full NAT or recorded NAT, 250 bytes each with the way back: 32 MiB. Two of our addresses have ports for as many.
+pub const NAT_FLOWS: usize = 1 << 17;
+/// Our addresses that full NAT lends ports of; each takes 3 MiB.
+pub const NAT_SOURCES: usize = 16;
+/// Ports that are lent: above those that services listen on (RFC 6335 §6).
+pub const NAT_PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
+/// A port rests between two flows: TIME-WAIT of Linux.
+pub const NAT_PORT_REST: Duration = Duration::from_secs(60);
+/// A flow that was not answered, or did not answer back, keeps its port this long. Clients repeat a SYN after 1, 2, 4 and 8 s.
+pub const NAT_OPENING_IDLE: Duration = Duration::from_secs(20);
 /// Fragmented datagrams under way, 130 bytes each. At full they push each other out, so honest ones need a flood to leave them
 /// some ms: 8192 last 80 ms at 100 000 a second.
 pub const FRAGMENTED: usize = 8192;

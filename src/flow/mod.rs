@@ -4,6 +4,8 @@
 //! A slot that moved is *marked* for as long as flows may still live on the endpoint it named before; only then are
 //! [`Records`] looked up and made, and [`steer`] says by which rule a packet went where.
 //!
+//! [`Nat`] keeps the flows that are translated both ways, [`Fragments`] sends a datagram's pieces one way.
+//!
 //! Pure: packets come as a hash, a [`FlowKey`] and a [`Kind`]; time is an argument. Not here: frames (`wire`), how a Maglev
 //! table is filled (`balance`), the threads that share all this.
 //!
@@ -17,7 +19,10 @@
 pub mod endpoints;
 pub mod fragments;
 pub mod key;
+pub mod nat;
+mod ports;
 pub mod records;
+mod sequence;
 pub mod slots;
 pub mod steer;
 mod table;
@@ -25,6 +30,7 @@ mod table;
 pub use endpoints::{Affinity, Endpoints, OnDown, Policy};
 pub use fragments::{Carried, Datagram, Fragments};
 pub use key::{FlowKey, Kind};
+pub use nat::{Binding, Nat};
 pub use records::Records;
 pub use slots::{NOBODY, Slots, Survey};
 pub use steer::{Decision, Packet, Why, steer};

@@ -22,6 +22,7 @@
 use std::time::Duration;
 
 use super::endpoints::{Endpoints, OnDown, Policy, Standing};
+use super::key::TCP;
 use super::records::Seen;
 use crate::base::{FlowHash, Moment, limits};
 
@@ -139,7 +140,19 @@ impl Slots {
             || self.marks.iter().any(|mark| mark.tcp.previous == endpoint || mark.other.previous == endpoint)
     }
 
-    pub(super) fn policy(&self) -> &Policy {
+    /// The generation of an endpoint, for what is bound to it.
+    pub fn generation(&self, endpoint: u16) -> Option<u16> {
+        self.standing(endpoint).map(|standing| standing.generation)
+    }
+
+    /// Whether what was bound to this generation of an endpoint may stay with it: it has neither died nor been removed, or its
+    /// TCP flows are kept while it is down.
+    pub fn lives(&self, endpoint: u16, generation: u16, protocol: u8) -> bool {
+        let may_stay = |standing: Standing| standing.generation == generation && (!standing.down || protocol == TCP);
+        self.standing(endpoint).is_some_and(may_stay)
+    }
+
+    pub fn policy(&self) -> &Policy {
         &self.policy
     }
 

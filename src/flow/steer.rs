@@ -27,6 +27,7 @@ use std::time::Duration;
 use super::endpoints::{Affinity, OnDown};
 use super::key::{FlowKey, Kind, TCP};
 use super::records::{Entry, Proof, Record, Records};
+use super::sequence::{is_near, opens};
 use super::slots::{Class, Half, NOBODY, RESET, Slots};
 use crate::base::{FlowHash, Moment, ServiceId, limits};
 
@@ -237,19 +238,6 @@ impl Transition<'_> {
 fn forward(endpoint: u16, why: Why) -> Decision {
     if endpoint == NOBODY { Decision::NoEndpoint } else { Decision::Forward { endpoint, why } }
 }
-
-/// Whether a segment at `seq` can be among the first after a SYN at `syn`: a client may have as much under way as the SYN-ACK's
-/// window says, which is never scaled (RFC 7323 §2.2).
-fn opens(syn: u32, seq: u32) -> bool {
-    seq.wrapping_sub(syn.wrapping_add(1)) <= WINDOW
-}
-
-/// Whether `seq` is at `last` or within a window after it. A byte after counts: FIN takes one.
-fn is_near(last: u32, seq: u32) -> bool {
-    seq.wrapping_sub(last) <= WINDOW + 1
-}
-
-const WINDOW: u32 = u16::MAX as u32;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use strata::base::{HashKey, Moment, ServiceId};
+use strata::flow::nat::{self, Nat, Target};
 use strata::flow::records::Cursor;
 use strata::flow::{Decision, Endpoints, FlowKey, Kind, Packet, Policy, Records, Slots, key, steer};
 
@@ -57,4 +58,46 @@ fn workers_share_records_while_the_control_side_sweeps_them() {
     });
     let fill = records.fill();
     assert_eq!((fill.records, fill.unproven), (usize::from(FLOWS), 0));
+}
+
+#[test]
+fn workers_that_bind_the_same_flows_agree_on_every_port() {
+    const FLOWS: u16 = 500;
+    let nat = Nat::new(4096, &[[10, 0, 0, 2].into()], &(10_000..=10_999), KEY);
+    let target =
+        Target { endpoint: 1, generation: 0, address: ([10, 0, 1, 1], 8080).into(), idle: Duration::from_secs(900) };
+    let flow = |n| FlowKey::new(key::UDP, ([192, 0, 2, 1], n).into(), ([10, 0, 0, 100], 53).into());
+    let now = Moment::from_millis(1000);
+    let bind = |n| nat.bind_full(ServiceId(0), &flow(n), Kind::Other, &target, now).unwrap();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let bound: Vec<_> = (1..=FLOWS).map(&bind).collect();
+                    for binding in &bound {
+                        assert_eq!(nat.reply(&binding.outside.reversed(), Kind::Other, now), Some(*binding));
+                    }
+                    bound
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            // Flows that come and go at the same ports' expense.
+            let mut cursor = nat::Cursor::default();
+            for n in 0..2000 {
+                let short = flow(20_000 + n % 100);
+                let _ = nat.bind_full(ServiceId(0), &short, Kind::Other, &target, now);
+                nat.unbind(ServiceId(0), &short, now);
+                nat.sweep(&mut cursor, now);
+            }
+        });
+        let bound: Vec<_> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
+        assert!(bound.windows(2).all(|pair| pair[0] == pair[1]));
+        let mut ports: Vec<u16> = bound[0].iter().map(|binding| binding.outside.source().port()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), usize::from(FLOWS));
+    });
+    let fill = nat.fill();
+    assert_eq!((fill.flows, fill.flows + fill.ports_left), (usize::from(FLOWS), 3 * 1000));
 }

@@ -1,0 +1,377 @@
+//! Engine: flows whose packets are translated back by what was recorded: full NAT, and NAT of a service without declared ports.
+//!
+//! ```text
+//!   inside:  client ──▶ vip                    outside: ours:port ──▶ endpoint     (full NAT; the port is lent)
+//!                                              outside: client    ──▶ endpoint     (NAT without ports)
+//! ```
+//!
+//! A client's packet finds its binding by `inside`, an endpoint's answer by `outside`; what has none is no flow of ours, and an
+//! endpoint's own traffic stays as it is. A binding keeps its endpoint: no slot is asked again while it lives.
+//!
+//! Bounded as records are: nothing is ever pushed out, and flows that nobody answered and that have not answered back take a part
+//! of the room only. In full NAT a TCP flow begins with SYN, or stray segments would use up the ports.
+//!
+//! Shards behind locks: bindings by `inside`, and the way back by `outside`. A thread that holds a binding's shard may take one
+//! of the way back or of the ports, never the other way round, so none waits for another in a circle.
+//! Not here: rewriting, which endpoint a flow gets (`steer`), whether that still lives ([`Slots::lives`](super::Slots::lives)).
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+
+use bound::{Bound, Side};
+
+use super::key::{FlowKey, Kind, TCP};
+use super::ports::{Lease, Ports};
+use super::table::{self, Entry, Table};
+use crate::base::{HashKey, Moment, ServiceId, limits};
+
+mod bound;
+
+/// A flow on both sides of the balancer, each as the client's packets show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    pub inside: FlowKey,
+    pub outside: FlowKey,
+    pub service: ServiceId,
+    pub endpoint: u16,
+    pub generation: u16,
+}
+
+/// Where a new flow goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub endpoint: u16,
+    pub generation: u16,
+    pub address: SocketAddr,
+    /// How long it may be silent.
+    pub idle: Duration,
+}
+
+/// Why a flow gets no binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Refused {
+    /// Every port of our addresses is lent or rests.
+    PortsExhausted,
+    /// There is no room for another flow, or for another that nobody has answered.
+    TableFull,
+    /// Two services of one client would look alike to the endpoint.
+    Collision,
+    /// A TCP segment that opens nothing, of a flow that is not known.
+    NoFlow,
+}
+
+impl Refused {
+    pub const ALL: &'static [Refused] =
+        &[Refused::PortsExhausted, Refused::TableFull, Refused::Collision, Refused::NoFlow];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Refused::PortsExhausted => "nat-ports-exhausted",
+            Refused::TableFull => "nat-table-full",
+            Refused::Collision => "nat-collision",
+            Refused::NoFlow => "nat-no-flow",
+        }
+    }
+}
+
+/// Flows in use, those of them that have proven nothing, the most of each, and ports that are not lent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
+    pub flows: usize,
+    pub unproven: usize,
+    pub capacity: usize,
+    pub unproven_capacity: usize,
+    pub ports_left: usize,
+}
+
+/// How far a round of sweeping has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    shard: usize,
+    place: usize,
+}
+
+/// All bindings. See the file's head.
+pub struct Nat {
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    back: Box<[CachePadded<Mutex<Table<Back>>>]>,
+    ports: Ports,
+    key: HashKey,
+}
+
+impl Nat {
+    /// Room for `capacity` flows, and the ports `ports` of each of `sources` to lend. `key` is a secret of this process.
+    pub fn new(capacity: usize, sources: &[IpAddr], ports: &RangeInclusive<u16>, key: HashKey) -> Nat {
+        let (shards, each) = table::shards(capacity, limits::FLOW_RECORD_SHARDS);
+        Nat {
+            shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(each)))).collect(),
+            // Filled by another hash, so unevenly where the bindings' shards are full.
+            back: (0..shards).map(|_| CachePadded::new(Mutex::new(Table::new(each.saturating_mul(2))))).collect(),
+            ports: Ports::new(sources, ports, &key),
+            key,
+        }
+    }
+
+    /// The binding of a client's packet, and what the packet says about it.
+    pub fn forward(&self, service: ServiceId, inside: &FlowKey, kind: Kind, now: Moment) -> Option<Binding> {
+        let (tag, which) = self.spread(inside);
+        let mut shard = self.shards.get(which)?.lock();
+        let place = shard.find(tag, service, inside)?;
+        shard.packet(place, kind, Side::Client, now)
+    }
+
+    /// The binding of an endpoint's packet, whose key is as the packet has it: from the endpoint.
+    pub fn reply(&self, seen: &FlowKey, kind: Kind, now: Moment) -> Option<Binding> {
+        let outside = seen.reversed();
+        let (tag, which) = self.spread(&outside);
+        let back = {
+            let back = self.back.get(which)?.lock();
+            let place = back.find(tag, |back| back.outside == outside)?;
+            *back.get(place)?
+        };
+        let mut shard = self.shards.get(usize::from(back.shard))?.lock();
+        // Between the two locks the place may have become another flow's.
+        let place = back.place as usize;
+        shard.table.get(place).filter(|bound| bound.binding.outside == outside)?;
+        shard.packet(place, kind, Side::Endpoint, now)
+    }
+
+    /// Full NAT: binds a flow to an endpoint behind one of our addresses and a port of it. A flow that another worker has bound
+    /// in the meantime keeps what it has.
+    ///
+    /// # Errors
+    /// `NoFlow`, `TableFull`, `PortsExhausted`.
+    pub fn bind_full(
+        &self,
+        service: ServiceId,
+        inside: &FlowKey,
+        kind: Kind,
+        target: &Target,
+        now: Moment,
+    ) -> Result<Binding, Refused> {
+        if inside.protocol() == TCP && !matches!(kind, Kind::Syn { .. }) {
+            return Err(Refused::NoFlow);
+        }
+        self.bind(service, inside, kind, target, now, |hash| {
+            let lease = self.ports.take(inside.protocol(), target.address.ip(), hash, now);
+            let lease = lease.ok_or(Refused::PortsExhausted)?;
+            Ok((SocketAddr::new(lease.address, lease.port), Some(lease)))
+        })
+    }
+
+    /// NAT without declared ports: binds a flow to an endpoint under the client's own address.
+    ///
+    /// # Errors
+    /// `TableFull`, `Collision`.
+    pub fn bind_plain(
+        &self,
+        service: ServiceId,
+        inside: &FlowKey,
+        kind: Kind,
+        target: &Target,
+        now: Moment,
+    ) -> Result<Binding, Refused> {
+        self.bind(service, inside, kind, target, now, |_| Ok((inside.source(), None)))
+    }
+
+    /// Ends a flow: its endpoint is gone.
+    pub fn unbind(&self, service: ServiceId, inside: &FlowKey, now: Moment) {
+        let (tag, which) = self.spread(inside);
+        let Some(mut shard) = self.shards.get(which).map(|shard| shard.lock()) else { return };
+        if let Some(place) = shard.find(tag, service, inside) {
+            self.remove(&mut shard, place, now);
+        }
+    }
+
+    /// Ends expired flows, in `limits::FLOW_SWEEP` places at most. True at the end of a round. Called by the control side alone.
+    pub fn sweep(&self, cursor: &mut Cursor, now: Moment) -> bool {
+        let Some(shard) = self.shards.get(cursor.shard) else {
+            *cursor = Cursor::default();
+            return true;
+        };
+        let mut shard = shard.lock();
+        let end = cursor.place.saturating_add(limits::FLOW_SWEEP);
+        for place in cursor.place..end.min(shard.table.places()) {
+            if shard.table.get(place).is_some_and(|bound| bound.expires < now) {
+                self.remove(&mut shard, place, now);
+            }
+        }
+        if end < shard.table.places() {
+            cursor.place = end;
+            return false;
+        }
+        *cursor = Cursor { shard: cursor.shard.saturating_add(1), place: 0 };
+        if cursor.shard < self.shards.len() {
+            return false;
+        }
+        *cursor = Cursor::default();
+        true
+    }
+
+    /// Whether this is an address of ours that endpoints answer to.
+    pub fn owns(&self, address: IpAddr) -> bool {
+        self.ports.owns(address)
+    }
+
+    pub fn fill(&self) -> Fill {
+        let start = Fill { ports_left: self.ports.left(), ..Fill::default() };
+        self.shards.iter().fold(start, |sum, shard| {
+            let shard = shard.lock();
+            Fill {
+                flows: sum.flows.saturating_add(shard.table.len()),
+                unproven: sum.unproven.saturating_add(shard.soft),
+                capacity: sum.capacity.saturating_add(shard.table.capacity()),
+                unproven_capacity: sum.unproven_capacity.saturating_add(shard.soft_capacity),
+                ..sum
+            }
+        })
+    }
+
+    fn bind(
+        &self,
+        service: ServiceId,
+        inside: &FlowKey,
+        kind: Kind,
+        target: &Target,
+        now: Moment,
+        source: impl FnOnce(u64) -> Result<(SocketAddr, Option<Lease>), Refused>,
+    ) -> Result<Binding, Refused> {
+        let (tag, which) = self.spread(inside);
+        let mut shard = self.shards.get(which).ok_or(Refused::TableFull)?.lock();
+        if let Some(place) = shard.find(tag, service, inside) {
+            if let Some(binding) = shard.packet(place, kind, Side::Client, now) {
+                return Ok(binding);
+            }
+            self.remove(&mut shard, place, now);
+        }
+        if !self.has_room(&mut shard, now) {
+            return Err(Refused::TableFull);
+        }
+        let (source, lease) = source(u64::from(tag))?;
+        let outside = FlowKey::new(inside.protocol(), source, target.address);
+        let (endpoint, generation) = (target.endpoint, target.generation);
+        let binding = Binding { inside: *inside, outside, service, endpoint, generation };
+        let bound = Bound::new(binding, kind, target.idle, lease, tag, now);
+        let linked = match shard.insert(bound) {
+            Some(place) => self.link(&outside, which, place).inspect_err(|_| {
+                shard.remove(place);
+            }),
+            None => Err(Refused::TableFull),
+        };
+        if linked.is_err()
+            && let Some(lease) = lease
+        {
+            self.ports.give_back(lease, now);
+        }
+        linked.map(|()| binding)
+    }
+
+    /// Room for one more flow that has proven nothing, made from expired ones if need be.
+    fn has_room(&self, shard: &mut Shard, now: Moment) -> bool {
+        for soft in [true, false] {
+            let full = if soft { shard.soft >= shard.soft_capacity } else { shard.table.is_full() };
+            let expired = |bound: &Bound| bound.expires < now && (bound.is_soft() || !soft);
+            if full {
+                match shard.table.hunt(limits::FLOW_RECLAIM, expired) {
+                    Some(place) => self.remove(shard, place, now),
+                    None => return false,
+                }
+            }
+        }
+        true
+    }
+
+    fn link(&self, outside: &FlowKey, shard: usize, place: usize) -> Result<(), Refused> {
+        let (tag, which) = self.spread(outside);
+        let (Ok(shard), Ok(place)) = (u16::try_from(shard), u32::try_from(place)) else {
+            return Err(Refused::TableFull);
+        };
+        let mut back = self.back.get(which).ok_or(Refused::TableFull)?.lock();
+        if back.find(tag, |back| back.outside == *outside).is_some() {
+            return Err(Refused::Collision);
+        }
+        back.insert(Back { outside: *outside, tag, shard, place }).map(|_| ()).ok_or(Refused::TableFull)
+    }
+
+    /// Removes a binding, its way back, and then gives back its port: whoever is lent it next must find no trace.
+    fn remove(&self, shard: &mut Shard, place: usize, now: Moment) {
+        let Some(bound) = shard.remove(place) else { return };
+        let (tag, which) = self.spread(&bound.binding.outside);
+        if let Some(mut back) = self.back.get(which).map(|back| back.lock())
+            && let Some(place) = back.find(tag, |back| back.outside == bound.binding.outside)
+        {
+            back.remove(place);
+        }
+        if let Some(lease) = bound.lease {
+            self.ports.give_back(lease, now);
+        }
+    }
+
+    fn spread(&self, key: &FlowKey) -> (u32, usize) {
+        table::spread(self.key.hash(&key.bytes()), self.shards.len())
+    }
+}
+
+/// The way back to a binding.
+#[derive(Clone, Copy)]
+struct Back {
+    outside: FlowKey,
+    tag: u32,
+    shard: u16,
+    place: u32,
+}
+
+impl Entry for Back {
+    fn tag(&self) -> u32 {
+        self.tag
+    }
+}
+
+struct Shard {
+    table: Table<Bound>,
+    soft: usize,
+    soft_capacity: usize,
+}
+
+impl Shard {
+    fn new(capacity: usize) -> Shard {
+        let table = Table::new(capacity);
+        let soft_capacity = table.capacity().div_ceil(limits::FLOW_UNPROVEN_SHARE);
+        Shard { table, soft: 0, soft_capacity }
+    }
+
+    fn find(&self, tag: u32, service: ServiceId, inside: &FlowKey) -> Option<usize> {
+        self.table.find(tag, |bound| bound.binding.inside == *inside && bound.binding.service == service)
+    }
+
+    /// The binding at a place after a packet of it, `None` if it has expired.
+    fn packet(&mut self, place: usize, kind: Kind, side: Side, now: Moment) -> Option<Binding> {
+        let bound = self.table.get_mut(place).filter(|bound| bound.expires >= now)?;
+        let before = usize::from(bound.is_soft());
+        bound.packet(kind, side, now);
+        let after = usize::from(bound.is_soft());
+        let binding = bound.binding;
+        self.soft = self.soft.saturating_add(after).saturating_sub(before);
+        Some(binding)
+    }
+
+    fn insert(&mut self, bound: Bound) -> Option<usize> {
+        let place = self.table.insert(bound)?;
+        self.soft = self.soft.saturating_add(1);
+        Some(place)
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Bound> {
+        let bound = self.table.remove(place)?;
+        self.soft = self.soft.saturating_sub(usize::from(bound.is_soft()));
+        Some(bound)
+    }
+}
+
+#[cfg(test)]
+mod tests;

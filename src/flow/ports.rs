@@ -1,0 +1,161 @@
+//! Engine: the ports of our own addresses that full NAT lends to flows.
+//!
+//! Per address and protocol a queue: a port is taken from its front and comes back to its end, rested. So a port rests as long as
+//! there are others, and never less than `limits::NAT_PORT_REST`, for the endpoint may still hold the connection that had it
+//! (TIME-WAIT, RFC 9293 §3.6.1). The first order is shuffled with a secret: nobody can tell the next port (RFC 6056).
+//!
+//! One lock per address and protocol, taken when a flow begins and ends and at no packet between.
+//! Not here: who has a port (`nat`).
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use fastrand::Rng;
+use parking_lot::Mutex;
+
+use super::key::{ICMP, ICMP6, TCP, UDP};
+use crate::base::{HashKey, Moment, limits};
+
+pub(super) struct Ports {
+    sources: Box<[Source]>,
+}
+
+struct Source {
+    address: IpAddr,
+    /// TCP, UDP, identifiers of ICMP echoes.
+    pools: [Mutex<VecDeque<Rested>>; 3],
+}
+
+#[derive(Clone, Copy)]
+struct Rested {
+    port: u16,
+    until: Moment,
+}
+
+/// A port that was lent. It must be given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub address: IpAddr,
+    pub port: u16,
+    source: u8,
+    pool: u8,
+}
+
+impl Ports {
+    /// At most `limits::NAT_SOURCES` addresses are used.
+    pub(super) fn new(addresses: &[IpAddr], ports: &RangeInclusive<u16>, secret: &HashKey) -> Ports {
+        let source = |(nth, address): (u64, &IpAddr)| Source {
+            address: *address,
+            pools: [0, 1, 2].map(|pool| {
+                let mut all: Vec<u16> = ports.clone().collect();
+                Rng::with_seed(secret.mix(nth, pool)).shuffle(&mut all);
+                Mutex::new(all.into_iter().map(|port| Rested { port, until: Moment::ZERO }).collect())
+            }),
+        };
+        Ports { sources: (0..).zip(addresses).take(limits::NAT_SOURCES).map(source).collect() }
+    }
+
+    /// A port of an address of the family that `towards` has, for a protocol that has ports. `spread` says with which address to
+    /// begin. `None` when all are lent or at rest.
+    pub(super) fn take(&self, protocol: u8, towards: IpAddr, spread: u64, now: Moment) -> Option<Lease> {
+        let pool = pool_of(protocol)?;
+        let count = self.sources.len();
+        let start = spread.checked_rem(count as u64).and_then(|start| usize::try_from(start).ok()).unwrap_or(0);
+        for (nth, source) in self.sources.iter().enumerate().cycle().skip(start).take(count) {
+            if source.address.is_ipv4() != towards.is_ipv4() {
+                continue;
+            }
+            let Some(mut queue) = source.pools.get(usize::from(pool)).map(Mutex::lock) else { continue };
+            if let Some(rested) = queue.pop_front_if(|rested| rested.until <= now) {
+                let source = u8::try_from(nth).unwrap_or(u8::MAX);
+                return Some(Lease { address: self.sources.get(nth)?.address, port: rested.port, source, pool });
+            }
+        }
+        None
+    }
+
+    pub(super) fn give_back(&self, lease: Lease, now: Moment) {
+        let pools = self.sources.get(usize::from(lease.source)).map(|source| &source.pools);
+        if let Some(pool) = pools.and_then(|pools| pools.get(usize::from(lease.pool))) {
+            // The queue has room: it held this port before.
+            pool.lock().push_back(Rested { port: lease.port, until: now + limits::NAT_PORT_REST });
+        }
+    }
+
+    /// Whether this is one of the addresses.
+    pub(super) fn owns(&self, address: IpAddr) -> bool {
+        self.sources.iter().any(|source| source.address == address)
+    }
+
+    /// Ports at rest or free, of all addresses.
+    pub(super) fn left(&self) -> usize {
+        self.sources.iter().flat_map(|source| &source.pools).map(|pool| pool.lock().len()).sum()
+    }
+}
+
+fn pool_of(protocol: u8) -> Option<u8> {
+    match protocol {
+        TCP => Some(0),
+        UDP => Some(1),
+        ICMP | ICMP6 => Some(2),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: HashKey = HashKey::new([3; 16]);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_millis(seconds * 1000)
+    }
+
+    fn ports(n: u8, range: RangeInclusive<u16>) -> Ports {
+        let addresses: Vec<IpAddr> = (0..n).map(|n| [10, 0, 0, n].into()).chain([[1; 16].into()]).collect();
+        Ports::new(&addresses, &range, &SECRET)
+    }
+
+    fn take(ports: &Ports, protocol: u8, seconds: u64) -> Option<Lease> {
+        ports.take(protocol, [192, 0, 2, 1].into(), 1, at(seconds))
+    }
+
+    #[test]
+    fn every_port_is_lent_once_and_then_there_is_none() {
+        let ports = ports(2, 1000..=1099);
+        for protocol in [TCP, UDP, ICMP] {
+            let mut lent: Vec<_> =
+                std::iter::from_fn(|| take(&ports, protocol, 0)).map(|l| (l.address, l.port)).collect();
+            assert_eq!(lent.len(), 200);
+            assert_ne!(lent[0].1 + 1, lent[1].1, "in no order that one could guess");
+            lent.sort_unstable();
+            lent.dedup();
+            assert_eq!(lent.len(), 200);
+            assert!(lent.iter().all(|(address, port)| address.is_ipv4() && (1000..1100).contains(port)));
+        }
+        assert!(ports.take(TCP, [2; 16].into(), 7, at(0)).is_some_and(|lease| lease.address.is_ipv6()));
+        assert_eq!(take(&ports, 47, 0), None, "no ports, nothing to lend");
+    }
+
+    #[test]
+    fn a_port_rests_before_it_is_lent_again_and_longer_while_others_are_free() {
+        let ports = ports(1, 1000..=1002);
+        let first = take(&ports, TCP, 0).unwrap();
+        ports.give_back(first, at(0));
+        let others = [take(&ports, TCP, 100).unwrap(), take(&ports, TCP, 100).unwrap()];
+        assert!(others.iter().all(|lease| lease.port != first.port));
+        let rest = limits::NAT_PORT_REST.as_secs();
+        ports.give_back(others[0], at(100));
+        assert_eq!(take(&ports, TCP, 100), Some(first));
+        assert_eq!(take(&ports, TCP, 100 + rest - 1), None);
+        assert_eq!(take(&ports, TCP, 100 + rest), Some(others[0]));
+    }
+
+    #[test]
+    fn without_addresses_there_is_nothing_to_lend() {
+        let ports = Ports::new(&[], &(1..=2), &SECRET);
+        assert_eq!((take(&ports, TCP, 0), ports.left()), (None, 0));
+    }
+}
