@@ -1,9 +1,18 @@
 //! Io: every raw system call and all `unsafe`, behind small safe functions that name what they do.
 //!
-//! Not here: waiting. What can block is non-blocking here, and `net` waits for it.
+//! Not here: waiting. What can block is non-blocking here, and `net` waits for it; but for `packet`, whose callers are threads of
+//! their own.
 #![allow(unsafe_code, reason = "the one module that may; each block says why it is sound")]
 
+#[allow(dead_code, reason = "the ingress classifier comes next")]
+mod assemble;
+#[allow(dead_code, reason = "the ingress classifier comes next")]
+pub mod classify;
+pub mod link;
 pub mod listen;
+#[cfg(test)]
+mod netns;
+pub mod packet;
 pub mod process;
 pub mod socket;
 pub mod splice;

@@ -1,0 +1,199 @@
+//! Io: frames through `pnet`'s datalink, on a socket that we have set up.
+//!
+//! The plain loop: wait, receive, decide, wait, send. `pnet` reads with `recvfrom`, so what lies beside the frame is lost, but for
+//! the `virtio_net_hdr`, which stands before it. A VLAN tag that was taken out cannot be seen, so the filter cuts tagged frames
+//! down to their header: they are counted, and none is forwarded without its tag.
+//!
+//! Budget: four system calls and one copy a frame, no allocation after the first frame to each interface.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::time::Duration;
+
+use pnet::datalink::{
+    self, Channel, ChannelType, Config, DataLinkReceiver, DataLinkSender, FanoutOption, FanoutType, NetworkInterface,
+};
+
+use super::frame::{Frame, Missing, PRIVATE, VNET_LEN, Vnet};
+use super::ring::want;
+use super::socket::{Socket, step};
+use super::{Counters, Options, PacketError, Qdisc};
+use crate::base::{MacAddr, limits};
+use crate::sys::classify::{Filter, Rule, TAGGED_REST, Wanted};
+
+/// A tap that is `pnet`'s loop.
+pub struct Plain {
+    /// The same socket as `receiver`'s.
+    socket: Socket,
+    receiver: Box<dyn DataLinkReceiver>,
+    /// One for each interface that frames leave by, ours first.
+    senders: Vec<(u32, Box<dyn DataLinkSender>)>,
+    /// Where a frame is rewritten: `pnet` lends its own buffer for reading only.
+    buffer: Box<[u8]>,
+    macs: Vec<MacAddr>,
+    qdisc: Qdisc,
+    counters: Counters,
+}
+
+impl Plain {
+    /// # Errors
+    /// The step that failed and what the kernel said.
+    pub fn open(options: &Options<'_>) -> Result<Plain, PacketError> {
+        let wanted = Wanted { rules: options.rules, macs: options.macs, tags: false };
+        let socket = Socket::new(options, &Filter::new(&wanted))?;
+        let (sender, receiver) = channel(&socket, options)?;
+        Ok(Plain {
+            senders: vec![(options.interface, sender)],
+            socket,
+            receiver,
+            buffer: vec![0; FRAME_AT + limits::PACKET_FRAME_BYTES].into(),
+            macs: options.macs.to_vec(),
+            qdisc: options.qdisc,
+            counters: Counters::default(),
+        })
+    }
+
+    /// See [`super::Tap::receive`]. A batch is one frame.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn receive(&mut self, mut decide: impl FnMut(&mut Frame<'_>) -> Option<u32>) -> io::Result<usize> {
+        let read = match self.receiver.next() {
+            Ok(read) => read,
+            Err(error) => {
+                // `pnet` calls a dead interface an unexpected event, and leaves the error in the socket.
+                return match self.socket.take_error() {
+                    Some(error) => Err(error),
+                    None if is_nothing(&error) => Ok(0),
+                    None => Err(error),
+                };
+            }
+        };
+        self.counters.received += 1;
+        let Some((vnet, bytes)) = read.split_first_chunk::<VNET_LEN>() else { return Ok(1) };
+        let missing = match bytes.len() {
+            // A frame that is a header and no more is either cut by our filter or carries nothing.
+            length if length == TAGGED_REST as usize => Some(Missing::Tag),
+            // The read filled its buffer, one byte more than any whole frame.
+            length if length > limits::PACKET_FRAME_BYTES => Some(Missing::Tail),
+            _ => None,
+        };
+        let length = bytes.len().min(limits::PACKET_FRAME_BYTES);
+        let at = FRAME_AT..FRAME_AT + length;
+        self.buffer[at.clone()].copy_from_slice(&bytes[..length]);
+        let mut frame = Frame::new(&mut self.buffer, at, Vnet::parse(vnet)).with_missing(missing);
+        let interface = decide(&mut frame);
+        self.counters.missing(missing);
+        if let Some(interface) = interface {
+            match frame.seal() {
+                Ok(range) => self.send_sealed(interface, range),
+                Err(_) => self.counters.refused += 1,
+            }
+        }
+        Ok(1)
+    }
+
+    /// See [`super::Tap::send`].
+    pub fn send(&mut self, interface: u32, frame: &[u8]) {
+        let Some(room) = self.buffer.get_mut(..VNET_LEN + frame.len()) else {
+            self.counters.too_long += 1;
+            return;
+        };
+        let (vnet, bytes) = room.split_at_mut(VNET_LEN);
+        vnet.fill(0);
+        bytes.copy_from_slice(frame);
+        self.send_sealed(interface, 0..VNET_LEN + frame.len());
+    }
+
+    fn send_sealed(&mut self, interface: u32, range: std::ops::Range<usize>) {
+        let index = match self.senders.iter().position(|(to, _)| *to == interface) {
+            Some(index) => index,
+            None => match self.open_sender(interface) {
+                Ok(sender) => {
+                    self.senders.push((interface, sender));
+                    self.senders.len() - 1
+                }
+                Err(error) => return self.counters.unsent(&error.cause),
+            },
+        };
+        match self.senders[index].1.send_to(&self.buffer[range], None) {
+            Some(Ok(())) => self.counters.sent += 1,
+            Some(Err(error)) => self.counters.unsent(&error),
+            None => self.counters.refused += 1,
+        }
+    }
+
+    /// `pnet` sends on the interface that its socket is bound to, so another interface needs another socket.
+    fn open_sender(&self, interface: u32) -> Result<Box<dyn DataLinkSender>, PacketError> {
+        let options = Options { interface, qdisc: self.qdisc, ..Options::default() };
+        let socket = Socket::new(&options, &Filter::nothing())?;
+        channel(&socket, &options).map(|(sender, _)| sender)
+    }
+
+    /// See [`super::Tap::want`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn want(&mut self, rules: Option<&[Rule]>, macs: &[MacAddr]) -> Result<(), PacketError> {
+        want(&self.socket, &Wanted { rules, macs, tags: false }, &mut self.macs)
+    }
+
+    /// See [`super::Tap::counters`].
+    pub fn counters(&mut self) -> Counters {
+        self.counters.add_kernel(self.socket.statistics().unwrap_or_default());
+        self.counters
+    }
+}
+
+impl AsFd for Plain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+type Ends = (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>);
+
+/// `pnet` binds the socket and joins the group, in this order: it cannot bind one that is in a group.
+fn channel(socket: &Socket, options: &Options<'_>) -> Result<Ends, PacketError> {
+    let fd = step("share the socket with pnet", socket.try_clone())?;
+    let interface = NetworkInterface {
+        name: String::new(),
+        description: String::new(),
+        index: socket.interface(),
+        mac: None,
+        ips: Vec::new(),
+        flags: 0,
+    };
+    let config = Config {
+        write_buffer_size: 0,
+        // One byte more than any whole frame: a read that fills it was cut.
+        read_buffer_size: VNET_LEN + limits::PACKET_FRAME_BYTES + 1,
+        read_timeout: Some(options.wait),
+        // A full socket loses the frame, as a full ring does.
+        write_timeout: Some(Duration::ZERO),
+        channel_type: ChannelType::Layer2,
+        linux_fanout: options.fanout.map(|fanout| FanoutOption {
+            group_id: fanout.group,
+            fanout_type: FanoutType::HASH,
+            defrag: false,
+            rollover: false,
+        }),
+        promiscuous: false,
+        // `pnet` owns it from here on, and closes it when it fails.
+        socket_fd: Some(fd.into_raw_fd()),
+        ..Config::default()
+    };
+    match step("open pnet's datalink", datalink::channel(&interface, config))? {
+        Channel::Ethernet(sender, receiver) => Ok((sender, receiver)),
+        _ => step("open pnet's datalink", Err(io::ErrorKind::Unsupported.into())),
+    }
+}
+
+/// Nothing came, or a signal did, or another thread of the group was faster.
+fn is_nothing(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), TimedOut | WouldBlock | Interrupted)
+}
+
+/// Where a received frame is put: as much room before it as a ring's slot has.
+const FRAME_AT: usize = PRIVATE + limits::PACKET_HEADROOM;

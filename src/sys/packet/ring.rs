@@ -1,0 +1,328 @@
+//! Io: frames through a ring that the kernel shares with us.
+//!
+//! The kernel copies each frame into a slot and marks it ours; we read it, rewrite it there and send it from there; once the
+//! batch is sent, its slots go back. A frame longer than a slot (one that the kernel merged, mostly) waits whole in the
+//! socket's queue beside the ring (`PACKET_COPY_THRESH`), and its slot says so, so that the order stays.
+//!
+//! ```text
+//!   slot:  tpacket2_hdr, address | room in front (PACKET_RESERVE) | virtio_net_hdr | frame | room behind
+//!   owner: kernel -> (TP_STATUS_USER) ours -> decided -> sent with its batch -> (TP_STATUS_KERNEL) kernel
+//! ```
+//!
+//! Why version 2 and not 3: version 3 hands over blocks, when they are full or a timer of a millisecond at least has fired, so a
+//! lone packet waits for the timer. Version 2 hands over a frame as soon as it is there.
+//!
+//! Budget: one `poll` and one `sendmmsg` a batch, one acquiring load and one releasing store a frame, no allocation, no copy.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use libc::c_int;
+
+use super::batch::Batch;
+use super::frame::{Frame, Missing, PRIVATE, VNET_LEN, Vnet};
+use super::socket::{Socket, address, check, step};
+use super::{Counters, Options, PacketError};
+use crate::base::{MacAddr, limits};
+use crate::sys::classify::{Filter, Rule, Wanted};
+use crate::sys::link;
+use crate::wire::ethernet::{EtherType, Tag};
+
+/// A tap with a ring.
+pub struct Ring {
+    socket: Socket,
+    slots: Slots,
+    /// The slot that the kernel fills next, once it is ours.
+    next: usize,
+    batch: Batch,
+    /// Where frames go that are longer than a slot.
+    long: Box<[u8]>,
+    macs: Vec<MacAddr>,
+    wait: c_int,
+    counters: Counters,
+}
+
+/// The ring's memory.
+struct Slots {
+    base: NonNull<u8>,
+    /// Bytes of one slot, and how many there are.
+    size: usize,
+    count: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone and is valid in every thread of the process.
+unsafe impl Send for Slots {}
+
+impl Ring {
+    /// # Errors
+    /// The step that failed and what the kernel said.
+    pub fn open(options: &Options<'_>) -> Result<Ring, PacketError> {
+        let wanted = Wanted { rules: options.rules, macs: options.macs, tags: true };
+        let socket = Socket::new(options, &Filter::new(&wanted))?;
+        step("choose the ring's version", socket.set(libc::PACKET_VERSION, &VERSION_2))?;
+        step("reserve room before frames", socket.set(libc::PACKET_RESERVE, &(RESERVE as c_int)))?;
+        // Any value but 0 says yes.
+        step("keep frames longer than a slot", socket.set(libc::PACKET_COPY_THRESH, &1))?;
+        let mtu = step("learn the interface's MTU", link::mtu(options.interface))?;
+        let slots = Slots::map(&socket, slot_size(mtu as usize))?;
+        socket.bind()?;
+        if let Some(fanout) = options.fanout {
+            socket.join_fanout(fanout)?;
+        }
+        Ok(Ring {
+            batch: Batch::new(options.interface),
+            socket,
+            slots,
+            next: 0,
+            long: vec![0; PRIVATE + limits::PACKET_HEADROOM + limits::PACKET_FRAME_BYTES].into(),
+            macs: options.macs.to_vec(),
+            wait: milliseconds(options.wait),
+            counters: Counters::default(),
+        })
+    }
+
+    /// See [`super::Tap::receive`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn receive(&mut self, mut decide: impl FnMut(&mut Frame<'_>) -> Option<u32>) -> io::Result<usize> {
+        if !self.slots.is_ours(self.next) && !self.wait_for_one()? {
+            return Ok(0);
+        }
+        let first = self.next;
+        let mut taken = 0;
+        while taken < limits::PACKET_BATCH.min(self.slots.count) && self.slots.is_ours(self.next) {
+            self.one(&mut decide);
+            self.next = self.slots.after(self.next);
+            taken += 1;
+        }
+        // SAFETY: what was pushed lies in slots from `first` to `next`, which are ours until the loop below; no frame on them
+        // is alive.
+        unsafe { self.batch.flush(self.socket.as_fd(), &mut self.counters) };
+        let mut slot = first;
+        for _ in 0..taken {
+            self.slots.give_back(slot);
+            slot = self.slots.after(slot);
+        }
+        self.counters.received += taken as u64;
+        Ok(taken)
+    }
+
+    fn one(&mut self, decide: &mut impl FnMut(&mut Frame<'_>) -> Option<u32>) {
+        let slot = self.slots.at(self.next);
+        // SAFETY: `slot` is the start of a slot, aligned to 16 and longer than the header; the kernel wrote the header before it
+        // gave us the slot, and leaves it alone until the slot goes back.
+        let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
+        let tag = tag_of(&header);
+        if header.tp_status & libc::TP_STATUS_COPY != 0 {
+            return self.long_one(tag, decide);
+        }
+        // The header stays out of reach of whoever rewrites the frame: the kernel goes by the status in it.
+        // SAFETY: the slot is ours, `size` bytes from its start are in the mapping, and this is the only reference into it: the
+        // header was copied out, the status lies before it, and `batch` holds pointers only.
+        let (slot, buffer) = unsafe {
+            let slot = slot.add(SLOT_HEADER);
+            (slot, std::slice::from_raw_parts_mut(slot.as_ptr(), self.slots.size - SLOT_HEADER))
+        };
+        let start = usize::from(header.tp_mac).saturating_sub(SLOT_HEADER);
+        let vnet = start.checked_sub(VNET_LEN).and_then(|at| buffer.get(at..)?.first_chunk());
+        let vnet = vnet.map_or_else(Vnet::default, Vnet::parse);
+        let at = start..start + header.tp_snaplen as usize;
+        let missing = (header.tp_snaplen < header.tp_len).then_some(Missing::Tail);
+        let mut frame = Frame::new(buffer, at, vnet).with_tag(tag).with_missing(missing);
+        let interface = decide(&mut frame);
+        self.counters.missing(missing);
+        let Some(interface) = interface else { return };
+        match frame.seal() {
+            // SAFETY: `seal` gives a range within the slot's buffer.
+            Ok(range) => self.batch.push(interface, unsafe { slot.add(range.start) }.as_ptr(), range.len()),
+            Err(_) => self.counters.refused += 1,
+        }
+    }
+
+    /// The frame that waits beside the ring. Sent at once, after what is queued before it: the next one needs its buffer.
+    fn long_one(&mut self, tag: Option<Tag>, decide: &mut impl FnMut(&mut Frame<'_>) -> Option<u32>) {
+        let start = PRIVATE + limits::PACKET_HEADROOM;
+        let Some(into) = self.long.get_mut(start - VNET_LEN..) else { return };
+        // SAFETY: `into` is a live, writable slice, and the call writes its length at most.
+        let length = unsafe {
+            let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+            libc::recv(self.socket.as_fd().as_raw_fd(), into.as_mut_ptr().cast(), into.len(), flags)
+        };
+        // The kernel queued it before it gave us the slot, so it is there unless memory ran out.
+        let Some(length) = usize::try_from(length).ok().and_then(|length| length.checked_sub(VNET_LEN)) else {
+            self.counters.cut += 1;
+            return;
+        };
+        let vnet = into.first_chunk().map_or_else(Vnet::default, Vnet::parse);
+        let missing = (length > limits::PACKET_FRAME_BYTES).then_some(Missing::Tail);
+        let mut frame = Frame::new(&mut self.long, start..start + length, vnet).with_tag(tag).with_missing(missing);
+        let interface = decide(&mut frame);
+        self.counters.missing(missing);
+        let Some(interface) = interface else { return };
+        let Ok(range) = frame.seal() else {
+            self.counters.refused += 1;
+            return;
+        };
+        if self.batch.is_full() {
+            // SAFETY: what was pushed lies in slots that go back only after the whole batch, and no frame on them is alive.
+            unsafe { self.batch.flush(self.socket.as_fd(), &mut self.counters) };
+        }
+        self.batch.push(interface, self.long[range.clone()].as_ptr(), range.len());
+        // SAFETY: as above, and `long` is not written to before the call returns.
+        unsafe { self.batch.flush(self.socket.as_fd(), &mut self.counters) };
+    }
+
+    /// Whether a frame came in time.
+    fn wait_for_one(&mut self) -> io::Result<bool> {
+        let mut poll = libc::pollfd { fd: self.socket.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: `poll` is one live, writable `pollfd`, as many as the call is told.
+        match check(unsafe { libc::poll(&raw mut poll, 1, self.wait) }) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            other => other?,
+        };
+        if poll.revents & libc::POLLERR != 0
+            && let Some(error) = self.socket.take_error()
+        {
+            return Err(error);
+        }
+        Ok(self.slots.is_ours(self.next))
+    }
+
+    /// See [`super::Tap::send`].
+    pub fn send(&mut self, interface: u32, frame: &[u8]) {
+        let mut to = address(interface.cast_signed());
+        let no_vnet = [0_u8; VNET_LEN];
+        let mut parts = [
+            libc::iovec { iov_base: no_vnet.as_ptr().cast_mut().cast(), iov_len: no_vnet.len() },
+            libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() },
+        ];
+        // SAFETY: `msghdr` is made of integers and pointers, for all of which zeros are a valid value.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        (message.msg_name, message.msg_namelen) =
+            ((&raw mut to).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t);
+        (message.msg_iov, message.msg_iovlen) = (parts.as_mut_ptr(), parts.len() as _);
+        // SAFETY: every pointer in `message` leads to a local or to `frame`, all alive during the call, which only reads them.
+        match unsafe { libc::sendmsg(self.socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) } {
+            -1 => self.counters.unsent(&io::Error::last_os_error()),
+            _ => self.counters.sent += 1,
+        }
+    }
+
+    /// See [`super::Tap::want`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn want(&mut self, rules: Option<&[Rule]>, macs: &[MacAddr]) -> Result<(), PacketError> {
+        want(&self.socket, &Wanted { rules, macs, tags: true }, &mut self.macs)
+    }
+
+    /// See [`super::Tap::counters`].
+    pub fn counters(&mut self) -> Counters {
+        self.counters.add_kernel(self.socket.statistics().unwrap_or_default());
+        self.counters
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Receives for new addresses first, and forgets old ones last, so that what is wanted before and after never stops coming.
+pub(super) fn want(socket: &Socket, wanted: &Wanted<'_>, macs: &mut Vec<MacAddr>) -> Result<(), PacketError> {
+    for mac in wanted.macs.iter().filter(|mac| !macs.contains(mac)) {
+        socket.join(*mac)?;
+    }
+    socket.filter(&Filter::new(wanted))?;
+    for mac in macs.iter().filter(|mac| !wanted.macs.contains(mac)) {
+        socket.leave(*mac)?;
+    }
+    *macs = wanted.macs.to_vec();
+    Ok(())
+}
+
+pub(super) fn milliseconds(wait: Duration) -> c_int {
+    c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX)
+}
+
+fn tag_of(header: &libc::tpacket2_hdr) -> Option<Tag> {
+    let valid = |flag| header.tp_status & flag != 0;
+    let protocol =
+        if valid(libc::TP_STATUS_VLAN_TPID_VALID) { EtherType(header.tp_vlan_tpid) } else { EtherType::VLAN };
+    valid(libc::TP_STATUS_VLAN_VALID).then_some(Tag { protocol, control: header.tp_vlan_tci })
+}
+
+impl Slots {
+    fn map(socket: &Socket, size: usize) -> Result<Slots, PacketError> {
+        let count = limits::PACKET_RING_BYTES / size;
+        let request = libc::tpacket_req {
+            tp_block_size: BLOCK as u32,
+            tp_block_nr: (limits::PACKET_RING_BYTES / BLOCK) as u32,
+            tp_frame_size: size as u32,
+            tp_frame_nr: count as u32,
+        };
+        step("make the receive ring", socket.set(libc::PACKET_RX_RING, &request))?;
+        let (protection, fd) = (libc::PROT_READ | libc::PROT_WRITE, socket.as_fd().as_raw_fd());
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs no other memory.
+        let base =
+            unsafe { libc::mmap(ptr::null_mut(), limits::PACKET_RING_BYTES, protection, libc::MAP_SHARED, fd, 0) };
+        let mapped = if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(base.cast()) };
+        let base = step("map the receive ring", mapped)?;
+        let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory.into());
+        Ok(Slots { base: step("map the receive ring", base)?, size, count })
+    }
+
+    /// The start of a slot. Slots lie one after the other: a block is a multiple of a slot, and blocks are mapped in a row.
+    fn at(&self, slot: usize) -> NonNull<u8> {
+        debug_assert!(slot < self.count);
+        // SAFETY: `slot` is below `count` (only `after` makes one), so the offset is within the one mapping.
+        unsafe { self.base.add(slot * self.size) }
+    }
+
+    const fn after(&self, slot: usize) -> usize {
+        if slot + 1 == self.count { 0 } else { slot + 1 }
+    }
+
+    fn status(&self, slot: usize) -> &AtomicU32 {
+        // SAFETY: the status is the first word of a slot, aligned to 16, in a mapping that lives as long as `self`. The kernel
+        // and we write it by plain stores of a whole word, which is what an atomic store is.
+        unsafe { AtomicU32::from_ptr(self.at(slot).cast().as_ptr()) }
+    }
+
+    /// Acquires what the kernel wrote before it handed the slot over.
+    fn is_ours(&self, slot: usize) -> bool {
+        self.status(slot).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
+    }
+
+    fn give_back(&self, slot: usize) {
+        self.status(slot).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, of this length, and nothing refers to it any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), limits::PACKET_RING_BYTES) };
+    }
+}
+
+/// A power of two that holds a frame of the interface with its surroundings.
+fn slot_size(mtu: usize) -> usize {
+    (OVERHEAD + RESERVE + mtu).next_power_of_two().clamp(2048, limits::PACKET_SLOT_BYTES)
+}
+
+const VERSION_2: c_int = libc::tpacket_versions::TPACKET_V2 as c_int;
+/// The header of a slot and the address after it (`TPACKET2_HDRLEN`), aligned.
+const SLOT_HEADER: usize = 64;
+/// Both again, what aligns them, the virtio header, and an Ethernet header with two tags.
+const OVERHEAD: usize = 128;
+/// Room for what is put before a frame, and for what sealing adds.
+const RESERVE: usize = limits::PACKET_HEADROOM + PRIVATE;
+/// What the kernel allocates at once.
+const BLOCK: usize = 64 * 1024;
