@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,10 +13,12 @@ use crate::base::limits;
 use crate::health::Intent;
 
 mod check;
+mod decapsulate;
 mod demo;
 mod echo;
 mod remote;
 mod run;
+mod setup_endpoint;
 pub mod status;
 
 /// One load balancer for every layer.
@@ -83,6 +85,17 @@ enum Command {
         #[arg(long)]
         name: Option<String>,
     },
+    /// On an endpoint of a packet mode: print what it needs there, or apply it, or take it back
+    SetupEndpoint(setup_endpoint::Arguments),
+    /// On an endpoint whose kernel has no tunnels: take IPIP or GUE headers off
+    Decapsulate {
+        /// What the balancer puts before each packet
+        #[arg(long)]
+        mode: decapsulate::Mode,
+        /// Whose packets are taken; may be given several times
+        #[arg(long = "vip", value_name = "ADDRESS", required = true, value_delimiter = ',')]
+        vips: Vec<IpAddr>,
+    },
 }
 
 /// Where the running Strata is asked.
@@ -130,6 +143,8 @@ pub fn main() -> ExitCode {
         Command::Reload { admin } => remote::reload(&admin.admin),
         Command::Healthcheck { admin } => remote::healthcheck(&admin.admin),
         Command::Echo { listen, name } => echo::echo(listen, name),
+        Command::SetupEndpoint(arguments) => setup_endpoint::setup(&arguments),
+        Command::Decapsulate { mode, vips } => decapsulate::decapsulate(mode, vips),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("strata: {error:#}");
