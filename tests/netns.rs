@@ -1,0 +1,21 @@
+//! Real hosts in network namespaces: client, router, switch, balancer and endpoints, and what they say to each other through
+//! the real binary. Needs root and iproute2, and says so loudly where they are missing.
+
+#![allow(clippy::disallowed_methods, reason = "tests live in real time")]
+
+mod common;
+
+#[path = "netns/ground.rs"]
+mod ground;
+#[path = "netns/node.rs"]
+mod node;
+#[path = "netns/server.rs"]
+mod server;
+#[path = "netns/setup.rs"]
+mod setup;
+#[path = "netns/talk.rs"]
+mod talk;
+#[path = "netns/tunnel.rs"]
+mod tunnel;
+#[path = "netns/world.rs"]
+mod world;
