@@ -173,6 +173,11 @@ impl Network {
         Ok(network)
     }
 
+    /// Bits that its addresses share.
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// An IPv4 address is also found in its IPv6-mapped form, which is what a dual-stack listener sees.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -170,6 +170,15 @@ pub const ADMIN_REPORT: Duration = Duration::from_millis(500);
 /// Coarse timers of a worker fire within this of their deadline.
 pub const TIMER_TICK: Duration = Duration::from_millis(50);
 
+/// ICMP errors that we answer packets with: one an interval, and so many at once. Both are Linux's (`icmp_msgs_per_sec`,
+/// `icmp_msgs_burst`): enough for path MTU discovery, useless to a reflector.
+pub const ICMP_ERROR_INTERVAL: Duration = Duration::from_millis(1);
+pub const ICMP_ERROR_BURST: u32 = 50;
+/// How often an address is defended against a stranger (RFC 5227 §1.1, `DEFEND_INTERVAL`).
+pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+/// Clients on our own links whose MAC addresses NAT knows: 256 KiB.
+pub const LEARNED_NEIGHBORS: usize = 1 << 14;
+
 /// VLAN tags of a frame: a customer's and a provider's (802.1ad). More is a loop or an attack (hardening G2).
 pub const VLAN_TAGS: usize = 2;
 /// IPv6 extension headers that are walked for a transport header (hardening G20).

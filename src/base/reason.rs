@@ -16,7 +16,7 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $word),* }
             }
 
-            /// The status an HTTP client is answered with, where one can still be sent.
+            /// The status an HTTP client is answered with, where one can still be sent. 0 for a packet's reasons: nobody is.
             pub const fn status(self) -> u16 {
                 match self { $(Reason::$name => $status),* }
             }
@@ -69,6 +69,105 @@ reasons! {
     ServiceRemoved = "service-removed", 503;
     /// The task that carried it panicked: a mistake of Strata's.
     Internal = "internal", 500;
+
+    // Packets that contradict themselves, or that nobody honest sends: the words of `wire::Fault`, one each. The rows of the
+    // hardening catalogue stand there.
+    /// The bytes end before a header does.
+    TruncatedPacket = "truncated-packet", 0;
+    /// More VLAN tags than are read.
+    TooManyTags = "too-many-tags", 0;
+    /// The version of the IP header is not the one announced.
+    BadIpVersion = "bad-ip-version", 0;
+    /// A header shorter than it must be, or longer than what came.
+    BadHeaderLength = "bad-header-length", 0;
+    /// An IP length below its header, or beyond what came.
+    BadTotalLength = "bad-total-length", 0;
+    /// The IPv4 header does not sum up.
+    BadIpChecksum = "bad-ip-checksum", 0;
+    /// IPv4 options.
+    IpOptions = "ip-options", 0;
+    /// A fragment that cannot be part of a datagram.
+    BadFragment = "bad-fragment", 0;
+    /// A fragment cut so that a transport header is torn.
+    TinyFragment = "tiny-fragment", 0;
+    /// A source that no host on a network has.
+    MartianSource = "martian-source", 0;
+    /// A TCP option that is shorter than itself, or goes past the header.
+    BadOption = "bad-option", 0;
+    /// TCP flags that no state of TCP sends.
+    BadTcpFlags = "bad-tcp-flags", 0;
+    /// Port 0.
+    ZeroPort = "zero-port", 0;
+    /// A UDP length below its header, or beyond what came.
+    BadUdpLength = "bad-udp-length", 0;
+    /// UDP over IPv6 without a checksum.
+    NoUdpChecksum = "no-udp-checksum", 0;
+    /// A checksum that had to be looked at, and is wrong.
+    BadChecksum = "bad-checksum", 0;
+    /// An ICMP error that does not say what it is about.
+    BadEmbedded = "bad-embedded", 0;
+    /// An IPv6 routing header that would still act.
+    RoutingHeader = "routing-header", 0;
+    /// More IPv6 extension headers than are walked.
+    TooManyExtensions = "too-many-extension-headers", 0;
+    /// An IPv6 extension header where it may not stand.
+    BadExtension = "bad-extension-header", 0;
+    /// An ARP packet that cannot be right.
+    BadArp = "bad-arp", 0;
+    /// A neighbour discovery message that has to be discarded.
+    BadNeighbor = "bad-neighbor-discovery", 0;
+    /// A tunnel header that cannot be read.
+    BadTunnel = "bad-tunnel-header", 0;
+
+    // Packets that are well-formed.
+    /// A VLAN that the VIP's interface is not configured for (G2).
+    UnexpectedVlan = "unexpected-vlan", 0;
+    /// A frame from a group's MAC address (G3).
+    GroupSourceMac = "group-source-mac", 0;
+    /// A frame to a group's MAC address with a packet for one host (RFC 1122 §3.3.6).
+    GroupDestinationMac = "group-destination-mac", 0;
+    /// A frame from one of our own MAC addresses: a loop (G3).
+    OwnSourceMac = "own-source-mac", 0;
+    /// A packet to a VIP from one of our own addresses: a loop, or forged (G22).
+    OwnSourceAddress = "own-source-address", 0;
+    /// A stranger claims the VIP (G4).
+    VipConflict = "vip-conflict", 0;
+    /// The VIP has no service for this protocol and port.
+    NoService = "no-service", 0;
+    /// No hop was left (G7). Answered while the rate allows.
+    HopsExhausted = "hops-exhausted", 0;
+    /// Larger than the way onward takes (G21). Answered while the rate allows.
+    PacketTooBig = "packet-too-big", 0;
+    /// Larger than the link it came from: segments that the kernel or the card has put together, and that cannot be sent.
+    OversizedFrame = "oversized-frame", 0;
+    /// A fragment whose first one has not been seen, or too long ago (G9).
+    FragmentWithoutFirst = "fragment-without-first", 0;
+    /// A fragment with bytes that were there before (G10).
+    FragmentOverlap = "fragment-overlap", 0;
+    /// A datagram in too many pieces out of order.
+    FragmentScattered = "fragment-scattered", 0;
+    /// A fragmented message to the VIP itself, which puts nothing together.
+    FragmentedIcmp = "fragmented-icmp", 0;
+    /// An ICMP message that a balancer has no part in, redirects among them (G19).
+    IcmpIgnored = "icmp-ignored", 0;
+    /// "Packet too big" with an MTU that no link has (G17).
+    TinyMtu = "tiny-mtu", 0;
+    /// An ICMP error about a packet that no service of ours has sent (G17).
+    UnknownFlow = "unknown-flow", 0;
+    /// A tunnel that leads to ourselves (G22).
+    TunnelLoop = "tunnel-loop", 0;
+    /// No route leads to the next hop.
+    Unroutable = "unroutable", 0;
+    /// The next hop's MAC address is not known yet; it is asked for.
+    NoNeighbor = "no-neighbor", 0;
+    /// Every port of the addresses that endpoints see is lent or rests.
+    NatPortsExhausted = "nat-ports-exhausted", 0;
+    /// There is no room for another translated flow, or for another that nobody has answered.
+    NatTableFull = "nat-table-full", 0;
+    /// Two services of one client would look alike to the endpoint.
+    NatCollision = "nat-collision", 0;
+    /// A TCP segment that opens nothing, of a translated flow that is not known.
+    NatNoFlow = "nat-no-flow", 0;
 }
 
 impl Reason {

@@ -23,7 +23,8 @@ const ACKNOWLEDGMENT: usize = 8;
 const DATA_OFFSET: usize = 12;
 const FLAGS: usize = 13;
 const WINDOW: usize = 14;
-pub(super) const CHECKSUM: usize = 16;
+/// Where the checksum stands.
+pub const CHECKSUM: usize = 16;
 const URGENT: usize = 18;
 
 const END_OF_OPTIONS: u8 = 0;

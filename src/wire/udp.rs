@@ -13,7 +13,8 @@ pub const HEADER_LEN: usize = 8;
 const SOURCE_PORT: usize = 0;
 const DESTINATION_PORT: usize = 2;
 const LENGTH: usize = 4;
-pub(super) const CHECKSUM: usize = 6;
+/// Where the checksum stands.
+pub const CHECKSUM: usize = 6;
 
 /// A view of a datagram.
 #[derive(Clone, Copy, Debug)]
