@@ -16,6 +16,7 @@
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::arithmetic_side_effects)
 )]
 
+pub mod decide;
 pub mod endpoints;
 pub mod fragments;
 pub mod key;
@@ -26,7 +27,9 @@ mod sequence;
 pub mod slots;
 pub mod steer;
 mod table;
+pub mod tables;
 
+pub use decide::{FrameBuf, Shared, Verdict, decide};
 pub use endpoints::{Affinity, Endpoints, OnDown, Policy};
 pub use fragments::{Carried, Datagram, Fragments};
 pub use key::{FlowKey, Kind};
@@ -34,3 +37,4 @@ pub use nat::{Binding, Nat};
 pub use records::Records;
 pub use slots::{NOBODY, Slots, Survey};
 pub use steer::{Decision, Packet, Why, steer};
+pub use tables::Tables;

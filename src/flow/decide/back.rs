@@ -1,0 +1,159 @@
+//! Engine: what endpoints send under NAT: replies, which go back to the client as the VIP's, and errors about its packets.
+//!
+//! A reply is known by the endpoint's declared port or by the flow's record, and by nothing else: the rest of an endpoint's
+//! traffic is its own, and passes. What goes to Strata's own addresses passes too, probes' answers among it.
+//! Not here: direct return, which never comes by.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::about::is_tiny;
+use super::flow::{has_ports, kind, place, unassembled};
+use super::{Engine, FrameBuf, Verdict, Why, is_icmp};
+use crate::base::{MacAddr, Reason, ServiceId};
+use crate::flow::fragments::{Carried, Datagram, Refused};
+use crate::flow::nat::Binding;
+use crate::flow::{FlowKey, Kind};
+use crate::wire::icmp::{Embedded, Icmp, Problem};
+use crate::wire::ip::Fragment;
+use crate::wire::packet::{Packet, Transport};
+use crate::wire::rewrite::{Edit, Place};
+
+/// Whose reply a packet is, and what its client sees instead of the endpoint.
+struct Reply {
+    service: ServiceId,
+    endpoint: u16,
+    vip: Place,
+    /// Full NAT: the client, whom the endpoint does not know.
+    client: Option<Place>,
+}
+
+impl Engine<'_> {
+    /// A packet that is not to a VIP, while something is translated.
+    pub(super) fn back(&self, frame: &mut FrameBuf<'_>, destination: IpAddr) -> Verdict {
+        let (Some(_), true) = (self.link, self.tables.is_station(frame.interface, self.arrival.destination)) else {
+            return Verdict::pass(Why::NotOurs);
+        };
+        let Ok(packet) = self.parse(frame) else { return Verdict::pass(Why::NotOurs) };
+        // What goes to an address that endpoints see may be a flow's; what goes to another one of ours is not.
+        let ours = self.tables.is_own(destination) && !self.tables.ways().is_source(destination);
+        if ours {
+            return Verdict::pass(Why::ToUs);
+        }
+        match packet.transport {
+            Transport::Icmp(Icmp::Error { problem, embedded }) => self.back_about(frame, &packet, problem, &embedded),
+            _ if is_icmp(&packet) => Verdict::pass(Why::NotOurs),
+            _ => self.back_flow(frame, &packet),
+        }
+    }
+
+    fn back_flow(&self, frame: &mut FrameBuf<'_>, packet: &Packet) -> Verdict {
+        let known = self.tables.ways().declares(packet.source, packet.protocol)
+            || self.tables.ways().records(packet.source)
+            || self.tables.ways().is_source(packet.destination);
+        if !known {
+            return Verdict::pass(Why::NotOurs);
+        }
+        let ports = match self.ports(packet) {
+            Ok((ports, _)) => ports,
+            // Whether that was a reply, nobody can say.
+            Err(Refused::FirstMissing) => return Verdict::pass(Why::NoReply),
+            Err(refused) => return Verdict::drop(unassembled(refused)),
+        };
+        let from = SocketAddr::new(packet.source, ports.map_or(0, |ports| ports.source));
+        let to = SocketAddr::new(packet.destination, ports.map_or(0, |ports| ports.destination));
+        let seen = FlowKey::new(packet.protocol.0, from, to);
+        let Some(reply) = self.reply(&seen, kind(packet)) else { return Verdict::pass(Why::NoReply) };
+        let outer = Edit { source: Some(reply.vip), destination: reply.client };
+        let verdict = match packet.check(self.datagram(frame)) {
+            Ok(()) => self.to_client(frame, packet, &reply, (&outer, &Edit::NONE), Why::Back),
+            Err(fault) => Verdict::fault(fault),
+        };
+        verdict.of(reply.service).at(reply.endpoint)
+    }
+
+    /// An error about what a client sent, from the endpoint or from a router before it.
+    fn back_about(&self, frame: &mut FrameBuf<'_>, packet: &Packet, problem: Problem, embedded: &Embedded) -> Verdict {
+        if embedded.source != packet.destination || embedded.fragment.is_later() || packet.fragment != Fragment::Whole {
+            return Verdict::pass(Why::NotOurs);
+        }
+        let ports = embedded.ports.filter(|_| has_ports(embedded.protocol.0));
+        let from = SocketAddr::new(embedded.destination, ports.map_or(0, |ports| ports.destination));
+        let to = SocketAddr::new(embedded.source, ports.map_or(0, |ports| ports.source));
+        let seen = FlowKey::new(embedded.protocol.0, from, to);
+        let Some(reply) = self.reply(&seen, Kind::About) else { return Verdict::pass(Why::NotOurs) };
+        let verdict = match packet.check(self.datagram(frame)) {
+            Err(fault) => Verdict::fault(fault),
+            Ok(()) if is_tiny(problem, packet.is_ipv6()) => Verdict::drop(Reason::TinyMtu),
+            Ok(()) => {
+                // Who is behind the VIP is nobody's business, whichever router the error is from.
+                let vip = Place { port: None, ..reply.vip };
+                let client = reply.client.map(|client| Place { port: None, ..client });
+                let outer = Edit { source: Some(vip), destination: client };
+                let embedded = Edit { source: reply.client, destination: Some(reply.vip) };
+                self.to_client(frame, packet, &reply, (&outer, &embedded), Why::BackAbout)
+            }
+        };
+        verdict.of(reply.service).at(reply.endpoint)
+    }
+
+    /// Whose reply a packet from an endpoint is; `seen` is its key as it stands there.
+    fn reply(&self, seen: &FlowKey, kind: Kind) -> Option<Reply> {
+        let (endpoint, protocol) = (seen.source(), crate::wire::ip::Protocol(seen.protocol()));
+        let ways = self.tables.ways();
+        let full = ways.is_source(seen.destination().ip());
+        if !full
+            && has_ports(protocol.0)
+            && let Some(back) = ways.declared(endpoint.ip(), protocol, endpoint.port())
+        {
+            let service = self.tables.served(back.service)?.service.id;
+            let vip = Place { address: back.address, port: back.port };
+            return Some(Reply { service, endpoint: back.index, vip, client: None });
+        }
+        if !full && !ways.records(endpoint.ip()) {
+            return None;
+        }
+        let Binding { inside, service, endpoint, .. } = self.shared.nat.reply(seen, kind, self.now)?;
+        let client = full.then(|| place(inside.source(), inside.protocol()));
+        Some(Reply { service, endpoint, vip: place(inside.destination(), inside.protocol()), client })
+    }
+
+    fn to_client(
+        &self,
+        frame: &mut FrameBuf<'_>,
+        packet: &Packet,
+        reply: &Reply,
+        edits: (&Edit, &Edit),
+        why: Why,
+    ) -> Verdict {
+        let client = reply.client.map_or(packet.destination, |client| client.address);
+        let Some(hop) = self.tables.hop(client) else { return Verdict::drop(Reason::Unroutable) };
+        if let Err(verdict) = self.may_go(frame, packet, &hop, 0, self.own_address(packet)) {
+            return verdict;
+        }
+        // A client that has just sent a frame is where that came from.
+        let link = self.tables.link(hop.link).filter(|_| hop.on_link);
+        let learned = link.and_then(|link| self.shared.learned.find(link.id, client));
+        let Some(mac) = learned.or(hop.mac) else { return self.unresolved(&hop) };
+        if let Err(refused) = self.note_reply(packet, reply) {
+            return Verdict::drop(unassembled(refused));
+        }
+        self.translate(frame, packet, &hop, mac, edits, why)
+    }
+
+    /// Takes note of a reply's first fragment, so that the others are known.
+    fn note_reply(&self, packet: &Packet, reply: &Reply) -> Result<(), Refused> {
+        let (Fragment::First { id }, Some(ports)) = (packet.fragment, packet.ports()) else { return Ok(()) };
+        let datagram = Datagram::new(packet.source, packet.destination, packet.protocol.0, id);
+        let len = u16::try_from(packet.len.saturating_sub(packet.offset)).unwrap_or(u16::MAX);
+        let (source_port, destination_port) = (ports.source, ports.destination);
+        let carried = Carried { source_port, destination_port, endpoint: reply.endpoint, generation: 0 };
+        self.shared.fragments.first(&datagram, len, carried, self.now)
+    }
+
+    /// What we are to an endpoint: the address that an error to it comes from.
+    fn own_address(&self, packet: &Packet) -> Option<(MacAddr, IpAddr)> {
+        let link = self.link()?;
+        let address = link.addresses.iter().find(|address| address.is_ipv6() == packet.is_ipv6())?;
+        Some((link.mac, *address))
+    }
+}

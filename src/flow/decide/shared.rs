@@ -1,0 +1,118 @@
+//! Engine: what packets change, shared by all workers: records, and what bounds our own answers.
+//!
+//! Not here: what the control side knows (`Tables`).
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::learned::Learned;
+use crate::base::{HashKey, Moment, limits};
+use crate::flow::{Fragments, Nat, Records};
+
+/// See the file's head. One for a process: it outlives every change of tables.
+pub struct Shared {
+    pub records: Records,
+    pub nat: Nat,
+    pub fragments: Fragments,
+    /// MAC addresses of clients on our links.
+    pub(super) learned: Learned,
+    /// ICMP errors of ours.
+    pub(super) errors: Bucket,
+    /// Announcements against strangers that claim a VIP, by its address.
+    defences: [Bucket; DEFENDED],
+}
+
+impl Shared {
+    /// Everything empty. `sources` are the addresses that endpoints see in full NAT, of all services; `key` is a secret of this
+    /// process.
+    pub fn new(sources: &[IpAddr], key: HashKey) -> Shared {
+        Shared {
+            records: Records::new(limits::FLOW_RECORDS, key),
+            nat: Nat::new(limits::NAT_FLOWS, sources, &limits::NAT_PORTS, key),
+            fragments: Fragments::new(limits::FRAGMENTED, key),
+            learned: Learned::new(limits::LEARNED_NEIGHBORS, key),
+            errors: Bucket::new(limits::ICMP_ERROR_INTERVAL, limits::ICMP_ERROR_BURST),
+            defences: [const { Bucket::new(limits::DEFEND_INTERVAL, 1) }; DEFENDED],
+        }
+    }
+
+    /// The same with other tables, for what needs little or wants to see them full.
+    pub fn with(records: Records, nat: Nat, fragments: Fragments, key: HashKey) -> Shared {
+        Shared {
+            records,
+            nat,
+            fragments,
+            learned: Learned::new(LEAST_LEARNED, key),
+            errors: Bucket::new(limits::ICMP_ERROR_INTERVAL, limits::ICMP_ERROR_BURST),
+            defences: [const { Bucket::new(limits::DEFEND_INTERVAL, 1) }; DEFENDED],
+        }
+    }
+
+    /// Whether a VIP may be announced once more to defend it (RFC 5227 §2.4: not more often, or two that both defend would
+    /// never stop). VIPs that share a bucket share the right.
+    pub(super) fn may_defend(&self, address: IpAddr, now: Moment) -> bool {
+        let last = match address {
+            IpAddr::V4(address) => address.octets().map(usize::from)[3],
+            IpAddr::V6(address) => address.octets().map(usize::from)[15],
+        };
+        self.defences.get(last % DEFENDED).is_some_and(|bucket| bucket.take(now))
+    }
+}
+
+/// VIPs that are defended each at its own rate.
+const DEFENDED: usize = 16;
+const LEAST_LEARNED: usize = 256;
+
+/// So many in a burst, and then one an interval (the generic cell rate algorithm): one word, no lock.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    /// When everything taken so far will have been paid for, in nanoseconds.
+    paid: AtomicU64,
+    interval_ns: u64,
+    /// How far ahead of the present that may be.
+    tolerance_ns: u64,
+}
+
+impl Bucket {
+    pub const fn new(interval: Duration, burst: u32) -> Bucket {
+        #[allow(clippy::cast_possible_truncation)] // intervals of `limits`, seconds at most
+        let interval_ns = interval.as_nanos() as u64;
+        let tolerance_ns = interval_ns.saturating_mul(burst as u64);
+        Bucket { paid: AtomicU64::new(0), interval_ns, tolerance_ns }
+    }
+
+    pub fn take(&self, now: Moment) -> bool {
+        let next = |paid: u64| {
+            let next = paid.max(now.0).saturating_add(self.interval_ns);
+            (next <= now.0.saturating_add(self.tolerance_ns)).then_some(next)
+        };
+        self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_one_an_interval() {
+        let bucket = Bucket::new(Duration::from_millis(1), 3);
+        let taken = |ms: u64| (0..10).filter(|_| bucket.take(Moment::from_millis(ms))).count();
+        assert_eq!([taken(1000), taken(1000), taken(1001), taken(1003), taken(2000)], [3, 0, 1, 2, 3]);
+        // A worker whose clock is behind takes nothing that is not there.
+        assert_eq!(taken(1500), 0);
+    }
+
+    #[test]
+    fn each_vip_is_defended_at_its_own_rate() {
+        let key = HashKey::new([7; 16]);
+        let nat = Nat::new(1, &[], &(1..=1), key);
+        let shared = Shared::with(Records::new(1, key), nat, Fragments::new(1, key), key);
+        let [a, b]: [IpAddr; 2] = ["10.0.0.1", "2001:db8::2"].map(|address| address.parse().unwrap());
+        let now = Moment::from_millis(60_000);
+        assert!(shared.may_defend(a, now) && !shared.may_defend(a, now) && shared.may_defend(b, now));
+        assert!(!shared.may_defend(a, now + limits::DEFEND_INTERVAL - Duration::from_millis(1)));
+        assert!(shared.may_defend(a, now + limits::DEFEND_INTERVAL));
+    }
+}

@@ -1,0 +1,397 @@
+//! Value: what packets are decided by: links, routes, neighbours, VIPs, services. Immutable and swapped whole.
+//!
+//! The control side says what there is in [`Inputs`]; [`Tables::build`] works out what a packet would have to look for: each
+//! endpoint's next hop, its MAC address and what fits on the way, and which (endpoint, protocol, port) is declared, so that
+//! what it sends is translated back. A next hop whose MAC address is unknown stays in the table without one: its packets are
+//! dropped with that reason, and say whom to ask for.
+//!
+//! Not here: what changes with packets (`decide::Shared`), and whether a configuration makes sense (`config` says so).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::slots::Slots;
+use crate::base::{HashKey, MacAddr, Network, ServiceId};
+use crate::wire::gue;
+use crate::wire::ip::Protocol;
+
+mod returns;
+
+pub(super) use returns::Ways;
+
+/// What frames come in by and go out by: an interface, and a VLAN on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId {
+    /// The kernel's index.
+    pub interface: u32,
+    /// 0: frames without a tag, or whose tag has a priority only. An interface that takes the tag off itself (`eth0.7`) is 0 too.
+    pub vlan: u16,
+}
+
+impl LinkId {
+    /// An interface without VLANs.
+    pub const fn plain(interface: u32) -> LinkId {
+        LinkId { interface, vlan: 0 }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub id: LinkId,
+    pub mac: MacAddr,
+    /// Bytes of an IP datagram.
+    pub mtu: u32,
+    /// Strata's own addresses there, the one to be used as a source first. No VIPs.
+    pub addresses: Vec<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    pub network: Network,
+    pub link: LinkId,
+    /// `None`: its addresses are on the link.
+    pub gateway: Option<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbor {
+    pub link: LinkId,
+    pub address: IpAddr,
+    pub mac: MacAddr,
+}
+
+/// One address of a VIP.
+#[derive(Clone, Copy, Debug)]
+pub struct Vip {
+    pub address: IpAddr,
+    /// Where it is answered for.
+    pub link: LinkId,
+    /// The link's, or a virtual one.
+    pub mac: MacAddr,
+}
+
+/// Ports of one protocol, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    pub protocol: Protocol,
+    pub first: u16,
+    pub last: u16,
+}
+
+/// What is done to a packet, so that it reaches its endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// `l2`: the frame gets another destination; replies do not come back here.
+    Direct,
+    /// The destination is translated; replies come back through here.
+    Nat,
+    /// Source and destination are translated; endpoints see these addresses, of which there is at least one in each family.
+    FullNat { sources: Vec<IpAddr> },
+    /// IP in IP; replies do not come back here.
+    Ipip,
+    /// IP in UDP; replies do not come back here.
+    Gue(gue::Variant),
+}
+
+/// What picks a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sticky {
+    /// All that names the flow.
+    #[default]
+    Flow,
+    /// The client's address alone.
+    Source,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    pub address: IpAddr,
+    /// In NAT modes, what the service's port becomes; `None` keeps it. For services of one port only.
+    pub port: Option<u16>,
+    /// A fixed one; `None`: its next hop's, as the neighbours have it.
+    pub mac: Option<MacAddr>,
+    /// Of the path to it, where that is known to be less than the link's.
+    pub mtu: Option<u32>,
+}
+
+/// One service, in one family where it translates: its endpoints are of its addresses' family then.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub id: ServiceId,
+    /// Addresses of VIPs.
+    pub addresses: Vec<IpAddr>,
+    /// None: every port, and every protocol.
+    pub ports: Vec<Ports>,
+    pub forward: Forward,
+    pub sticky: Sticky,
+    pub slots: Arc<Slots>,
+    /// By the index that slots name them by.
+    pub endpoints: Vec<Option<Endpoint>>,
+}
+
+/// All that tables are built from.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// `[cluster] hash_key`.
+    pub key: HashKey,
+    pub links: Vec<Link>,
+    pub routes: Vec<Route>,
+    pub neighbors: Vec<Neighbor>,
+    pub vips: Vec<Vip>,
+    pub services: Vec<Service>,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Tables {
+    pub(super) key: HashKey,
+    links: Vec<Link>,
+    /// The longest prefix first.
+    routes: Vec<Way>,
+    /// In order.
+    neighbors: Vec<((LinkId, IpAddr), MacAddr)>,
+    /// In the order of their addresses.
+    vips: Vec<Entry>,
+    /// Addresses of links and NAT's sources, in order.
+    own: Vec<IpAddr>,
+    /// MAC addresses that frames for us have, in order.
+    stations: Vec<(u32, MacAddr)>,
+    services: Vec<Served>,
+    ways: Ways,
+}
+
+/// A route as packets need it.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    network: Network,
+    link: usize,
+    gateway: Option<(IpAddr, Option<MacAddr>)>,
+}
+
+/// A VIP's address and what is served there.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub vip: Vip,
+    /// Disjoint, in order, with the place of their service.
+    ports: Vec<(Protocol, u16, u16, usize)>,
+    /// Serves what no port does.
+    rest: Option<usize>,
+}
+
+/// A service and its endpoints as packets need them.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub service: Service,
+    pub targets: Vec<Option<Target>>,
+    /// Whether what endpoints send is known to be a reply by its port alone; otherwise flows are recorded.
+    pub stateless: bool,
+}
+
+/// An endpoint and the way to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    pub endpoint: Endpoint,
+    /// `None`: no route leads there.
+    pub hop: Option<Hop>,
+    /// Of a tunnel: an address of ours in the endpoint's family.
+    pub source: Option<IpAddr>,
+    /// It is ourselves.
+    pub looped: bool,
+}
+
+/// Where a datagram goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hop {
+    /// The place of the link.
+    pub link: usize,
+    /// The endpoint or client itself, or a gateway.
+    pub next: IpAddr,
+    /// Whether `next` is where the datagram is bound for.
+    pub on_link: bool,
+    pub mac: Option<MacAddr>,
+    /// Bytes of an IP datagram that fit.
+    pub mtu: u32,
+}
+
+impl Tables {
+    /// Works everything out. What refers to a link or VIP that is not there is left out.
+    pub fn build(inputs: Inputs) -> Tables {
+        let Inputs { key, mut links, routes, neighbors, mut vips, services } = inputs;
+        links.sort_by_key(|link| link.id);
+        links.dedup_by_key(|link| link.id);
+        let mut neighbors: Vec<_> =
+            neighbors.into_iter().map(|neighbor| ((neighbor.link, neighbor.address), neighbor.mac)).collect();
+        neighbors.sort_unstable();
+        let mut own: Vec<IpAddr> = links.iter().flat_map(|link| link.addresses.iter().copied()).collect();
+        for service in &services {
+            if let Forward::FullNat { sources } = &service.forward {
+                own.extend(sources);
+            }
+        }
+        own.sort_unstable();
+        own.dedup();
+        let at = |vip: &Vip| (vip.link.interface, vip.mac);
+        let mut stations: Vec<_> =
+            links.iter().map(|link| (link.id.interface, link.mac)).chain(vips.iter().map(at)).collect();
+        stations.sort_unstable();
+        stations.dedup();
+        vips.sort_by_key(|vip| vip.address);
+        vips.dedup_by_key(|vip| vip.address);
+        let vips = vips.into_iter().map(|vip| Entry { vip, ports: Vec::new(), rest: None }).collect();
+        let (routes, ways) = (routes.as_slice(), Ways::default());
+        let mut tables =
+            Tables { key, links, routes: Vec::new(), neighbors, vips, own, stations, services: Vec::new(), ways };
+        tables.routes = tables.ways_of(routes);
+        for service in services {
+            tables.serve(service);
+        }
+        tables.ways = Ways::build(&mut tables.services);
+        tables
+    }
+
+    fn ways_of(&self, routes: &[Route]) -> Vec<Way> {
+        let mut ways: Vec<Way> = routes
+            .iter()
+            .filter_map(|route| {
+                let gateway = route.gateway.map(|address| (address, self.neighbor(route.link, address)));
+                Some(Way { network: route.network, link: self.place(route.link)?, gateway })
+            })
+            .collect();
+        ways.sort_by_key(|way| std::cmp::Reverse(way.network.prefix()));
+        ways
+    }
+
+    /// Enters a service with its ports and endpoints.
+    fn serve(&mut self, service: Service) {
+        let place = self.services.len();
+        for address in &service.addresses {
+            let Ok(at) = self.vips.binary_search_by_key(address, |entry| entry.vip.address) else { continue };
+            let Some(entry) = self.vips.get_mut(at) else { continue };
+            for ports in &service.ports {
+                entry.ports.push((ports.protocol, ports.first, ports.last, place));
+            }
+            entry.ports.sort_unstable();
+            if service.ports.is_empty() {
+                entry.rest = Some(place);
+            }
+        }
+        let link = service.addresses.first().and_then(|address| Some(self.vip(*address)?.vip.link));
+        let targets = service
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.map(|endpoint| self.target(endpoint, &service.forward, link)))
+            .collect();
+        self.services.push(Served { service, targets, stateless: false });
+    }
+
+    fn target(&self, endpoint: Endpoint, forward: &Forward, vip: Option<LinkId>) -> Target {
+        let direct = *forward == Forward::Direct;
+        let mut hop = self.hop(endpoint.address);
+        if direct {
+            // A frame reaches its own link only. Where its MAC is fixed, the endpoint may have any address.
+            hop = match (endpoint.mac, vip.and_then(|link| Some((self.place(link)?, link)))) {
+                (Some(_), Some((link, id))) => Some(Hop {
+                    link,
+                    next: endpoint.address,
+                    on_link: true,
+                    mac: None,
+                    mtu: self.find(id).map_or(0, |link| link.mtu),
+                }),
+                _ => hop.filter(|hop| hop.on_link),
+            };
+        }
+        if let Some(hop) = &mut hop {
+            hop.mac = endpoint.mac.or(hop.mac);
+            hop.mtu = endpoint.mtu.unwrap_or(hop.mtu).min(hop.mtu);
+        }
+        let family = |address: &&IpAddr| address.is_ipv6() == endpoint.address.is_ipv6() && !is_link_local(address);
+        let near = hop.and_then(|hop| self.link(hop.link)?.addresses.iter().find(family));
+        let source = near.or_else(|| self.links.iter().flat_map(|link| &link.addresses).find(family));
+        let looped = self.is_own(endpoint.address) || !direct && self.vip(endpoint.address).is_some();
+        Target { endpoint, hop, source: source.copied(), looped }
+    }
+
+    /// The way to an address. `None` where no route leads.
+    pub(super) fn hop(&self, address: IpAddr) -> Option<Hop> {
+        let way = self.routes.iter().find(|way| way.network.contains(address))?;
+        let link = self.links.get(way.link)?;
+        let (next, mac) = match way.gateway {
+            Some(gateway) => gateway,
+            None => (address, self.neighbor(link.id, address)),
+        };
+        Some(Hop { link: way.link, next, on_link: way.gateway.is_none(), mac, mtu: link.mtu })
+    }
+
+    fn neighbor(&self, link: LinkId, address: IpAddr) -> Option<MacAddr> {
+        let at = self.neighbors.binary_search_by_key(&(link, address), |(key, _)| *key).ok()?;
+        self.neighbors.get(at).map(|(_, mac)| *mac)
+    }
+
+    pub(super) fn link(&self, place: usize) -> Option<&Link> {
+        self.links.get(place)
+    }
+
+    /// Where a link stands.
+    pub(super) fn place(&self, id: LinkId) -> Option<usize> {
+        self.links.iter().position(|link| link.id == id)
+    }
+
+    fn find(&self, id: LinkId) -> Option<&Link> {
+        self.links.iter().find(|link| link.id == id)
+    }
+
+    /// Whether frames to this MAC address are for us, on any VLAN of the interface.
+    pub(super) fn is_station(&self, interface: u32, mac: MacAddr) -> bool {
+        self.stations.binary_search(&(interface, mac)).is_ok()
+    }
+
+    pub(super) fn vip(&self, address: IpAddr) -> Option<&Entry> {
+        let at = self.vips.binary_search_by_key(&address, |entry| entry.vip.address).ok()?;
+        self.vips.get(at)
+    }
+
+    /// Whether it is one of Strata's own addresses, VIPs not among them.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        self.own.binary_search(&address).is_ok()
+    }
+
+    pub(super) fn served(&self, place: usize) -> Option<&Served> {
+        self.services.get(place)
+    }
+
+    pub(super) fn ways(&self) -> &Ways {
+        &self.ways
+    }
+}
+
+impl Entry {
+    /// The place of the service for a packet.
+    pub(super) fn service(&self, protocol: Protocol, port: Option<u16>) -> Option<usize> {
+        let declared = port.and_then(|port| {
+            let after = self.ports.partition_point(|(p, first, ..)| (*p, *first) <= (protocol, port));
+            let (p, _, last, place) = self.ports.get(after.checked_sub(1)?)?;
+            (*p == protocol && port <= *last).then_some(*place)
+        });
+        declared.or(self.rest)
+    }
+}
+
+impl Served {
+    /// Whether its flows are recorded, each with both its sides.
+    pub(super) fn is_bound(&self) -> bool {
+        match self.service.forward {
+            Forward::Nat => !self.stateless,
+            Forward::FullNat { .. } => true,
+            Forward::Direct | Forward::Ipip | Forward::Gue(_) => false,
+        }
+    }
+
+    pub(super) fn target(&self, endpoint: u16) -> Option<&Target> {
+        self.targets.get(usize::from(endpoint))?.as_ref()
+    }
+}
+
+/// An IPv6 address that means nothing beyond its link: no source for a tunnel.
+fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
