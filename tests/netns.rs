@@ -7,6 +7,8 @@ mod common;
 
 #[path = "netns/ground.rs"]
 mod ground;
+#[path = "netns/lab.rs"]
+mod lab;
 #[path = "netns/node.rs"]
 mod node;
 #[path = "netns/server.rs"]

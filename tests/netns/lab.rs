@@ -1,0 +1,68 @@
+//! `deploy/lab.sh` as a person uses it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::node::{can, hosts, prefix};
+
+struct Lab {
+    name: String,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        Lab { name: prefix() }
+    }
+
+    /// Runs it, and gives its exit code and what it said.
+    fn run(&self, words: &str) -> (i32, String) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/lab.sh");
+        let output = Command::new(script)
+            .args(words.split_whitespace())
+            .env("LAB", &self.name)
+            .env("STRATA", env!("CARGO_BIN_EXE_strata"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("the script");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn hosts(&self) -> usize {
+        hosts().iter().filter(|host| host.starts_with(&self.name)).count()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.run("down");
+    }
+}
+
+#[test]
+fn a_lab_comes_up_answers_and_goes() {
+    if !can("deploy/lab.sh") {
+        return;
+    }
+    let lab = Lab::new();
+    for mode in ["l4", "l7"] {
+        let (code, said) = lab.run(&format!("up {mode}"));
+        assert!(code == 0 && said.contains(&format!("The lab is up in mode {mode}.")), "{said}");
+        let (code, said) = lab.run("try 60");
+        assert_eq!(code, 0, "{said}");
+        for name in ["IPv4: 60 requests", "IPv6: 60 requests", " e1\n", " e2\n", " e3\n"] {
+            assert!(said.contains(name), "{name}: {said}");
+        }
+        let (code, said) = lab.run("status");
+        assert!(code == 0 && said.contains("pool lab6  3 of 3 usable"), "{said}");
+        let (code, said) = lab.run("up l4");
+        assert!(code == 1 && said.contains("it is up already"), "{said}");
+        assert_eq!(lab.run("down").0, 0);
+        assert_eq!(lab.hosts(), 0);
+    }
+    let (code, said) = lab.run("up l5");
+    assert!(code == 1 && said.contains("there is no mode l5: l2, ipip,"), "{said}");
+    let (code, said) = lab.run("try");
+    assert!(code == 1 && said.contains("nothing is up"), "{said}");
+    assert_eq!(lab.hosts(), 0);
+}
