@@ -141,6 +141,11 @@ pub const PACKET_SOCKET_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of a frame: what the kernel merges when nobody raised `gro_max_size`, with its header.
 pub const PACKET_FRAME_BYTES: usize = 64 * 1024 + 64;
 
+/// How long the kernel may take for an answer to a netlink request: it has it at once.
+pub const NETLINK_ANSWER: Duration = Duration::from_secs(2);
+/// Bytes of one datagram of such an answer: what the kernel makes at most (`NLMSG_GOODSIZE` grows to 32 KiB for dumps).
+pub const NETLINK_BYTES: usize = 64 * 1024;
+
 /// Probes in flight at once, over all pools.
 pub const PROBES_IN_FLIGHT: usize = 256;
 /// Bytes of a probe's answer that are read and matched.

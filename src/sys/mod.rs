@@ -6,10 +6,13 @@
 
 #[allow(dead_code, reason = "the ingress classifier comes next")]
 mod assemble;
+pub mod capability;
 #[allow(dead_code, reason = "the ingress classifier comes next")]
 pub mod classify;
 pub mod link;
 pub mod listen;
+pub mod neighbour;
+mod netlink;
 #[cfg(test)]
 mod netns;
 pub mod packet;

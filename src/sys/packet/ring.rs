@@ -67,7 +67,7 @@ impl Ring {
         step("reserve room before frames", socket.set(libc::PACKET_RESERVE, &(RESERVE as c_int)))?;
         // Any value but 0 says yes.
         step("keep frames longer than a slot", socket.set(libc::PACKET_COPY_THRESH, &1))?;
-        let mtu = step("learn the interface's MTU", link::mtu(options.interface))?;
+        let mtu = step("learn the interface's MTU", link::by_index(options.interface))?.mtu;
         let slots = Slots::map(&socket, slot_size(mtu as usize))?;
         socket.bind()?;
         if let Some(fanout) = options.fanout {

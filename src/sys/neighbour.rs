@@ -1,0 +1,253 @@
+//! Io: the way to another machine, as the kernel knows it: which interface, which next hop, whose MAC.
+//!
+//! The kernel's tables are asked and never listened to: the control side asks when it needs to know, and the kernel keeps them
+//! fresh by ARP and neighbour discovery of its own.
+//!
+//! Not here: ARP and neighbour discovery for a VIP (`flow`), which is none of the kernel's.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::link::ip;
+use super::netlink::{Message, Netlink, attribute, half, word};
+use crate::base::MacAddr;
+
+/// A machine on the same link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    pub interface: u32,
+    pub address: IpAddr,
+    pub standing: Standing,
+}
+
+/// What is known of its MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Seen lately, or fixed by the operator.
+    Known(MacAddr),
+    /// Known, but not seen for a while (30 s unless configured): it may have changed.
+    Stale(MacAddr),
+    /// Asked, no answer yet.
+    Asking,
+    /// Asked, and nobody answered.
+    Absent,
+}
+
+impl Standing {
+    pub const fn mac(self) -> Option<MacAddr> {
+        match self {
+            Standing::Known(mac) | Standing::Stale(mac) => Some(mac),
+            Standing::Asking | Standing::Absent => None,
+        }
+    }
+}
+
+/// Every neighbour of every interface, of both families.
+///
+/// # Errors
+/// What the kernel said.
+pub fn neighbours() -> io::Result<Vec<Neighbour>> {
+    let mut found = Vec::new();
+    Netlink::open()?.dump(Message::new(libc::RTM_GETNEIGH, 0, &[0; NEIGHBOUR_HEADER]), |_, body| {
+        found.extend(read_neighbour(body));
+    })?;
+    Ok(found)
+}
+
+/// What the kernel knows of one. `None` when it was never asked for.
+///
+/// # Errors
+/// What the kernel said.
+pub fn neighbour(interface: u32, address: IpAddr) -> io::Result<Option<Neighbour>> {
+    let message = about(libc::RTM_GETNEIGH, 0, interface, address, 0);
+    match Netlink::open()?.ask(message) {
+        Ok(answer) => Ok(read_neighbour(&answer)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Has the kernel find out the MAC, or find out again when it is stale. The answer is there later, in [`neighbour`].
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN`; otherwise what the kernel said.
+pub fn solicit(interface: u32, address: IpAddr) -> io::Result<()> {
+    Netlink::open()?.change(about(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE, interface, address, NTF_USE))
+}
+
+/// A `struct ndmsg` and the address.
+fn about(kind: u16, flags: i32, interface: u32, address: IpAddr, neighbour_flags: u8) -> Message {
+    let mut header = [0; NEIGHBOUR_HEADER];
+    header[0] = family(address);
+    header[4..8].copy_from_slice(&interface.to_ne_bytes());
+    header[10] = neighbour_flags;
+    with_address(Message::new(kind, flags, &header), NDA_DST, address)
+}
+
+fn read_neighbour(body: &[u8]) -> Option<Neighbour> {
+    let (header, rest) = body.split_first_chunk::<NEIGHBOUR_HEADER>()?;
+    let state = half(header, 8)?;
+    let mac = || Some(MacAddr(attribute(rest, NDA_LLADDR)?.try_into().ok()?));
+    let standing = match state {
+        state if state & (NUD_REACHABLE | NUD_PERMANENT) != 0 => Standing::Known(mac()?),
+        // Delayed and probed: still in use while the kernel asks again.
+        state if state & (NUD_STALE | NUD_DELAY | NUD_PROBE) != 0 => Standing::Stale(mac()?),
+        state if state & NUD_INCOMPLETE != 0 => Standing::Asking,
+        state if state & NUD_FAILED != 0 => Standing::Absent,
+        // Multicast and interfaces without ARP.
+        _ => return None,
+    };
+    Some(Neighbour { interface: word(header, 4)?, address: ip(attribute(rest, NDA_DST)?)?, standing })
+}
+
+/// How the kernel would send to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub way: Way,
+    pub interface: u32,
+    /// The machine on the link that the packet goes to: the gateway, or the destination itself.
+    pub next_hop: IpAddr,
+    /// The address of ours that it would be sent from.
+    pub source: Option<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To another machine.
+    Out,
+    /// The address is this machine's own.
+    Local,
+    /// Broadcast, multicast, or a route that refuses.
+    Other,
+}
+
+/// # Errors
+/// `ENETUNREACH` or `EHOSTUNREACH` where there is no way.
+pub fn route(to: IpAddr) -> io::Result<Route> {
+    let mut header = [0; ROUTE_HEADER];
+    header[0] = family(to);
+    header[1] = if to.is_ipv4() { 32 } else { 128 };
+    let answer = Netlink::open()?.ask(with_address(Message::new(libc::RTM_GETROUTE, 0, &header), libc::RTA_DST, to))?;
+    read_route(&answer, to).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+fn read_route(body: &[u8], to: IpAddr) -> Option<Route> {
+    let (header, rest) = body.split_first_chunk::<ROUTE_HEADER>()?;
+    // A gateway of the other family is in RTA_VIA, behind its family.
+    let via = || attribute(rest, RTA_VIA).and_then(|via| via.get(2..));
+    let gateway = attribute(rest, libc::RTA_GATEWAY).or_else(via).and_then(ip);
+    Some(Route {
+        way: match header[7] {
+            libc::RTN_UNICAST => Way::Out,
+            libc::RTN_LOCAL => Way::Local,
+            _ => Way::Other,
+        },
+        interface: attribute(rest, libc::RTA_OIF).and_then(|index| word(index, 0))?,
+        next_hop: gateway.unwrap_or(to),
+        source: attribute(rest, libc::RTA_PREFSRC).and_then(ip),
+    })
+}
+
+fn with_address(message: Message, kind: u16, address: IpAddr) -> Message {
+    match address {
+        IpAddr::V4(v4) => message.with(kind, &v4.octets()),
+        IpAddr::V6(v6) => message.with(kind, &v6.octets()),
+    }
+}
+
+const fn family(address: IpAddr) -> u8 {
+    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
+}
+
+/// `struct ndmsg` and `struct rtmsg`: bytes before the attributes.
+const NEIGHBOUR_HEADER: usize = 12;
+const ROUTE_HEADER: usize = 12;
+
+// linux/neighbour.h and linux/rtnetlink.h
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NTF_USE: u8 = 1;
+const NUD_INCOMPLETE: u16 = 0x01;
+const NUD_REACHABLE: u16 = 0x02;
+const NUD_STALE: u16 = 0x04;
+const NUD_DELAY: u16 = 0x08;
+const NUD_PROBE: u16 = 0x10;
+const NUD_FAILED: u16 = 0x20;
+const NUD_PERMANENT: u16 = 0x80;
+const RTA_VIA: u16 = 18;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::netns::{Namespace, await_that, namespaces};
+
+    const HERE: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    const THERE: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+
+    /// Two machines on one link.
+    fn link() -> Option<[Namespace; 2]> {
+        let [here, there] = namespaces()?;
+        here.cable(("eth0", HERE), &there, ("eth0", THERE));
+        for (machine, host) in [(&here, 1), (&there, 2)] {
+            machine.sh(&format!(
+                "echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip addr add 10.0.0.{host}/24 dev eth0; \
+                 ip addr add fd00::{host}/64 dev eth0 nodad"
+            ));
+        }
+        Some([here, there])
+    }
+
+    #[test]
+    fn the_kernel_finds_out_the_mac_of_a_neighbour_when_asked_to() {
+        let Some([here, _there]) = link() else { return };
+        let interface = here.index("eth0");
+        for (to, mac) in [("10.0.0.2", Some(THERE)), ("fd00::2", Some(THERE)), ("10.0.0.3", None), ("fd00::3", None)] {
+            let to: IpAddr = to.parse().unwrap();
+            here.run(|| {
+                assert_eq!(neighbour(interface, to).unwrap(), None, "{to} was not asked for");
+                solicit(interface, to).unwrap();
+                let known = || neighbour(interface, to).unwrap().map(|neighbour| neighbour.standing);
+                let wanted = mac.map_or(Standing::Absent, Standing::Known);
+                await_that("the neighbour", || known() == Some(wanted));
+                let found = Neighbour { interface, address: to, standing: wanted };
+                assert!(neighbours().unwrap().contains(&found), "{to} is listed");
+            });
+        }
+    }
+
+    #[test]
+    fn a_neighbour_that_the_operator_fixed_is_known_and_an_old_one_stale() {
+        let Some([here, _there]) = link() else { return };
+        here.sh("ip neigh add 10.0.0.7 lladdr 02:00:00:00:00:07 dev eth0 nud permanent; \
+            ip neigh add 10.0.0.8 lladdr 02:00:00:00:00:08 dev eth0 nud stale");
+        let interface = here.index("eth0");
+        let standing = |to: [u8; 4]| here.run(|| neighbour(interface, to.into()).unwrap().unwrap().standing);
+        assert_eq!(standing([10, 0, 0, 7]), Standing::Known(MacAddr([2, 0, 0, 0, 0, 7])));
+        assert_eq!(standing([10, 0, 0, 8]), Standing::Stale(MacAddr([2, 0, 0, 0, 0, 8])));
+        assert_eq!(standing([10, 0, 0, 8]).mac(), Some(MacAddr([2, 0, 0, 0, 0, 8])));
+    }
+
+    #[test]
+    fn a_route_names_the_next_hop_and_our_address() {
+        let Some([here, _there]) = link() else { return };
+        here.sh("ip route add default via 10.0.0.254; ip -6 route add 2001:db8::/32 via fd00::fe; \
+            ip route add 192.0.2.0/24 via inet6 fd00::fe dev eth0; ip route add blackhole 203.0.113.0/24");
+        let interface = here.index("eth0");
+        for (to, way, next_hop, source) in [
+            ("10.0.0.2", Way::Out, "10.0.0.2", "10.0.0.1"),
+            ("198.51.100.7", Way::Out, "10.0.0.254", "10.0.0.1"),
+            ("2001:db8::7", Way::Out, "fd00::fe", "fd00::1"),
+            ("192.0.2.7", Way::Out, "fd00::fe", "10.0.0.1"),
+            ("10.0.0.1", Way::Local, "10.0.0.1", "10.0.0.1"),
+        ] {
+            let to: IpAddr = to.parse().unwrap();
+            let route = here.run(|| route(to).unwrap());
+            assert_eq!((route.way, route.next_hop), (way, next_hop.parse().unwrap()), "{to}");
+            assert_eq!(route.source, Some(source.parse().unwrap()), "{to}");
+            assert!(way == Way::Local || route.interface == interface, "{to}");
+        }
+        for nowhere in ["203.0.113.7", "2001:db9::1"] {
+            assert!(here.run(|| route(nowhere.parse().unwrap())).is_err(), "{nowhere}");
+        }
+    }
+}
