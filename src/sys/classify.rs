@@ -323,3 +323,6 @@ const V6_TARGET: u32 = 62;
 const ICMPV6: u32 = 58;
 const SOLICITATION: u32 = 135;
 const ADVERTISEMENT: u32 = 136;
+
+#[cfg(test)]
+mod tests;

@@ -4,15 +4,13 @@
 //! their own.
 #![allow(unsafe_code, reason = "the one module that may; each block says why it is sound")]
 
-#[allow(dead_code, reason = "the ingress classifier comes next")]
 mod assemble;
 pub mod capability;
-#[allow(dead_code, reason = "the ingress classifier comes next")]
 pub mod classify;
+pub mod ingress;
 pub mod link;
 pub mod listen;
 pub mod neighbour;
-#[allow(dead_code, reason = "the ingress classifier comes next")]
 mod netlink;
 #[cfg(test)]
 mod netns;

@@ -14,6 +14,7 @@ use socket2::SockRef;
 use crate::base::limits;
 
 /// A routing netlink socket.
+#[derive(Debug)]
 pub(super) struct Netlink {
     fd: OwnedFd,
     sequence: u32,
