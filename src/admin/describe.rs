@@ -1,6 +1,7 @@
 //! Value: the documents of the admin API, made from the snapshot in force and what the health keeper reports.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -45,6 +46,7 @@ fn service(snapshot: &Snapshot, service: &Service) -> document::Service {
     let name = |id| snapshot.pool(id).map(|pool| pool.spec.name.to_string()).unwrap_or_default();
     let (routes, mut pools): (Vec<document::Route>, Vec<String>) = match &service.traffic {
         Traffic::L4(l4) => (Vec::new(), vec![name(l4.pool)]),
+        Traffic::Packet(packet) => (Vec::new(), vec![name(packet.pool)]),
         Traffic::L7(l7) => {
             let shown = |pattern: &Pattern| pattern.to_string();
             let routes = l7.spec.routes.iter().map(|route| document::Route {
@@ -61,7 +63,7 @@ fn service(snapshot: &Snapshot, service: &Service) -> document::Service {
     document::Service {
         name: service.spec.name.to_string(),
         mode: service.mode().word().to_owned(),
-        listen: service.spec.listen.iter().map(ToString::to_string).collect(),
+        listen: listen(snapshot, service),
         pools,
         routes,
         connections: service.kept.open.load(Relaxed).into(),
@@ -72,6 +74,20 @@ fn service(snapshot: &Snapshot, service: &Service) -> document::Service {
         bytes_sent_total: cells.sum(|row| row.bytes_sent.get()),
         drops: drops(service),
     }
+}
+
+/// Where clients reach it: the addresses it listens on, or those of its VIP with its ports.
+fn listen(snapshot: &Snapshot, service: &Service) -> Vec<String> {
+    let Traffic::Packet(packet) = &service.traffic else {
+        return service.spec.listen.iter().map(ToString::to_string).collect();
+    };
+    let addresses = snapshot.vip(packet.vip).map(|vip| vip.spec.addresses.clone()).unwrap_or_default();
+    let Some(ports) = &packet.ports else { return addresses.iter().map(ToString::to_string).collect() };
+    let at = |address: &IpAddr| match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    addresses.iter().flat_map(|address| ports.iter().map(move |range| format!("{}:{range}", at(address)))).collect()
 }
 
 fn drops(service: &Service) -> Vec<document::Drop> {

@@ -18,7 +18,7 @@ use crate::health::{Health, Intent};
 use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
 use crate::observe::names::{self, Kind, Metric};
 use crate::observe::{Cells, Histogram, PerWorker};
-use crate::state::{Endpoint, ModeKind, Pool, Service};
+use crate::state::{Endpoint, ModeKind, Pool, Service, Traffic};
 use crate::wire::http1::Reject;
 
 /// Everything that `/metrics` shows.
@@ -100,9 +100,10 @@ impl Page {
     fn service(&mut self, service: &Service) {
         let name = &*service.spec.name;
         let cells = &service.kept.cells;
-        let engine = match service.mode() {
-            ModeKind::L4 => "proxy",
-            ModeKind::L7 => "http",
+        let engine = match &service.traffic {
+            Traffic::L4(_) => "proxy",
+            Traffic::L7(_) => "http",
+            Traffic::Packet(_) => "userspace",
         };
         self.value(&names::SERVICE_INFO, &[name, service.mode().word(), engine], 1);
         self.value(&names::CONNECTIONS, &[name], cells.sum(|row| row.connections_opened.get()));

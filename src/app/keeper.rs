@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +15,7 @@ use tokio::task::{self, JoinSet};
 
 use crate::admin::{EndpointReport, Refused};
 use crate::base::units::show_duration;
-use crate::base::{Moment, Weight, clock, limits};
+use crate::base::{EndpointAddr, Moment, Weight, clock, limits};
 use crate::health::{Event, Health, Intent, Schedule, Transition, Why};
 use crate::net::{ControlEvent, Crew};
 use crate::state::Snapshot;
@@ -303,7 +302,7 @@ impl Keeper {
     }
 }
 
-async fn run_probe(checker: Rc<Checker>, address: SocketAddr) -> Outcome {
+async fn run_probe(checker: Rc<Checker>, address: EndpointAddr) -> Outcome {
     let began = clock::now();
     let patience = checker.pace.timeout;
     let result = match tokio::time::timeout(patience, checker.probe.check(address)).await {

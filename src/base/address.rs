@@ -128,6 +128,27 @@ pub fn parse_socket(text: &str) -> Result<SocketAddr, AddressError> {
     Err("not an IP address: use \"10.0.0.1:80\" or \"[::1]:80\"")
 }
 
+/// Reads `10.0.0.1` and `fd00::1`.
+///
+/// # Errors
+/// A sentence that says what is wrong with the text.
+pub fn parse_ip(text: &str) -> Result<IpAddr, AddressError> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if text.parse::<SocketAddr>().is_ok() {
+        return Err("the address alone, without a port");
+    }
+    if text.split_once('/').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok()) {
+        return Err("the address alone, without a prefix length");
+    }
+    if text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|bare| bare.parse::<IpAddr>().is_ok())
+    {
+        return Err("an address without a port has no brackets");
+    }
+    Err("an address reads like \"10.0.0.1\" or \"fd00::1\"")
+}
+
 fn parse_port(text: &str) -> Result<u16, AddressError> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err("the port is a number, as in \":80\" or \"10.0.0.1:80\"");
@@ -235,6 +256,28 @@ mod tests {
         ] {
             match (Listen::parse(text), shown) {
                 (Ok(listen), Ok(shown)) => assert_eq!(listen.to_string(), shown),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
+                (got, want) => panic!("{text}: {got:?}, not {want:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_stand_alone() {
+        for (text, shown) in [
+            ("10.0.0.1", Ok("10.0.0.1")),
+            ("fd00::1", Ok("fd00::1")),
+            ("10.0.0.1:80", Err("without a port")),
+            ("[fd00::1]:80", Err("without a port")),
+            ("[fd00::1]", Err("no brackets")),
+            ("10.0.0.1/24", Err("without a prefix")),
+            ("fd00::1/64", Err("without a prefix")),
+            ("10.0.0.256", Err("reads like")),
+            ("web/24", Err("reads like")),
+            ("", Err("reads like")),
+        ] {
+            match (parse_ip(text), shown) {
+                (Ok(address), Ok(shown)) => assert_eq!(address.to_string(), shown),
                 (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
                 (got, want) => panic!("{text}: {got:?}, not {want:?}"),
             }

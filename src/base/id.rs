@@ -26,6 +26,10 @@ id!(
     PoolId
 );
 id!(
+    /// A virtual address: its slot in `Snapshot::vips`.
+    VipId
+);
+id!(
     /// A worker thread: its slot in every row of metric cells. The control thread has the last slot.
     WorkerId
 );

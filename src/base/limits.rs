@@ -59,12 +59,23 @@ pub const DIAGNOSTICS: usize = 200;
 pub const NAME_BYTES: usize = 64;
 /// Worker threads. Each costs a listener socket for every address.
 pub const WORKERS: u64 = 1024;
-/// Services and pools in one configuration: ids are 16 bits, and ids of removed names stay taken.
+/// Services, pools and VIPs in one configuration, each: ids are 16 bits, and ids of removed names stay taken.
 pub const NAMES: usize = 4096;
 /// Endpoints in one pool.
 pub const POOL_ENDPOINTS: usize = 4096;
 /// Slots of a Maglev table: a prime of at least 100 × the endpoints (Maglev, §3.4), 131 KiB as packed `u16`.
 pub const MAGLEV_SLOTS: usize = 65_537;
+/// Slots of one service's table, a prime: 10 MiB, and 1220 slots for each of the most endpoints.
+pub const SERVICE_SLOTS: u64 = 5_000_011;
+/// Bytes of the tables of all packet services, 2 for each slot, beyond which they fall out of a core's cache: 8 services of the
+/// default size cost 145 ns a packet where one costs 59 (DESIGN §6).
+pub const TABLE_BYTES: u64 = 1024 * 1024;
+/// Addresses of one VIP. Each is announced, answered for, and looked up.
+pub const VIP_ADDRESSES: usize = 256;
+/// Port ranges of one service.
+pub const PORT_RANGES: usize = 256;
+/// Bytes of an interface's name: the kernel's `IFNAMSIZ` without its zero.
+pub const INTERFACE_BYTES: usize = 15;
 /// Turns in one period of weighted round robin: every pool of 65 endpoints is exact at any weights, and 128 KiB is the most.
 pub const TURNS: u64 = 65_536;
 /// Points on a hash ring, 6 bytes each: a pool of 4096 has its full 256 points an endpoint.

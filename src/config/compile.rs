@@ -9,7 +9,7 @@ use crate::balance::HashBy;
 use crate::base::{HashKey, PoolId};
 use crate::doc::{Diagnostic, Span, codes};
 use crate::state::snapshot::Names;
-use crate::state::{self, L7Spec, PoolSpec, ServiceSpec, Snapshot, Timeouts, TrafficSpec};
+use crate::state::{self, EndpointSpec, L7Spec, PoolSpec, ServiceSpec, Snapshot, Specs, Timeouts, TrafficSpec};
 
 /// What the machine adds to the file.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +34,12 @@ pub fn compile(config: &Config, previous: &Snapshot, machine: &Machine) -> Resul
     if let Some(map) = effective.as_object_mut() {
         map.insert("workers".to_owned(), settings.workers.into());
     }
-    let pool_specs = config.pools.iter().map(pool_spec).collect();
-    let service_specs = config.services.iter().filter_map(|service| service_spec(service, &pools)).collect();
-    Ok(previous.build(settings, names, pool_specs, service_specs, effective))
+    let specs = Specs {
+        vips: Vec::new(),
+        pools: config.pools.iter().map(pool_spec).collect(),
+        services: config.services.iter().filter_map(|service| service_spec(service, &pools)).collect(),
+    };
+    Ok(previous.build(settings, names, specs, effective))
 }
 
 fn pool_ids<'c>(config: &'c Config, names: &mut Names) -> Option<HashMap<Arc<str>, (PoolId, &'c Pool)>> {
@@ -72,7 +75,7 @@ fn pool_spec(pool: &Pool) -> PoolSpec {
         probe: pool.probe.as_ref().map(|probe| probe.value.clone()),
         outlier: pool.outlier.value.clone(),
         connect_timeout: pool.connect_timeout,
-        endpoints: pool.endpoints.iter().map(|endpoint| (endpoint.address.value, endpoint.weight)).collect(),
+        endpoints: pool.endpoints.iter().map(|e| EndpointSpec::new(e.address.value, e.weight)).collect(),
     }
 }
 

@@ -245,6 +245,16 @@ impl<'t> Item<'t> {
         self.key_span
     }
 
+    /// What the value is called: its key, or that of the list it stands in.
+    pub fn key(&self) -> &'t str {
+        self.key
+    }
+
+    /// Whether it is a table with this key in it. Does not make the key legal.
+    pub fn holds(&self, key: &str) -> bool {
+        matches!(self.value, DeValue::Table(table) if table.contains_key(key))
+    }
+
     /// The same value, called otherwise in messages.
     pub(super) fn called(&self, key: &'t str) -> Item<'t> {
         Item { key, ..self.clone() }

@@ -1,7 +1,7 @@
 //! Engine: the scalars of a configuration: booleans, numbers, texts and what texts stand for. Each reader reports what is
 //! wrong with the value and how to write it right.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -12,7 +12,7 @@ use super::diagnostic::{Diagnostic, quote};
 use super::span::Spanned;
 use super::suggest;
 use crate::base::units::{parse_duration, parse_size, show_duration, show_size};
-use crate::base::{Listen, Network, address};
+use crate::base::{Listen, MacAddr, Network, PortRange, address};
 
 impl<'t> Item<'t> {
     pub fn bool(&self) -> Option<Spanned<bool>> {
@@ -153,6 +153,32 @@ impl<'t> Item<'t> {
     pub fn network(&self) -> Option<Spanned<Network>> {
         let text = self.text_as("a network, as in \"10.0.0.0/8\"", |_| None)?;
         self.read(text.value, "a network", Network::parse)
+    }
+
+    /// An address alone: neither a port nor a prefix length.
+    pub fn ip(&self) -> Option<Spanned<IpAddr>> {
+        let text = self.text_as("an address, as in \"10.0.0.1\"", |_| None)?;
+        self.read(text.value, "an address", address::parse_ip)
+    }
+
+    /// `"80/tcp"`, `"7000-7999/udp"`.
+    pub fn port_range(&self) -> Option<Spanned<PortRange>> {
+        let text = self.text_as("ports and a protocol, as in \"80/tcp\"", |value| match value {
+            DeValue::Integer(number) => Some(format!("write \"{number}/tcp\" or \"{number}/udp\"")),
+            _ => None,
+        })?;
+        self.read(text.value, "a port or a range of ports", PortRange::parse)
+    }
+
+    /// The address of one station.
+    pub fn mac(&self) -> Option<Spanned<MacAddr>> {
+        let text = self.text_as("a MAC address, as in \"02:00:00:00:00:01\"", |_| None)?;
+        let mac = self.read(text.value, "a MAC address", MacAddr::parse)?;
+        if mac.is_unicast() {
+            return Some(mac);
+        }
+        let help = Some("a group's address, and all zeros, belong to nobody".to_owned());
+        self.fail(&codes::MALFORMED, format!("{} is not the MAC address of one machine", quote(text.value)), help)
     }
 
     pub(super) fn spanned<T>(&self, value: T) -> Spanned<T> {

@@ -17,7 +17,7 @@ use crate::base::{HashKey, ServiceId, Weight, WorkerId, limits};
 use crate::doc::Settings;
 use crate::observe::access::Sink;
 use crate::seam::Accepted;
-use crate::state::{Limits, Pool, PoolSpec, Service, ServiceSpec, Snapshot, Timeouts, TrafficSpec};
+use crate::state::{self, EndpointSpec, Limits, Pool, PoolSpec, Service, ServiceSpec, Snapshot, Timeouts, TrafficSpec};
 
 pub struct Rig {
     pub worker: Rc<Worker>,
@@ -42,9 +42,10 @@ impl Rig {
         let (service, pool) = (Arc::from("edge"), Arc::from("backend"));
         let (service_id, pool_id) = (names.service(&service).unwrap(), names.pool(&pool).unwrap());
         let mut specs = specs(service, pool, TrafficSpec::L4 { pool: pool_id, hash_by: HashBy::SourceAddress });
-        specs.pool.endpoints = endpoints.iter().map(|endpoint| (*endpoint, Weight::ONE)).collect();
+        specs.pool.endpoints = endpoints.iter().map(|endpoint| EndpointSpec::new(*endpoint, Weight::ONE)).collect();
         change(&mut specs);
-        let snapshot = empty.build(settings, names, vec![specs.pool], vec![specs.service], serde_json::Value::Null);
+        let named = state::Specs { vips: Vec::new(), pools: vec![specs.pool], services: vec![specs.service] };
+        let snapshot = empty.build(settings, names, named, serde_json::Value::Null);
         let (pool, service) = (snapshot.pool(pool_id).unwrap().clone(), snapshot.service(service_id).unwrap().clone());
         let (events, control) = mpsc::channel(limits::CONTROL_QUEUE);
         let (crew, _) = Crew::new(1, Arc::new(snapshot), events, specs.access);

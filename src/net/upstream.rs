@@ -98,7 +98,12 @@ pub async fn connect(
     deadline: &Deadline,
 ) -> Result<Connection, DialError> {
     let began = clock::now();
-    match dial(endpoint.address, pool.spec.connect_timeout, deadline).await {
+    let dialled = match endpoint.address.socket() {
+        Some(address) => dial(address, pool.spec.connect_timeout, deadline).await,
+        // Only pools of packet services have endpoints without a port, and no proxy uses such a pool.
+        None => Err(DialError::Other),
+    };
+    match dialled {
         Ok(stream) => {
             let took = clock::now().since(began);
             pool.cells.row(worker.id).connect_duration.observe(took);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::connect;
-use crate::base::limits;
+use crate::base::{EndpointAddr, limits};
 use crate::doc::{Field, Grammar, Kind, Settings};
 use crate::health::Why;
 use crate::seam::Probe;
@@ -118,8 +118,8 @@ impl Http {
 }
 
 impl Probe for Http {
-    fn check(&self, endpoint: SocketAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>> {
-        Box::pin(self.exchange(address(endpoint, self.port)))
+    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>> {
+        Box::pin(async move { self.exchange(address(endpoint, self.port)?).await })
     }
 }
 

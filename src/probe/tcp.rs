@@ -1,9 +1,9 @@
 //! Shell: the TCP probe: an endpoint that accepts a connection is well. The connection is closed without a byte.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 
 use super::connect;
+use crate::base::EndpointAddr;
 use crate::doc::{Grammar, Settings};
 use crate::health::Why;
 use crate::seam::Probe;
@@ -24,7 +24,7 @@ struct Tcp {
 }
 
 impl Probe for Tcp {
-    fn check(&self, endpoint: SocketAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>> {
-        Box::pin(async move { connect(address(endpoint, self.port)).await.map(drop) })
+    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>> {
+        Box::pin(async move { connect(address(endpoint, self.port)?).await.map(drop) })
     }
 }

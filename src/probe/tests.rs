@@ -27,7 +27,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 async fn check(settings: &Settings, address: SocketAddr) -> Result<(), String> {
     let probe = (find(settings.name).unwrap().build)(settings);
-    let outcome = tokio::time::timeout(Duration::from_secs(10), probe.check(address)).await;
+    let outcome = tokio::time::timeout(Duration::from_secs(10), probe.check(address.into())).await;
     outcome.expect("the probe hangs").map_err(|why| why.to_string())
 }
 
@@ -166,4 +166,17 @@ fn every_probe_has_the_common_fields_and_builds_by_default() {
         assert!(spec.grammar.example.contains(&format!("\"{name}\"")), "{name}");
         (spec.build)(&settings);
     }
+}
+
+#[test]
+fn an_endpoint_without_a_port_is_probed_at_the_probes_own_or_not_at_all() {
+    block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, host) = (listener.local_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)));
+        for name in ["tcp", "http"] {
+            assert_eq!(check(&settings(name, &[]), host).await, Err("no port to probe".to_owned()), "{name}");
+        }
+        let own = settings("tcp", &[("port", Value::Integer(address.port().into()))]);
+        assert_eq!(check(&own, host).await, Ok(()));
+    });
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
+use crate::base::EndpointAddr;
 use crate::doc::{Field, Grammar, Kind, Settings};
 use crate::health::{ProbeRules, Why};
 
@@ -15,7 +16,7 @@ pub trait Probe {
     ///
     /// # Errors
     /// Why it failed, in a few words that fit into a log line: `connect refused`, `status 503`.
-    fn check(&self, endpoint: SocketAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>>;
+    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>>;
 }
 
 /// One kind of probe.
@@ -61,8 +62,14 @@ pub fn port(settings: &Settings) -> Option<u16> {
 }
 
 /// Where to probe `endpoint`.
-pub fn address(endpoint: SocketAddr, port: Option<u16>) -> SocketAddr {
-    SocketAddr::new(endpoint.ip(), port.unwrap_or(endpoint.port()))
+///
+/// # Errors
+/// Neither the endpoint nor the probe names a port, which the configuration's check lets nobody serve.
+pub fn address(endpoint: EndpointAddr, port: Option<u16>) -> Result<SocketAddr, Why> {
+    match port.or(endpoint.port()) {
+        Some(port) => Ok(SocketAddr::new(endpoint.ip(), port)),
+        None => Err("no port to probe".into()),
+    }
 }
 
 const PAUSE: Kind = Kind::Duration { min: Duration::from_millis(50), max: Duration::from_secs(3600) };

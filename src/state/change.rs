@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::service::TrafficSpec;
+use super::packet::PacketSpec;
+use super::pool::EndpointSpec;
+use super::service::{ModeKind, TrafficSpec};
 use super::snapshot::Snapshot;
 use crate::base::{Listen, ServiceId};
 
@@ -14,6 +16,9 @@ pub enum Change {
     ServiceChanged { service: Arc<str>, what: Vec<&'static str> },
     ListenerAdded { service: Arc<str>, id: ServiceId, address: Listen },
     ListenerRemoved { service: Arc<str>, id: ServiceId, address: Listen },
+    VipAdded { vip: Arc<str> },
+    VipRemoved { vip: Arc<str> },
+    VipChanged { vip: Arc<str>, what: Vec<&'static str> },
     PoolAdded { pool: Arc<str> },
     PoolRemoved { pool: Arc<str> },
     PoolChanged { pool: Arc<str>, what: Vec<&'static str> },
@@ -30,6 +35,9 @@ impl fmt::Display for Change {
             Change::ServiceChanged { service, what } => write!(f, "service {service}: {} changed", what.join(", ")),
             Change::ListenerAdded { service, address, .. } => write!(f, "service {service} listens on {address}"),
             Change::ListenerRemoved { service, address, .. } => write!(f, "service {service} leaves {address}"),
+            Change::VipAdded { vip } => write!(f, "vip {vip} added"),
+            Change::VipRemoved { vip } => write!(f, "vip {vip} removed"),
+            Change::VipChanged { vip, what } => write!(f, "vip {vip}: {} changed", what.join(", ")),
             Change::PoolAdded { pool } => write!(f, "pool {pool} added"),
             Change::PoolRemoved { pool } => write!(f, "pool {pool} removed"),
             Change::PoolChanged { pool, what } => write!(f, "pool {pool}: {} changed", what.join(", ")),
@@ -44,6 +52,7 @@ impl fmt::Display for Change {
 pub fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
     let mut changes = Vec::new();
     services(old, new, &mut changes);
+    vips(old, new, &mut changes);
     pools(old, new, &mut changes);
     let (a, b) = (&old.settings, &new.settings);
     let what = named(&[
@@ -110,7 +119,50 @@ fn traffic(old: &TrafficSpec, new: &TrafficSpec) -> Vec<&'static str> {
             ("reason_field", a.reason_field != b.reason_field),
             ("retries", a.retries != b.retries),
         ]),
+        (TrafficSpec::Packet(a), TrafficSpec::Packet(b)) => {
+            let idle = |spec: &PacketSpec| (spec.policy.tcp_idle, spec.policy.other_idle);
+            named(&[
+                ("mode", a.mode != b.mode),
+                ("forward", a.forward != b.forward),
+                ("vip", a.vip != b.vip),
+                ("ports", a.ports != b.ports),
+                ("source", a.sources != b.sources),
+                ("engine", a.engine != b.engine),
+                ("pool", a.pool != b.pool),
+                ("on_down", a.policy.on_down != b.policy.on_down),
+                ("affinity", a.policy.affinity != b.policy.affinity),
+                ("slots", a.slots != b.slots),
+                ("flow_timeouts", idle(a) != idle(b)),
+            ])
+        }
+        (TrafficSpec::L4 { .. }, TrafficSpec::Packet(other)) | (TrafficSpec::Packet(other), TrafficSpec::L4 { .. })
+            if other.mode == ModeKind::L4 =>
+        {
+            vec!["forward"]
+        }
         _ => vec!["mode"],
+    }
+}
+
+fn vips(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
+    for vip in new.vips() {
+        let name = vip.spec.name.clone();
+        let Some(before) = old.vip(vip.id) else {
+            changes.push(Change::VipAdded { vip: name });
+            continue;
+        };
+        let (a, b) = (&before.spec, &vip.spec);
+        let what = named(&[
+            ("address", a.addresses != b.addresses),
+            ("interface", a.interface != b.interface),
+            ("mac", a.mac != b.mac),
+        ]);
+        if !what.is_empty() {
+            changes.push(Change::VipChanged { vip: name, what });
+        }
+    }
+    for vip in old.vips().filter(|vip| new.vip(vip.id).is_none()) {
+        changes.push(Change::VipRemoved { vip: vip.spec.name.clone() });
     }
 }
 
@@ -131,15 +183,19 @@ fn pools(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
             changes.push(Change::EndpointRemoved { pool: name.clone(), endpoint: endpoint.name.clone() });
         }
         let (a, b) = (&before.spec, &pool.spec);
-        let weights = a.endpoints.iter().any(|(address, weight)| {
-            b.endpoints.iter().any(|(other, new_weight)| other == address && new_weight != weight)
-        });
+        let stayed = || {
+            let after = |before: &EndpointSpec| b.endpoints.iter().find(|after| after.address == before.address);
+            a.endpoints.iter().filter_map(move |before| Some((before, after(before)?)))
+        };
+        let weights = stayed().any(|(before, after)| before.weight != after.weight);
+        let macs = stayed().any(|(before, after)| before.mac != after.mac);
         let what = named(&[
             ("balance", a.balance != b.balance),
             ("probe", a.probe != b.probe),
             ("outlier", a.outlier != b.outlier),
             ("connect_timeout", a.connect_timeout != b.connect_timeout),
             ("weights", weights),
+            ("macs", macs),
         ]);
         if !what.is_empty() {
             changes.push(Change::PoolChanged { pool: name, what });

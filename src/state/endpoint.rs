@@ -2,14 +2,13 @@
 //!
 //! Its status is one atomic word: the control side writes, everyone reads. Not here: how the status comes about (`health`).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
 use crate::balance::Load;
-use crate::base::Weight;
+use crate::base::{EndpointAddr, Weight};
 use crate::health::{Health, Intent};
 use crate::observe::{EndpointCells, PerWorker};
 
@@ -25,7 +24,7 @@ pub struct Status {
 pub struct Endpoint {
     /// The address as it stands in the file: its name in metrics, logs and commands.
     pub name: Arc<str>,
-    pub address: SocketAddr,
+    pub address: EndpointAddr,
     /// Hash of the address with a fixed key: equal on every node and in every generation.
     pub identity: u64,
     pub load: Arc<Load>,
@@ -38,7 +37,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    pub fn new(address: SocketAddr, weight: Weight, workers: usize) -> Endpoint {
+    pub fn new(address: EndpointAddr, weight: Weight, workers: usize) -> Endpoint {
         let status = Status { intent: Intent::Ready, health: Health::Probing, weight };
         Endpoint {
             name: address.to_string().into(),
@@ -63,7 +62,7 @@ impl Endpoint {
 }
 
 /// Hash of an address, independent of `[cluster] hash_key`, so that it names the endpoint in every configuration.
-pub fn identity(address: SocketAddr) -> u64 {
+pub fn identity(address: EndpointAddr) -> u64 {
     SipHasher13::new().hash(address.to_string().as_bytes())
 }
 
@@ -85,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_status_reads_back_as_it_was_set() {
-        let endpoint = Endpoint::new("192.0.2.1:80".parse().unwrap(), Weight::ONE, 1);
+        let endpoint = Endpoint::new("192.0.2.1:80".parse::<std::net::SocketAddr>().unwrap().into(), Weight::ONE, 1);
         for intent in Intent::ALL {
             for health in Health::ALL {
                 let status = Status { intent, health, weight: Weight::new(1000).unwrap() };

@@ -5,14 +5,16 @@
 
 pub mod change;
 pub mod endpoint;
+pub mod packet;
 pub mod pool;
 pub mod service;
 pub mod snapshot;
 
 pub use change::{Change, diff};
 pub use endpoint::{Endpoint, Status};
-pub use pool::{Pool, PoolSpec, PoolView};
+pub use packet::{Engine, Forward, PacketSpec, Vip, VipMac, VipSpec};
+pub use pool::{EndpointSpec, Pool, PoolSpec, PoolView};
 pub use service::{
     Kept, L4, L7, L7Spec, Limits, ModeKind, Route, Service, ServiceSpec, Timeouts, Traffic, TrafficSpec,
 };
-pub use snapshot::{Settings, Snapshot};
+pub use snapshot::{Settings, Snapshot, Specs};

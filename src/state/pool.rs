@@ -1,6 +1,5 @@
 //! Value: a pool and its published view. Workers read the view; only the control side publishes a new one.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::endpoint::{Endpoint, Status};
 use crate::balance::{self, Member, Pick, Picker, Uses};
-use crate::base::{HashKey, PoolId, Weight};
+use crate::base::{EndpointAddr, HashKey, MacAddr, PoolId, Weight};
 use crate::doc::Settings;
 use crate::health;
 use crate::observe::{PerWorker, PoolCells};
@@ -23,13 +22,29 @@ pub struct PoolSpec {
     pub probe: Option<Settings>,
     pub outlier: Settings,
     pub connect_timeout: Duration,
-    pub endpoints: Vec<(SocketAddr, Weight)>,
+    pub endpoints: Vec<EndpointSpec>,
+}
+
+/// What the file says of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointSpec {
+    /// With a port in every pool that proxies use.
+    pub address: EndpointAddr,
+    pub weight: Weight,
+    /// Where frames to it go; `None`: found by ARP or neighbour discovery. Of use to packet services only.
+    pub mac: Option<MacAddr>,
+}
+
+impl EndpointSpec {
+    pub fn new(address: impl Into<EndpointAddr>, weight: Weight) -> EndpointSpec {
+        EndpointSpec { address: address.into(), weight, mac: None }
+    }
 }
 
 pub struct Pool {
     pub id: PoolId,
     pub spec: PoolSpec,
-    /// In file order.
+    /// In file order, parallel to `spec.endpoints`.
     pub endpoints: Vec<Arc<Endpoint>>,
     pub cells: Arc<PerWorker<PoolCells>>,
     hash_key: HashKey,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use super::packet::PacketSpec;
 use crate::balance::key::HashBy;
 use crate::base::{Listen, Network, PoolId, ServiceId};
 use crate::observe::access;
@@ -13,6 +14,8 @@ use crate::route;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ModeKind {
+    L2,
+    L3,
     L4,
     L7,
 }
@@ -20,6 +23,8 @@ pub enum ModeKind {
 impl ModeKind {
     pub const fn word(self) -> &'static str {
         match self {
+            ModeKind::L2 => "l2",
+            ModeKind::L3 => "l3",
             ModeKind::L4 => "l4",
             ModeKind::L7 => "l7",
         }
@@ -40,8 +45,14 @@ pub struct ServiceSpec {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum TrafficSpec {
-    L4 { pool: PoolId, hash_by: HashBy },
+    /// `l4` as a proxy.
+    L4 {
+        pool: PoolId,
+        hash_by: HashBy,
+    },
     L7(L7Spec),
+    /// `l2`, `l3`, and `l4` with NAT.
+    Packet(PacketSpec),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -137,6 +148,7 @@ impl Kept {
 pub enum Traffic {
     L4(L4),
     L7(L7),
+    Packet(PacketSpec),
 }
 
 pub struct L4 {
@@ -167,14 +179,16 @@ impl Service {
                 ),
                 spec: l7.clone(),
             }),
+            TrafficSpec::Packet(packet) => Traffic::Packet(packet.clone()),
         };
         Service { id, spec, traffic, kept }
     }
 
     pub fn mode(&self) -> ModeKind {
-        match self.traffic {
+        match &self.traffic {
             Traffic::L4(_) => ModeKind::L4,
             Traffic::L7(_) => ModeKind::L7,
+            Traffic::Packet(packet) => packet.mode,
         }
     }
 

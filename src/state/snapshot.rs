@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
+use super::packet::{Vip, VipSpec};
 use super::pool::{Pool, PoolSpec};
 use super::service::{Kept, Service, ServiceSpec};
 use crate::base::address::AdminListen;
-use crate::base::{HashKey, Listen, PoolId, ServiceId};
+use crate::base::{HashKey, Listen, PoolId, ServiceId, VipId};
 use crate::health::Health;
 use crate::observe::PerWorker;
 use crate::observe::sink::Output;
@@ -38,9 +39,18 @@ pub struct Snapshot {
     pub settings: Settings,
     services: Vec<Option<Arc<Service>>>,
     pools: Vec<Option<Arc<Pool>>>,
+    vips: Vec<Option<Arc<Vip>>>,
     names: Names,
     /// The effective configuration, defaults filled in and secrets masked, for `/api/config`.
     pub effective: serde_json::Value,
+}
+
+/// What a configuration names, for [`Snapshot::build`].
+#[derive(Clone, Debug, Default)]
+pub struct Specs {
+    pub vips: Vec<VipSpec>,
+    pub pools: Vec<PoolSpec>,
+    pub services: Vec<ServiceSpec>,
 }
 
 /// Ids given so far. They are never given to another name.
@@ -48,6 +58,7 @@ pub struct Snapshot {
 pub struct Names {
     services: HashMap<Arc<str>, ServiceId>,
     pools: HashMap<Arc<str>, PoolId>,
+    vips: HashMap<Arc<str>, VipId>,
 }
 
 impl Names {
@@ -62,6 +73,12 @@ impl Names {
         let next = u16::try_from(self.pools.len()).ok()?;
         Some(*self.pools.entry(name.clone()).or_insert(PoolId(next)))
     }
+
+    /// The id of a VIP's name, new if need be; `None` when all 65536 are taken.
+    pub fn vip(&mut self, name: &Arc<str>) -> Option<VipId> {
+        let next = u16::try_from(self.vips.len()).ok()?;
+        Some(*self.vips.entry(name.clone()).or_insert(VipId(next)))
+    }
 }
 
 impl Snapshot {
@@ -72,6 +89,7 @@ impl Snapshot {
             settings,
             services: Vec::new(),
             pools: Vec::new(),
+            vips: Vec::new(),
             names: Names::default(),
             effective: serde_json::Value::Null,
         }
@@ -83,24 +101,25 @@ impl Snapshot {
     }
 
     /// The next generation after `self`. Every id in the specs must come from `names`.
-    pub fn build(
-        &self,
-        settings: Settings,
-        names: Names,
-        pools: Vec<PoolSpec>,
-        services: Vec<ServiceSpec>,
-        effective: serde_json::Value,
-    ) -> Snapshot {
+    pub fn build(&self, settings: Settings, names: Names, specs: Specs, effective: serde_json::Value) -> Snapshot {
         let workers = settings.workers;
         let mut next = Snapshot {
             generation: self.generation + 1,
             services: vec![None; names.services.len()],
             pools: vec![None; names.pools.len()],
+            vips: vec![None; names.vips.len()],
             names,
             settings,
             effective,
         };
-        for spec in pools {
+        for spec in specs.vips {
+            let Some(id) = next.names.vips.get(&spec.name).copied() else { continue };
+            next.vips[id.index()] = Some(match self.vip(id) {
+                Some(old) if old.spec == spec => old.clone(),
+                _ => Arc::new(Vip { id, spec }),
+            });
+        }
+        for spec in specs.pools {
             let Some(id) = next.names.pools.get(&spec.name).copied() else { continue };
             let old = self.pool(id);
             next.pools[id.index()] = Some(match old {
@@ -108,7 +127,7 @@ impl Snapshot {
                 _ => Arc::new(inherit(id, spec, old, workers, next.settings.hash_key)),
             });
         }
-        for spec in services {
+        for spec in specs.services {
             let Some(id) = next.names.services.get(&spec.name).copied() else { continue };
             next.services[id.index()] = Some(match self.service(id) {
                 Some(old) if old.spec == spec => old.clone(),
@@ -129,12 +148,20 @@ impl Snapshot {
         self.pools.get(id.index())?.as_ref()
     }
 
+    pub fn vip(&self, id: VipId) -> Option<&Arc<Vip>> {
+        self.vips.get(id.index())?.as_ref()
+    }
+
     pub fn service_named(&self, name: &str) -> Option<&Arc<Service>> {
         self.service(*self.names.services.get(name)?)
     }
 
     pub fn pool_named(&self, name: &str) -> Option<&Arc<Pool>> {
         self.pool(*self.names.pools.get(name)?)
+    }
+
+    pub fn vip_named(&self, name: &str) -> Option<&Arc<Vip>> {
+        self.vip(*self.names.vips.get(name)?)
     }
 
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
@@ -144,6 +171,10 @@ impl Snapshot {
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.pools.iter().flatten()
     }
+
+    pub fn vips(&self) -> impl Iterator<Item = &Arc<Vip>> {
+        self.vips.iter().flatten()
+    }
 }
 
 /// A pool that takes over the endpoints of the one it replaces, with their state, load and cells.
@@ -151,10 +182,10 @@ fn inherit(id: PoolId, spec: PoolSpec, old: Option<&Arc<Pool>>, workers: usize, 
     let endpoints = spec
         .endpoints
         .iter()
-        .map(|(address, weight)| {
-            let known = old.and_then(|old| old.endpoints.iter().find(|endpoint| endpoint.address == *address));
+        .map(|wanted| {
+            let known = old.and_then(|old| old.endpoints.iter().find(|endpoint| endpoint.address == wanted.address));
             let Some(known) = known else {
-                let endpoint = Endpoint::new(*address, *weight, workers);
+                let endpoint = Endpoint::new(wanted.address, wanted.weight, workers);
                 if spec.probe.is_none() {
                     endpoint.set_status(super::Status { health: Health::Up, ..endpoint.status() });
                 }

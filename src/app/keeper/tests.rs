@@ -10,7 +10,7 @@ use crate::doc::{Settings, Value};
 use crate::health::{Health, OUTLIER};
 use crate::observe::access;
 use crate::state::snapshot::Settings as Process;
-use crate::state::{Endpoint, Pool, PoolSpec};
+use crate::state::{Endpoint, EndpointSpec, Pool, PoolSpec, Specs};
 use crate::{balance, probe};
 
 /// Longest that a condition is awaited: far beyond what it takes, for machines under load.
@@ -80,7 +80,10 @@ fn pool(name: &str, interval: Option<Duration>, endpoints: &[(SocketAddr, u64)])
         probe: interval.map(probe_settings),
         outlier: Settings::defaults(&OUTLIER),
         connect_timeout: Duration::from_secs(1),
-        endpoints: endpoints.iter().map(|(address, weight)| (*address, Weight::new(*weight).unwrap())).collect(),
+        endpoints: endpoints
+            .iter()
+            .map(|(address, weight)| EndpointSpec::new(*address, Weight::new(*weight).unwrap()))
+            .collect(),
     }
 }
 
@@ -107,7 +110,8 @@ impl World {
         let current = self.crew.snapshot.load_full();
         let mut names = current.names().clone();
         pools.iter().for_each(|pool| assert!(names.pool(&pool.name).is_some()));
-        let next = current.build(current.settings.clone(), names, pools, Vec::new(), serde_json::Value::Null);
+        let specs = Specs { pools, ..Specs::default() };
+        let next = current.build(current.settings.clone(), names, specs, serde_json::Value::Null);
         let next = Arc::new(next);
         self.crew.snapshot.store(next.clone());
         self.keeper.adopt(next);
@@ -123,7 +127,7 @@ impl World {
 
     /// Addresses that serve, as workers see them.
     fn serving(&self, pool: &str) -> Vec<SocketAddr> {
-        self.pool(pool).view().endpoints.iter().map(|endpoint| endpoint.address).collect()
+        self.pool(pool).view().endpoints.iter().filter_map(|endpoint| endpoint.address.socket()).collect()
     }
 
     async fn until(&self, what: &str, condition: impl Fn() -> bool) {

@@ -4,7 +4,6 @@
 //! the snapshot in force as well as of the one kept here: between a commit and its adoption they differ.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,13 +11,13 @@ use std::time::Duration;
 
 use super::Happening;
 use crate::admin::EndpointReport;
-use crate::base::{Moment, PoolId, Weight, clock};
+use crate::base::{EndpointAddr, Moment, PoolId, Weight, clock};
 use crate::doc::Settings;
 use crate::health::{Cause, Event, Health, Machine, OutlierRules, Peers, Rules, Schedule, Start, Transition};
 use crate::net::Crew;
 use crate::probe;
 use crate::seam::probe::{Pace, Probe};
-use crate::state::{Endpoint, Pool, Snapshot, Status};
+use crate::state::{Endpoint, EndpointSpec, Pool, Snapshot, Status};
 
 /// Never given twice, so that the result of a probe cannot be taken for another endpoint's.
 pub(super) type WardId = u64;
@@ -27,7 +26,7 @@ pub(super) struct Wards {
     crew: Arc<Crew>,
     wards: HashMap<WardId, Ward>,
     pools: HashMap<PoolId, Kept>,
-    by_address: HashMap<(PoolId, SocketAddr), WardId>,
+    by_address: HashMap<(PoolId, EndpointAddr), WardId>,
     next_id: WardId,
     /// Endpoints that time alone changes.
     timed: HashSet<WardId>,
@@ -109,7 +108,7 @@ impl Wards {
             if first && let Some(pace) = pace {
                 self.settling.insert(pool.id, now + (window + pace.timeout).min(SETTLING));
             }
-            for (endpoint, (_, weight)) in pool.endpoints.iter().zip(&pool.spec.endpoints) {
+            for (endpoint, EndpointSpec { weight, .. }) in pool.endpoints.iter().zip(&pool.spec.endpoints) {
                 let id = self.ward(pool.id, endpoint, *weight, rules, now);
                 happenings.extend(self.change_rules(id, rules, now));
                 self.change_weight(id, *weight);
@@ -281,7 +280,7 @@ impl Wards {
     }
 
     /// How to probe an endpoint, and where.
-    pub(super) fn checker(&self, id: WardId) -> Option<(Rc<Checker>, SocketAddr)> {
+    pub(super) fn checker(&self, id: WardId) -> Option<(Rc<Checker>, EndpointAddr)> {
         let ward = self.wards.get(&id)?;
         let checker = self.pools.get(&ward.pool)?.checker.clone()?;
         Some((checker, ward.endpoint.address))

@@ -127,7 +127,7 @@ fn an_endpoint_that_refuses_is_passed_over_and_reported() {
         assert!(refused >= 2);
         let ControlEvent::ConnectFailing { endpoint: told, failures, .. } =
             world.events.borrow_mut().try_recv().expect("the control side is told");
-        assert_eq!((told.address, failures), (dead, 1));
+        assert_eq!((told.address, failures), (dead.into(), 1));
     });
 }
 

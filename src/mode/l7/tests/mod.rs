@@ -27,7 +27,8 @@ use crate::observe::access;
 use crate::route::Pattern;
 use crate::seam::{Accepted, Mode};
 use crate::state::{
-    L7Spec, Limits, Pool, PoolSpec, Route, Service, ServiceSpec, Settings, Snapshot, Timeouts, TrafficSpec,
+    EndpointSpec, L7Spec, Limits, Pool, PoolSpec, Route, Service, ServiceSpec, Settings, Snapshot, Specs, Timeouts,
+    TrafficSpec,
 };
 use crate::wire::http1::Reject;
 
@@ -68,7 +69,7 @@ impl Plan {
     fn l7(&mut self) -> &mut L7Spec {
         match &mut self.service.traffic {
             TrafficSpec::L7(spec) => spec,
-            TrafficSpec::L4 { .. } => unreachable!("the plan is L7"),
+            _ => unreachable!("the plan is L7"),
         }
     }
 }
@@ -99,7 +100,8 @@ impl World {
         let service_id = names.service(&Arc::from("web")).unwrap();
         let mut plan = Plan { service: service(pool_id), pool: pool(endpoints) };
         change(&mut plan);
-        let snapshot = empty.build(settings, names, vec![plan.pool], vec![plan.service], serde_json::Value::Null);
+        let specs = Specs { vips: Vec::new(), pools: vec![plan.pool], services: vec![plan.service] };
+        let snapshot = empty.build(settings, names, specs, serde_json::Value::Null);
         let (control, events) = mpsc::channel(64);
         let (crew, _handed) = Crew::new(1, Arc::new(snapshot), control, access);
         let worker = Rc::new(Worker::new(WorkerId(0), crew));
@@ -167,7 +169,7 @@ fn pool(endpoints: &[SocketAddr]) -> PoolSpec {
         probe: None,
         outlier: PluginSettings { name: "off", values: Default::default() },
         connect_timeout: Duration::from_secs(1),
-        endpoints: endpoints.iter().map(|address| (*address, Weight::ONE)).collect(),
+        endpoints: endpoints.iter().map(|address| EndpointSpec::new(*address, Weight::ONE)).collect(),
     }
 }
 
