@@ -1,14 +1,17 @@
 //! Engine: what only the whole file can tell: names that lead nowhere, listeners that clash, routes that never win.
 
+mod packet;
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::root::{Listener, Reference, Survey};
+use super::root::{Listener, Reference, Survey, User};
 use super::value::{Config, L7, Pool, Service, Traffic};
 use crate::balance::{self, HashBy};
 use crate::base::Listen;
-use crate::doc::{Diagnostic, Table, codes, quote, suggest};
+use crate::doc::codes::Code;
+use crate::doc::{Diagnostic, Spanned, Table, codes, quote, suggest};
 use crate::route::{self, Rule};
 
 pub(super) fn check(root: &Table<'_>, config: &Config, survey: &Survey) {
@@ -21,6 +24,7 @@ pub(super) fn check(root: &Table<'_>, config: &Config, survey: &Survey) {
         }
         loops(root, config, service);
     }
+    packet::check(root, config, survey);
     for pool in &config.pools {
         hashing(root, config, pool, &survey.references);
     }
@@ -32,21 +36,32 @@ pub(super) fn check(root: &Table<'_>, config: &Config, survey: &Survey) {
 
 /// Returns the pools that were probably meant by names that are none.
 fn references<'s>(root: &Table<'_>, survey: &'s Survey) -> Vec<&'s str> {
+    let names = survey.references.iter().map(|reference| &reference.pool);
+    unknown(root, (&codes::UNKNOWN_POOL, "pool"), names, &survey.pools)
+}
+
+/// Reports names that are not among the defined ones; returns those that were probably meant.
+fn unknown<'s>(
+    root: &Table<'_>,
+    (code, what): (&Code, &str),
+    names: impl Iterator<Item = &'s Spanned<Arc<str>>>,
+    defined: &'s [Spanned<Arc<str>>],
+) -> Vec<&'s str> {
     let mut meant = Vec::new();
-    let defined: HashSet<&str> = survey.pools.iter().map(|pool| &*pool.value).collect();
-    for Reference { pool, .. } in survey.references.iter().filter(|r| !defined.contains(&*r.pool.value)) {
-        let names = || survey.pools.iter().map(|pool| &*pool.value);
-        let near = suggest::nearest(pool, names());
+    let known: HashSet<&str> = defined.iter().map(|name| &*name.value).collect();
+    for name in names.filter(|name| !known.contains(&*name.value)) {
+        let candidates = || defined.iter().map(|name| &*name.value);
+        let near = suggest::nearest(name, candidates());
         let help = match near {
             Some(near) => format!("did you mean `{near}`"),
-            None if survey.pools.is_empty() => format!("define it: [pool.{}]", pool.value),
-            None => format!("pools are {}", few(names())),
+            None if defined.is_empty() => format!("define it: [{what}.{}]", name.value),
+            None => format!("{what}s are {}", few(candidates())),
         };
-        let defined = near.and_then(|near| survey.pools.iter().find(|pool| &*pool.value == near));
-        let mut mistake = Diagnostic::new(&codes::UNKNOWN_POOL, pool.span, format!("unknown pool {}", quote(pool)));
-        if let Some(defined) = defined {
-            mistake = mistake.also(defined.span, "this one is defined");
-            meant.push(&*defined.value);
+        let found = near.and_then(|near| defined.iter().find(|name| &*name.value == near));
+        let mut mistake = Diagnostic::new(code, name.span, format!("unknown {what} {}", quote(name)));
+        if let Some(found) = found {
+            mistake = mistake.also(found.span, "this one is defined");
+            meant.push(&*found.value);
         }
         root.report(mistake.help(help));
     }
@@ -137,12 +152,15 @@ fn loops(root: &Table<'_>, config: &Config, service: &Service) {
     let mut pools: Vec<&Arc<str>> = match &service.traffic {
         Traffic::L4(l4) => vec![&l4.pool.value],
         Traffic::L7(l7) => l7.routes.iter().map(|route| &route.pool.value).collect(),
+        // Listens nowhere; what it must not meet is its VIP.
+        Traffic::Packet(_) => return,
     };
     pools.sort_unstable();
     pools.dedup();
     for pool in config.pools.iter().filter(|pool| pools.binary_search(&&pool.name.value).is_ok()) {
         for endpoint in &pool.endpoints {
-            let own = service.listen.iter().find(|listen| is_self(listen.value, endpoint.address.value));
+            let own =
+                endpoint.address.socket().and_then(|at| service.listen.iter().find(|listen| is_self(listen.value, at)));
             if let Some(own) = own {
                 let message = format!(
                     "endpoint `{}` is the listener of service {} itself",
@@ -173,19 +191,22 @@ fn is_self(listen: Listen, endpoint: SocketAddr) -> bool {
 fn hashing(root: &Table<'_>, config: &Config, pool: &Pool, references: &[Reference]) {
     let Some(by) = HashBy::of(&pool.balance) else { return };
     if by.needs_http()
-        && let Some(user) = references.iter().find(|r| !r.http && r.pool.value == pool.name.value)
+        && let Some(user) = references.iter().find(|r| r.user != User::Requests && r.pool.value == pool.name.value)
     {
-        let message = format!("pool {} is sticky by `{by}`, which an l4 service does not see", quote(&pool.name));
+        let mode = user.user.mode();
+        let message = format!("pool {} is sticky by `{by}`, which an {mode} service does not see", quote(&pool.name));
         root.report(
             Diagnostic::new(&codes::KEY_NEEDS_HTTP, pool.balance.span, message)
-                .also(user.pool.span, format!("used by l4 service {}", quote(&user.service)))
-                .help("use `key = \"source-address\"`, or give the l4 service a pool of its own"),
+                .also(user.pool.span, format!("used by {mode} service {}", quote(&user.service)))
+                .help(format!("use `key = \"source-address\"`, or give the {mode} service a pool of its own")),
         );
     }
     if config.cluster.hash_key.is_none() && balance::find(pool.balance.name).is_some_and(|spec| spec.uses.hash) {
         let message = format!("pool {} is sticky, but the hash key is random", quote(&pool.name));
+        // A default stands nowhere.
+        let span = if pool.balance.span.is_empty() { pool.name.span } else { pool.balance.span };
         root.report(
-            Diagnostic::new(&codes::RANDOM_HASH_KEY, pool.balance.span, message)
+            Diagnostic::new(&codes::RANDOM_HASH_KEY, span, message)
                 .label("after a restart, clients move to other endpoints")
                 .help("set `hash_key` in [cluster], the same on every node"),
         );

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::value::{Config, L4, L7, Limits, LogFormat, Pool, Service, Traffic};
+use super::value::{Config, Endpoint, L4, L7, Limits, LogFormat, Packet, Pool, Service, Traffic, Vip};
 use crate::balance::HashBy;
-use crate::base::{HashKey, PoolId};
+use crate::base::{HashKey, PoolId, Ports, VipId};
 use crate::doc::{Diagnostic, Span, codes};
+use crate::flow::Policy;
 use crate::state::snapshot::Names;
-use crate::state::{self, EndpointSpec, L7Spec, PoolSpec, ServiceSpec, Snapshot, Specs, Timeouts, TrafficSpec};
+use crate::state::{
+    self, EndpointSpec, L7Spec, PacketSpec, PoolSpec, ServiceSpec, Snapshot, Specs, Timeouts, TrafficSpec, VipSpec,
+};
 
 /// What the machine adds to the file.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,7 @@ pub struct Machine {
 pub fn compile(config: &Config, previous: &Snapshot, machine: &Machine) -> Result<Snapshot, Vec<Diagnostic>> {
     let mut names = previous.names().clone();
     let pools: HashMap<Arc<str>, (PoolId, &Pool)> = pool_ids(config, &mut names).ok_or_else(exhausted)?;
+    let vips: HashMap<Arc<str>, VipId> = vip_ids(config, &mut names).ok_or_else(exhausted)?;
     for service in &config.services {
         names.service(&service.name).ok_or_else(exhausted)?;
     }
@@ -35,15 +39,19 @@ pub fn compile(config: &Config, previous: &Snapshot, machine: &Machine) -> Resul
         map.insert("workers".to_owned(), settings.workers.into());
     }
     let specs = Specs {
-        vips: Vec::new(),
+        vips: config.vips.iter().map(vip_spec).collect(),
         pools: config.pools.iter().map(pool_spec).collect(),
-        services: config.services.iter().filter_map(|service| service_spec(service, &pools)).collect(),
+        services: config.services.iter().filter_map(|service| service_spec(service, &pools, &vips)).collect(),
     };
     Ok(previous.build(settings, names, specs, effective))
 }
 
 fn pool_ids<'c>(config: &'c Config, names: &mut Names) -> Option<HashMap<Arc<str>, (PoolId, &'c Pool)>> {
     config.pools.iter().map(|pool| Some((pool.name.value.clone(), (names.pool(&pool.name)?, pool)))).collect()
+}
+
+fn vip_ids(config: &Config, names: &mut Names) -> Option<HashMap<Arc<str>, VipId>> {
+    config.vips.iter().map(|vip| Some((vip.name.value.clone(), names.vip(&vip.name)?))).collect()
 }
 
 fn exhausted() -> Vec<Diagnostic> {
@@ -68,19 +76,39 @@ fn settings(config: &Config, previous: &Snapshot, machine: &Machine) -> state::S
     }
 }
 
+fn vip_spec(vip: &Vip) -> VipSpec {
+    VipSpec {
+        name: vip.name.value.clone(),
+        addresses: vip.addresses.iter().map(|address| address.value).collect(),
+        interface: vip.interface.value.clone(),
+        mac: vip.mac,
+    }
+}
+
 fn pool_spec(pool: &Pool) -> PoolSpec {
+    // A pool of packet services has these too, and nothing that would look at them.
+    let dialled = pool.dialled.clone().unwrap_or_default();
+    let endpoint = |endpoint: &Endpoint| EndpointSpec {
+        address: endpoint.address.value,
+        weight: endpoint.weight,
+        mac: endpoint.mac,
+    };
     PoolSpec {
         name: pool.name.value.clone(),
         balance: pool.balance.value.clone(),
         probe: pool.probe.as_ref().map(|probe| probe.value.clone()),
-        outlier: pool.outlier.value.clone(),
-        connect_timeout: pool.connect_timeout,
-        endpoints: pool.endpoints.iter().map(|e| EndpointSpec::new(e.address.value, e.weight)).collect(),
+        outlier: dialled.outlier.value,
+        connect_timeout: dialled.connect_timeout,
+        endpoints: pool.endpoints.iter().map(endpoint).collect(),
     }
 }
 
-/// `None` when it leads to a pool that is not there, which `load` has reported.
-fn service_spec(service: &Service, pools: &HashMap<Arc<str>, (PoolId, &Pool)>) -> Option<ServiceSpec> {
+/// `None` when it leads to a pool or vip that is not there, which `load` has reported.
+fn service_spec(
+    service: &Service,
+    pools: &HashMap<Arc<str>, (PoolId, &Pool)>,
+    vips: &HashMap<Arc<str>, VipId>,
+) -> Option<ServiceSpec> {
     let target = |name: &Arc<str>| {
         let (id, pool) = pools.get(name)?;
         Some((*id, HashBy::of(&pool.balance).unwrap_or(HashBy::SourceAddress)))
@@ -91,6 +119,11 @@ fn service_spec(service: &Service, pools: &HashMap<Arc<str>, (PoolId, &Pool)>) -
             (TrafficSpec::L4 { pool, hash_by }, l4_timeouts(l4))
         }
         Traffic::L7(l7) => (TrafficSpec::L7(l7_spec(l7, target)?), l7_timeouts(l7)),
+        Traffic::Packet(packet) => {
+            let (id, pool) = pools.get(&packet.pool.value)?;
+            let packet = packet_spec(packet, *vips.get(&packet.vip.value)?, *id, pool);
+            (TrafficSpec::Packet(packet), NO_TIMEOUTS)
+        }
     };
     Some(ServiceSpec {
         name: service.name.value.clone(),
@@ -122,6 +155,27 @@ fn l7_spec(l7: &L7, target: impl Fn(&Arc<str>) -> Option<(PoolId, HashBy)>) -> O
     })
 }
 
+fn packet_spec(packet: &Packet, vip: VipId, pool_id: PoolId, pool: &Pool) -> PacketSpec {
+    PacketSpec {
+        mode: packet.mode,
+        forward: packet.forward,
+        vip,
+        ports: packet.ports.as_ref().map(|ports| Ports::new(ports.iter().map(|range| range.value))),
+        sources: packet.sources.iter().map(|source| source.value).collect(),
+        engine: packet.engine,
+        pool: pool_id,
+        // Flows are what a picker spreads that hashes nothing.
+        hash_by: HashBy::of(&pool.balance).unwrap_or(HashBy::SourceAddressPort),
+        policy: Policy {
+            on_down: packet.on_down,
+            affinity: packet.affinity,
+            tcp_idle: packet.flow_timeouts.tcp,
+            other_idle: packet.flow_timeouts.other,
+        },
+        slots: packet.slots.value,
+    }
+}
+
 fn limits(limits: &Limits) -> state::Limits {
     state::Limits {
         max_connections: limits.max_connections.unwrap_or(0),
@@ -133,17 +187,8 @@ fn limits(limits: &Limits) -> state::Limits {
 
 /// A relay knows two waits; the others are an exchange's.
 fn l4_timeouts(l4: &L4) -> Timeouts {
-    let none = Duration::ZERO;
     let L4 { timeouts: own, .. } = l4;
-    Timeouts {
-        header: none,
-        idle: own.idle,
-        response: none,
-        body: none,
-        client: own.idle,
-        tunnel: own.idle,
-        half_close: own.half_close,
-    }
+    Timeouts { idle: own.idle, client: own.idle, tunnel: own.idle, half_close: own.half_close, ..NO_TIMEOUTS }
 }
 
 fn l7_timeouts(l7: &L7) -> Timeouts {
@@ -158,3 +203,14 @@ fn l7_timeouts(l7: &L7) -> Timeouts {
         half_close: own.half_close,
     }
 }
+
+/// Nothing waits.
+const NO_TIMEOUTS: Timeouts = Timeouts {
+    header: Duration::ZERO,
+    idle: Duration::ZERO,
+    response: Duration::ZERO,
+    body: Duration::ZERO,
+    client: Duration::ZERO,
+    tunnel: Duration::ZERO,
+    half_close: Duration::ZERO,
+};

@@ -8,10 +8,12 @@
 mod check;
 mod compile;
 mod lore;
+mod packet;
 mod pool;
 mod root;
 mod service;
 pub mod value;
+mod vip;
 
 #[cfg(test)]
 mod tests;

@@ -5,52 +5,104 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Catalogs;
-use super::value::{Endpoint, Pool};
-use crate::balance;
+use super::root::Usage;
+use super::value::{Dialled, Endpoint, Pool};
+use crate::balance::{self, HashBy};
 use crate::base::address::parse_socket;
-use crate::base::{Weight, limits};
-use crate::doc::{Diagnostic, Grammar, Item, Settings, Spanned, Table, codes, quote};
+use crate::base::{EndpointAddr, MacAddr, Weight, limits};
+use crate::doc::{Diagnostic, Grammar, Item, Settings, Spanned, Table, Value, codes, quote};
 use crate::health;
 
-pub(super) fn read_pool(name: Spanned<Arc<str>>, item: &Item<'_>, catalogs: &Catalogs<'_>) -> Option<Pool> {
+pub(super) fn read_pool(
+    name: Spanned<Arc<str>>,
+    item: &Item<'_>,
+    usage: Usage,
+    catalogs: &Catalogs<'_>,
+) -> Option<Pool> {
     item.table("pool", |table| {
-        let balance = table.get("balance").and_then(|item| item.settings(&pickers()));
+        let balance = read_balance(table, usage);
         let probe = table.get("probe").and_then(|item| item.settings(catalogs.probes));
-        let outlier = table.get("outlier").and_then(|item| item.fields(&health::OUTLIER));
-        let connect_timeout = table.get("connect_timeout").and_then(|item| item.duration(SHORTEST, LONGEST));
-        let balance = balance.unwrap_or_else(|| Spanned::implied(Settings::defaults(default_picker())));
-        let endpoints = read_endpoints(table, &name, &balance);
+        let dialled = read_dialled(table, usage);
+        let endpoints = read_endpoints(table, &name, &balance, usage);
         if let Some(probe) = &probe {
             check_probe(table, probe);
+            check_probe_port(table, probe, &endpoints, catalogs);
         }
-        Pool {
-            name,
-            balance,
-            probe,
-            outlier: outlier.unwrap_or_else(|| Spanned::implied(Settings::defaults(&health::OUTLIER))),
-            connect_timeout: connect_timeout.map_or(CONNECT, |wait| wait.value),
-            endpoints,
-        }
+        Pool { name, balance, probe, dialled, endpoints }
     })
+}
+
+fn read_balance(table: &mut Table<'_>, usage: Usage) -> Spanned<Settings> {
+    let item = table.get("balance");
+    let says_key = item.as_ref().is_some_and(|item| item.holds("key"));
+    let packets = usage == Usage::Packets;
+    let read = item.and_then(|item| item.settings(&pickers()));
+    let mut balance = read.unwrap_or_else(|| Spanned::implied(Settings::defaults(default_picker(packets))));
+    // A service of packets spreads flows, as its like do everywhere, and not clients; `source-hash` says which it means.
+    if packets && !says_key && balance.get("key").is_some() && balance.name != "source-hash" {
+        balance.value.values.insert("key", Value::Text(HashBy::SourceAddressPort.to_string()));
+    }
+    balance
 }
 
 fn pickers() -> Vec<&'static Grammar> {
     balance::CATALOG.iter().map(|spec| &spec.grammar).collect()
 }
 
-/// Power of two choices: right for equal and unequal endpoints, short requests and long connections alike.
-fn default_picker() -> &'static Grammar {
-    let spec = balance::find("p2c").or(balance::CATALOG.first());
+/// Power of two choices: right for equal and unequal endpoints, short requests and long connections alike. It needs counts
+/// that services of packets do not have; those have a table of slots, which Maglev fills.
+fn default_picker(packets: bool) -> &'static Grammar {
+    let spec = balance::find(if packets { "maglev" } else { "p2c" }).or(balance::CATALOG.first());
     spec.map_or_else(|| unreachable!("the catalogue is not empty"), |spec| &spec.grammar)
 }
 
-fn read_endpoints(table: &mut Table<'_>, name: &Spanned<Arc<str>>, balance: &Spanned<Settings>) -> Vec<Endpoint> {
-    let Some(item) = table.need("endpoints", "endpoints = [\"10.0.0.1:8080\"]") else { return Vec::new() };
+/// What only those need that connect.
+fn read_dialled(table: &mut Table<'_>, usage: Usage) -> Option<Dialled> {
+    let (outlier, connect_timeout) = (table.get("outlier"), table.get("connect_timeout"));
+    if usage == Usage::Packets {
+        for item in [&outlier, &connect_timeout].into_iter().flatten() {
+            let message = format!("{} is for pools of proxies", quote(item.key()));
+            let mistake = Diagnostic::new(&codes::WRONG_MODE, item.key_span(), message);
+            let mistake = mistake.label("only packet services use this pool");
+            table.report(
+                mistake.help("leave it out: packets are sent on, nobody connects; a `probe` finds dead endpoints"),
+            );
+        }
+        return None;
+    }
+    let outlier = outlier.and_then(|item| item.fields(&health::OUTLIER));
+    let connect_timeout = connect_timeout.and_then(|item| item.duration(SHORTEST, LONGEST));
+    let default = Dialled::default();
+    Some(Dialled {
+        outlier: outlier.unwrap_or(default.outlier),
+        connect_timeout: connect_timeout.map_or(default.connect_timeout, |wait| wait.value),
+    })
+}
+
+impl Default for Dialled {
+    fn default() -> Dialled {
+        Dialled { outlier: Spanned::implied(Settings::defaults(&health::OUTLIER)), connect_timeout: CONNECT }
+    }
+}
+
+fn read_endpoints(
+    table: &mut Table<'_>,
+    name: &Spanned<Arc<str>>,
+    balance: &Spanned<Settings>,
+    usage: Usage,
+) -> Vec<Endpoint> {
+    let Some(item) = table.need("endpoints", &format!("endpoints = [\"{}\"]", example(usage))) else {
+        return Vec::new();
+    };
     let items = item.one_or_many();
     if items.is_empty() {
         let message = format!("pool {} has no endpoint", quote(name));
         let mistake = Diagnostic::new(&codes::EMPTY_POOL, item.span(), message);
-        table.report(mistake.help("requests to it are answered 503, connections closed"));
+        table.report(mistake.help(if usage == Usage::Packets {
+            "packets to it are dropped"
+        } else {
+            "requests to it are answered 503, connections closed"
+        }));
     }
     if items.len() > limits::POOL_ENDPOINTS {
         let message = format!("{} endpoints, more than the {} that fit", items.len(), limits::POOL_ENDPOINTS);
@@ -60,7 +112,7 @@ fn read_endpoints(table: &mut Table<'_>, name: &Spanned<Arc<str>>, balance: &Spa
     let mut endpoints: Vec<Endpoint> = Vec::new();
     let mut seen = std::collections::HashMap::new();
     for item in items.iter().take(limits::POOL_ENDPOINTS) {
-        let Some((endpoint, weight)) = read_endpoint(item) else { continue };
+        let Some((endpoint, weight)) = read_endpoint(item, usage) else { continue };
         if let Some(weight) = weight.filter(|_| !weighted) {
             let message = format!("`{}` does not look at weights", balance.name);
             table.report(
@@ -86,25 +138,44 @@ fn read_endpoints(table: &mut Table<'_>, name: &Spanned<Arc<str>>, balance: &Spa
 }
 
 /// The endpoint, and its weight when one is written.
-fn read_endpoint(item: &Item<'_>) -> Option<(Endpoint, Option<Spanned<u64>>)> {
+fn read_endpoint(item: &Item<'_>, usage: Usage) -> Option<(Endpoint, Option<Spanned<u64>>)> {
     if !item.is_table() {
-        return Some((Endpoint { address: read_address(item)?, weight: Weight::ONE }, None));
+        return Some((Endpoint { address: read_address(item, usage)?, weight: Weight::ONE, mac: None }, None));
     }
     item.table("endpoint", |table| {
-        let address = table.need("address", "address = \"10.0.0.1:8080\"").and_then(|item| read_address(&item));
+        let address = table.need("address", &format!("address = \"{}\"", example(usage)));
+        let address = address.and_then(|item| read_address(&item, usage));
         let weight = table.get("weight").and_then(|item| item.integer(1, limits::WEIGHT.into()));
+        let mac = table.get("mac").and_then(|item| read_mac(&item, usage));
         let value = weight.and_then(|weight| Weight::new(weight.value)).unwrap_or(Weight::ONE);
-        Some((Endpoint { address: address?, weight: value }, weight))
+        Some((Endpoint { address: address?, weight: value, mac }, weight))
     })?
 }
 
-fn read_address(item: &Item<'_>) -> Option<Spanned<SocketAddr>> {
+/// An endpoint as it could be written.
+fn example(usage: Usage) -> &'static str {
+    if usage == Usage::Packets { "10.0.0.1" } else { "10.0.0.1:8080" }
+}
+
+fn read_mac(item: &Item<'_>, usage: Usage) -> Option<MacAddr> {
+    let mac = item.mac();
+    if usage == Usage::Proxies {
+        let mistake = Diagnostic::new(&codes::WRONG_MODE, item.key_span(), "`mac` is for pools of packet services");
+        item.report(mistake.label("proxies use this pool").help("leave it out: the kernel finds the endpoint"));
+    }
+    mac.map(|mac| mac.value)
+}
+
+fn read_address(item: &Item<'_>, usage: Usage) -> Option<Spanned<EndpointAddr>> {
     if !item.is_text() {
-        return item.socket();
+        return item.socket().map(|address| address.map(EndpointAddr::from));
     }
     let text = item.text()?.value;
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if let Ok(address) = bare.parse::<IpAddr>() {
+        if usage != Usage::Proxies {
+            return usable(item, Spanned::new(EndpointAddr::host(address), item.span()), usage);
+        }
         let help = format!("write \"{}\"", SocketAddr::new(address, 8080));
         return item.fail(&codes::ENDPOINT_PORT, format!("endpoint {} has no port", quote(text)), Some(help));
     }
@@ -113,7 +184,7 @@ fn read_address(item: &Item<'_>) -> Option<Spanned<SocketAddr>> {
         return item.fail(&codes::MALFORMED, format!("{} is a URL, not an address", quote(text)), Some(help));
     }
     if parse_socket(text).is_err() && is_name(text) {
-        let help = "names are not resolved yet: write the address, as in \"10.0.0.1:8080\"".to_owned();
+        let help = format!("names are not resolved yet: write the address, as in \"{}\"", example(usage));
         return item.fail(&codes::ENDPOINT_NAME, format!("endpoint {} is a name", quote(text)), Some(help));
     }
     let address = item.socket()?;
@@ -124,9 +195,19 @@ fn read_address(item: &Item<'_>) -> Option<Spanned<SocketAddr>> {
             Some("name a port from 1 to 65535".to_owned()),
         );
     }
-    if address.ip().is_unspecified() || address.ip().is_multicast() {
+    usable(item, address.map(EndpointAddr::from), usage)
+}
+
+fn usable(item: &Item<'_>, address: Spanned<EndpointAddr>, usage: Usage) -> Option<Spanned<EndpointAddr>> {
+    let ip = address.ip();
+    if ip.is_unspecified() || ip.is_multicast() {
         let help = Some("an endpoint is one server: name its address".to_owned());
         return item.fail(&codes::MALFORMED, format!("`{}` cannot be connected to", address.value), help);
+    }
+    // To a proxy's kernel it is the IPv4 address; in a packet it is not.
+    if usage == Usage::Packets && ip.to_canonical() != ip {
+        let help = Some(format!("write \"{}\"", ip.to_canonical()));
+        return item.fail(&codes::MALFORMED, format!("`{ip}` is an IPv4 address in the form of IPv6"), help);
     }
     Some(address)
 }
@@ -150,6 +231,24 @@ fn check_probe(table: &Table<'_>, probe: &Spanned<Settings>) {
         );
     }
 }
+
+/// A probe that connects needs a port from somewhere.
+fn check_probe_port(table: &Table<'_>, probe: &Spanned<Settings>, endpoints: &[Endpoint], catalogs: &Catalogs<'_>) {
+    let connects = catalogs.probes.iter().any(|g| g.name == probe.name && g.fields.iter().any(|f| f.name == PORT));
+    let portless = endpoints.iter().find(|endpoint| endpoint.address.port().is_none());
+    if let Some(endpoint) = portless.filter(|_| connects && probe.get(PORT).is_none()) {
+        let message = format!("probe {} has no port to connect to", quote(probe.name));
+        let help = format!("name one: `probe = {{ type = \"{}\", port = 80 }}`", probe.name);
+        table.report(
+            Diagnostic::new(&codes::PROBE_PORT, probe.span, message)
+                .also(endpoint.address.span, "this endpoint has none either")
+                .help(help),
+        );
+    }
+}
+
+/// The setting of probes that connect.
+const PORT: &str = "port";
 
 /// `notes/hardening.md`, design rule 4.
 const CONNECT: Duration = Duration::from_secs(2);

@@ -1,6 +1,7 @@
-//! Engine: reads a whole file: the tables of the process here, services and pools by their own readers, then what only
+//! Engine: reads a whole file: the tables of the process here, services, vips and pools by their own readers, then what only
 //! the whole can tell (`check`).
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,13 @@ use super::check;
 use super::pool::read_pool;
 use super::service::{Context, read_service};
 use super::value::{AccessLog, Admin, Cluster, Config, Drain, Level, Log, LogFormat, Metrics};
+use super::vip::read_vip;
 use crate::base::address::AdminListen;
 use crate::base::{HashKey, Listen, limits};
 use crate::doc::{Diagnostic, Item, Source, Span, Spanned, Table, codes, quote, suggest};
 use crate::observe::access;
 use crate::observe::sink::Output;
+use crate::state::ModeKind;
 
 /// What the readers find on the way and `check` judges: also from parts that did not make it into the `Config`.
 #[derive(Default)]
@@ -23,6 +26,10 @@ pub(super) struct Survey {
     pub references: Vec<Reference>,
     /// Names of pools that are defined, however wrong.
     pub pools: Vec<Spanned<Arc<str>>>,
+    /// Names of vips that are defined, however wrong.
+    pub vips: Vec<Spanned<Arc<str>>>,
+    /// A vip's name, and the service that leads there.
+    pub vip_references: Vec<(Spanned<Arc<str>>, Arc<str>)>,
 }
 
 pub(super) struct Listener {
@@ -35,8 +42,53 @@ pub(super) struct Listener {
 pub(super) struct Reference {
     pub pool: Spanned<Arc<str>>,
     pub service: Arc<str>,
-    /// Whether the service sees HTTP requests.
-    pub http: bool,
+    pub user: User,
+}
+
+/// What a service that uses a pool sees of its traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum User {
+    Packets(ModeKind),
+    Streams,
+    Requests,
+}
+
+impl User {
+    pub(super) fn is_packets(self) -> bool {
+        matches!(self, User::Packets(_))
+    }
+
+    pub(super) fn mode(self) -> &'static str {
+        match self {
+            User::Packets(mode) => mode.word(),
+            User::Streams => "l4",
+            User::Requests => "l7",
+        }
+    }
+}
+
+/// Who uses a pool, all its references taken together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Usage {
+    Nobody,
+    Proxies,
+    Packets,
+    /// Both, which `check` reports.
+    Mixed,
+}
+
+impl Survey {
+    fn usage(&self) -> HashMap<Arc<str>, Usage> {
+        let mut usage: HashMap<Arc<str>, Usage> = HashMap::new();
+        for Reference { pool, user, .. } in &self.references {
+            let own = if user.is_packets() { Usage::Packets } else { Usage::Proxies };
+            let sum = usage.entry(pool.value.clone()).or_insert(own);
+            if *sum != own {
+                *sum = Usage::Mixed;
+            }
+        }
+        usage
+    }
 }
 
 pub(super) fn read_config(root: &mut Table<'_>, source: &Source, catalogs: &Catalogs<'_>) -> Config {
@@ -58,10 +110,17 @@ pub(super) fn read_config(root: &mut Table<'_>, source: &Source, catalogs: &Cata
     for (name, item) in named(root, "service") {
         services.extend(read_service(name, &item, &context, &mut survey));
     }
+    let mut vips = Vec::new();
+    for (name, item) in named(root, "vip") {
+        survey.vips.push(name.clone());
+        vips.extend(read_vip(name, &item));
+    }
+    let usage = survey.usage();
     let mut pools = Vec::new();
     for (name, item) in named(root, "pool") {
         survey.pools.push(name.clone());
-        pools.extend(read_pool(name, &item, catalogs));
+        let usage = usage.get(&name.value).copied().unwrap_or(Usage::Nobody);
+        pools.extend(read_pool(name, &item, usage, catalogs));
     }
     let config = Config {
         workers: workers.and_then(|n| usize::try_from(n).ok()),
@@ -71,6 +130,7 @@ pub(super) fn read_config(root: &mut Table<'_>, source: &Source, catalogs: &Cata
         access_log,
         cluster: cluster.unwrap_or(Cluster { hash_key: None }),
         drain: drain.unwrap_or(Drain { timeout: DRAIN }),
+        vips,
         services,
         pools,
     };
@@ -78,7 +138,7 @@ pub(super) fn read_config(root: &mut Table<'_>, source: &Source, catalogs: &Cata
     config
 }
 
-/// The tables of `[service.NAME]` or `[pool.NAME]`, in the order of the file, with their names checked.
+/// The tables of `[service.NAME]`, `[vip.NAME]` or `[pool.NAME]`, in the order of the file, with their names checked.
 fn named<'t>(root: &mut Table<'t>, what: &'static str) -> Vec<(Spanned<Arc<str>>, Item<'t>)> {
     let Some(item) = root.get(what) else { return Vec::new() };
     let entries = item.table(what, Table::entries).unwrap_or_default();

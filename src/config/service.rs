@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lore::LATER_MODES;
-use super::root::{ACCESS_FORMATS, Listener, Reference, Survey, refuse_port_zero};
+use super::packet::{self, Known};
+use super::root::{ACCESS_FORMATS, Listener, Reference, Survey, User, refuse_port_zero};
 use super::value::{L4, L4Timeouts, L7, L7Timeouts, Limits, Line, Route, Service, Traffic};
 use crate::base::{Listen, Network, limits};
-use crate::doc::{Diagnostic, Item, Spanned, Table, codes, quote};
+use crate::doc::{Diagnostic, Item, Spanned, Table, codes, quote, suggest};
 use crate::observe::access;
 use crate::route::Pattern;
+use crate::state::{Forward, ModeKind};
 
 /// What a service's reader needs of the rest of the file.
 pub(super) struct Context<'a> {
@@ -20,19 +22,12 @@ pub(super) struct Context<'a> {
     pub access_format: access::Format,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Mode {
-    L4,
-    L7,
-}
-
-impl Mode {
-    const fn word(self) -> &'static str {
-        match self {
-            Mode::L4 => "l4",
-            Mode::L7 => "l7",
-        }
-    }
+/// What a service is, as far as its keys are to be read.
+#[derive(Clone, Copy)]
+enum Shape {
+    Stream,
+    Http,
+    Packets(Known),
 }
 
 /// `None` when not even the mode is known; what it refers to is in `survey` all the same.
@@ -48,7 +43,7 @@ pub(super) fn read_service(
                 // Its keys cannot be judged, and its pool is not unused.
                 for (key, item) in table.entries() {
                     if key.value == "pool" && item.is_text() {
-                        read_reference(&item, &name, true, survey);
+                        read_reference(&item, &name, User::Requests, survey);
                     }
                 }
                 return None;
@@ -56,39 +51,110 @@ pub(super) fn read_service(
             Some(Said::Mode(mode)) => Some(mode),
             None => None,
         };
-        // Without a mode the rest is read as what it looks like, for its mistakes.
-        let looks = mode.unwrap_or(if table.has("route") || !table.has("pool") { Mode::L7 } else { Mode::L4 });
-        let listen = read_listen(table, &name, survey);
-        let limits = table.get("limits").and_then(|item| item.table("limits", |table| read_limits(table, looks)));
-        let access_log = read_access(table, context);
-        let traffic = match looks {
-            Mode::L4 => Traffic::L4(read_l4(table, &name, survey)),
-            Mode::L7 => Traffic::L7(read_l7(table, &name, mode.is_some(), context, survey)),
+        let shape = read_shape(table, mode);
+        let (listen, limits, access_log) = match shape {
+            Shape::Packets(known) => {
+                packet::refuse_proxy_keys(table, &packet::called(known));
+                (Vec::new(), Limits::default(), None)
+            }
+            Shape::Stream | Shape::Http => {
+                let listen = read_listen(table, &name, survey);
+                let http = matches!(shape, Shape::Http);
+                let limits =
+                    table.get("limits").and_then(|item| item.table("limits", |table| read_limits(table, http)));
+                (listen, limits.unwrap_or_default(), read_access(table, context))
+            }
         };
-        mode.map(|_| Service { name, listen, limits: limits.unwrap_or_default(), access_log, traffic })
+        let traffic = match shape {
+            Shape::Stream => Traffic::L4(read_l4(table, &name, survey)),
+            Shape::Http => Traffic::L7(read_l7(table, &name, mode.is_some(), context, survey)),
+            Shape::Packets(known) => Traffic::Packet(packet::read_packet(table, &name, known, survey)?),
+        };
+        mode.map(|_| Service { name, listen, limits, access_log, traffic })
     })?
 }
 
 /// What a service says it is.
 enum Said {
-    Mode(Mode),
+    Mode(ModeKind),
     /// A mode that is planned.
     Later,
 }
 
 fn read_mode(table: &mut Table<'_>) -> Option<Said> {
-    let item = table.need("mode", "mode = \"l7\"")?;
+    let example = if table.has("vip") && !table.has("listen") { "mode = \"l2\"" } else { "mode = \"l7\"" };
+    let item = table.need("mode", example)?;
     if let Some(word) = item.is_text().then(|| item.text()).flatten()
         && LATER_MODES.contains(&word.value)
     {
         let message = format!("mode {} is not available yet", quote(&word));
-        table.report(Diagnostic::new(&codes::NOT_YET, item.span(), message).help("`l4` and `l7` are available"));
+        let available = MODES.iter().map(|mode| mode.word());
+        let help = format!("{} are available", suggest::one_of(available).replace(" or ", " and "));
+        table.report(Diagnostic::new(&codes::NOT_YET, item.span(), message).help(help));
         return Some(Said::Later);
     }
-    item.one_of(&[("l4", Mode::L4), ("l7", Mode::L7)]).map(|mode| Said::Mode(mode.value))
+    item.one_of(&MODES.map(|mode| (mode.word(), mode))).map(|mode| Said::Mode(mode.value))
+}
+
+/// Reads `forward`, and what the mode and it make of the service. Without a mode the rest is read as what it looks like, for
+/// its mistakes.
+fn read_shape(table: &mut Table<'_>, mode: Option<ModeKind>) -> Shape {
+    let looks_of_packets = table.has("vip") && !table.has("listen");
+    match mode {
+        Some(ModeKind::L2) => {
+            let help = "leave it out: l2 writes another MAC address and nothing else; or set `mode = \"l3\"`";
+            wrong_mode(table, "l2", "l3 and l4 services", help, &["forward"]);
+            Shape::Packets(Known { mode, forward: Some(Forward::Mac) })
+        }
+        Some(ModeKind::L3) => {
+            let item = table.need("forward", "forward = \"nat\"");
+            let forward = item.and_then(|item| read_forward(&item, ModeKind::L3, L3_FORWARDS)).flatten();
+            Shape::Packets(Known { mode, forward })
+        }
+        Some(ModeKind::L4) => match table.get("forward").map(|item| read_forward(&item, ModeKind::L4, L4_FORWARDS)) {
+            Some(Some(Some(forward))) => Shape::Packets(Known { mode, forward: Some(forward) }),
+            Some(None) if looks_of_packets => Shape::Packets(Known { mode, forward: None }),
+            _ => Shape::Stream,
+        },
+        Some(ModeKind::L7) => Shape::Http,
+        None if looks_of_packets => {
+            table.skip("forward");
+            Shape::Packets(Known { mode, forward: None })
+        }
+        None if table.has("route") || !table.has("pool") => Shape::Http,
+        None => Shape::Stream,
+    }
+}
+
+/// `Some(None)` is a proxy.
+fn read_forward(item: &Item<'_>, mode: ModeKind, forwards: &[Option<Forward>]) -> Option<Option<Forward>> {
+    const PROXY: &str = "proxy";
+    let word = |forward: &Option<Forward>| forward.map_or(PROXY, Forward::word);
+    if let Some(text) = item.is_text().then(|| item.text()).flatten() {
+        let (other, others) = match mode {
+            ModeKind::L4 => (ModeKind::L3, L3_FORWARDS),
+            _ => (ModeKind::L4, L4_FORWARDS),
+        };
+        let foreign = |forward: &&Option<Forward>| word(forward) == text.value && !forwards.contains(forward);
+        if others.iter().any(|forward| foreign(&forward)) {
+            let words = suggest::one_of(forwards.iter().map(word));
+            let message = format!("`forward = \"{}\"` is for {} services", text.value, other.word());
+            item.report(
+                Diagnostic::new(&codes::WRONG_MODE, item.span(), message)
+                    .label(format!("this service is {}", mode.word()))
+                    .help(format!("one of {words}, or set `mode = \"{}\"`", other.word())),
+            );
+            return None;
+        }
+    }
+    let words: Vec<(&str, Option<Forward>)> = forwards.iter().map(|forward| (word(forward), *forward)).collect();
+    item.one_of(&words).map(|forward| forward.value)
 }
 
 fn read_listen(table: &mut Table<'_>, name: &Spanned<Arc<str>>, survey: &mut Survey) -> Vec<Spanned<Listen>> {
+    if !table.has("listen") && wrong_packet_vip(table) {
+        return Vec::new();
+    }
     let Some(item) = table.need("listen", "listen = \":80\"") else { return Vec::new() };
     let items = item.one_or_many();
     if items.is_empty() {
@@ -110,7 +176,18 @@ fn read_listen(table: &mut Table<'_>, name: &Spanned<Arc<str>>, survey: &mut Sur
     listen
 }
 
-fn read_limits(table: &mut Table<'_>, mode: Mode) -> Limits {
+/// Reports a `vip` in place of a `listen`: the service was meant to be one of packets.
+fn wrong_packet_vip(table: &mut Table<'_>) -> bool {
+    if !table.has("vip") {
+        return false;
+    }
+    table.skip("listen");
+    let help = "set `forward = \"nat\"`, or name addresses to listen on: `listen = \":80\"`";
+    wrong_mode(table, "a proxy", PACKETS, help, &["vip"]);
+    true
+}
+
+fn read_limits(table: &mut Table<'_>, http: bool) -> Limits {
     let mut count = |key| {
         let count = table.get(key).and_then(|item| item.integer(1, u64::from(u32::MAX)))?;
         u32::try_from(count.value).ok()
@@ -118,8 +195,8 @@ fn read_limits(table: &mut Table<'_>, mode: Mode) -> Limits {
     let max_connections = count("max_connections");
     let max_connections_per_source = count("max_connections_per_source");
     let common = Limits { max_connections, max_connections_per_source, ..Limits::default() };
-    if mode == Mode::L4 {
-        wrong_mode(table, mode, &["max_requests", "max_body"]);
+    if !http {
+        wrong_mode(table, "l4", HTTP, SET_HTTP, &["max_requests", "max_body"]);
         return common;
     }
     let max_requests = count("max_requests");
@@ -137,9 +214,10 @@ fn read_access(table: &mut Table<'_>, context: &Context<'_>) -> Option<access::F
 }
 
 fn read_l4(table: &mut Table<'_>, name: &Spanned<Arc<str>>, survey: &mut Survey) -> L4 {
-    let pool = table.need("pool", "pool = \"web\"").and_then(|item| read_reference(&item, name, false, survey));
+    let pool = table.need("pool", "pool = \"web\"").and_then(|item| read_reference(&item, name, User::Streams, survey));
     let timeouts = table.get("timeouts").and_then(|item| item.table("timeouts", read_l4_timeouts));
-    wrong_mode(table, Mode::L4, &["route", "trusted_proxies", "reason_field", "retries"]);
+    wrong_mode(table, "l4", HTTP, SET_HTTP, &["route", "trusted_proxies", "reason_field", "retries"]);
+    wrong_mode(table, "a proxy", PACKETS, "leave it out, or set `forward = \"nat\"`", PACKET_KEYS);
     L4 { pool: pool.unwrap_or_else(nothing), timeouts: timeouts.unwrap_or(L4_TIMEOUTS) }
 }
 
@@ -160,11 +238,13 @@ fn read_l7(
         .collect();
     let reason_field = table.get("reason_field").and_then(|item| item.bool());
     let retries = table.get("retries").and_then(|item| item.integer(0, RETRIES.into()));
+    wrong_mode(table, "l7", PACKETS, "leave it out, or set `mode = \"l3\"`", PACKET_KEYS);
+    wrong_mode(table, "l7", "l3 and l4 services", "leave it out, or set `mode = \"l3\"`", &["forward"]);
     let mut routes = read_routes(table, name, context, survey);
     // `pool` of an l7 service: where everything goes that no route takes.
     let default = table.get("pool");
     if let Some(item) = &default
-        && let Some(pool) = read_reference(item, name, true, survey)
+        && let Some(pool) = read_reference(item, name, User::Requests, survey)
     {
         let pattern = Spanned::new(Pattern::ANY, item.key_span());
         routes.push(Route { url: None, pattern, priority: 0, pool, line: line(context, item) });
@@ -210,7 +290,8 @@ fn read_route(
     survey: &mut Survey,
 ) -> Option<Route> {
     let priority = table.get("priority").and_then(|item| item.signed(-PRIORITY, PRIORITY));
-    let pool = table.need("pool", "pool = \"web\"").and_then(|item| read_reference(&item, name, true, survey));
+    let pool =
+        table.need("pool", "pool = \"web\"").and_then(|item| read_reference(&item, name, User::Requests, survey));
     let (url, pattern) = match table.get("url") {
         None => (None, Spanned::new(Pattern::ANY, item.span())),
         Some(url) => {
@@ -229,34 +310,32 @@ fn read_route(
 }
 
 /// The name of a pool; whether it exists is for `check` to say.
-fn read_reference(
+pub(super) fn read_reference(
     item: &Item<'_>,
     service: &Spanned<Arc<str>>,
-    http: bool,
+    user: User,
     survey: &mut Survey,
 ) -> Option<Spanned<Arc<str>>> {
     let pool = item.text()?.map(Arc::<str>::from);
-    survey.references.push(Reference { pool: pool.clone(), service: service.value.clone(), http });
+    survey.references.push(Reference { pool: pool.clone(), service: service.value.clone(), user });
     Some(pool)
 }
 
-/// Reports keys that mean something in the other mode only.
-fn wrong_mode(table: &mut Table<'_>, mode: Mode, keys: &[&'static str]) {
+/// Reports keys that are for `whom`, in a service that is `own`.
+pub(super) fn wrong_mode(table: &mut Table<'_>, own: &str, whom: &str, help: &str, keys: &[&'static str]) {
     for key in keys {
         if let Some(item) = table.has(key).then(|| table.get(key)).flatten() {
-            let other = if mode == Mode::L4 { Mode::L7 } else { Mode::L4 };
-            let message = format!("`{key}` is for {} services", other.word());
             table.report(
-                Diagnostic::new(&codes::WRONG_MODE, item.key_span(), message)
-                    .label(format!("this service is {}", mode.word()))
-                    .help(format!("leave it out, or set `mode = \"{}\"`", other.word())),
+                Diagnostic::new(&codes::WRONG_MODE, item.key_span(), format!("`{key}` is for {whom}"))
+                    .label(format!("this service is {own}"))
+                    .help(help),
             );
         }
     }
 }
 
 fn read_l4_timeouts(table: &mut Table<'_>) -> L4Timeouts {
-    wrong_mode(table, Mode::L4, &["header", "response", "body", "client", "tunnel"]);
+    wrong_mode(table, "l4", HTTP, SET_HTTP, &["header", "response", "body", "client", "tunnel"]);
     let mut wait = |key, default| read_wait(table, key, default);
     L4Timeouts { idle: wait("idle", L4_TIMEOUTS.idle), half_close: wait("half_close", L4_TIMEOUTS.half_close) }
 }
@@ -284,9 +363,21 @@ fn line(context: &Context<'_>, item: &Item<'_>) -> Line {
 }
 
 /// Stands for a pool whose name could not be read; the mistake is reported.
-fn nothing() -> Spanned<Arc<str>> {
+pub(super) fn nothing() -> Spanned<Arc<str>> {
     Spanned::implied(Arc::from(""))
 }
+
+const MODES: [ModeKind; 4] = [ModeKind::L2, ModeKind::L3, ModeKind::L4, ModeKind::L7];
+const L3_FORWARDS: &[Option<Forward>] =
+    &[Some(Forward::Nat), Some(Forward::FullNat), Some(Forward::Ipip), Some(Forward::Gue)];
+/// `None`: the proxy.
+const L4_FORWARDS: &[Option<Forward>] = &[None, Some(Forward::Nat), Some(Forward::FullNat)];
+
+/// Whom keys are for, and how a service becomes one.
+const HTTP: &str = "l7 services";
+const SET_HTTP: &str = "leave it out, or set `mode = \"l7\"`";
+const PACKETS: &str = "services that forward packets: l2, l3, and l4 with nat";
+const PACKET_KEYS: &[&str] = &["ports", "source", "engine", "slots", "affinity", "on_down", "flow_timeouts"];
 
 /// Attempts after the first, of `limits::TRIES` in all.
 #[allow(clippy::cast_possible_truncation, reason = "TRIES is a handful")]

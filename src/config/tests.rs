@@ -1,5 +1,7 @@
 //! Texts in, values and snapshots out. The mistakes stand in `conf/bad/`.
 
+mod packet;
+
 use std::time::Duration;
 
 use super::value::{Level, LogFormat, Traffic};
@@ -75,7 +77,10 @@ fn what_is_absent_has_the_default_that_the_design_names() {
     assert_eq!(config.drain.timeout, Duration::from_secs(30));
     assert_eq!(config.cluster.hash_key, None);
     let pool = &config.pools[0];
-    assert_eq!((pool.balance.name, pool.connect_timeout, pool.probe.is_none()), ("p2c", Duration::from_secs(2), true));
+    assert_eq!(
+        (pool.balance.name, pool.dialled.as_ref().unwrap().connect_timeout, pool.probe.is_none()),
+        ("p2c", Duration::from_secs(2), true)
+    );
     assert_eq!(config.services[0].access_log, None);
     let Traffic::L7(l7) = &config.services[0].traffic else { panic!("not l7") };
     assert_eq!((l7.retries, l7.reason_field, l7.trusted_proxies.len()), (2, true, 0));

@@ -1,19 +1,21 @@
 //! Value: what a configuration file says, defaults filled in, names not resolved yet.
 //!
 //! Plain and comparable: two files that mean the same are equal, wherever their lines stand. Serializing it shows the file
-//! it means, secrets masked (`/api/config`). Not here: how it is read (`root`, `service`, `pool`), nor what it becomes
+//! it means, secrets masked (`/api/config`). Not here: how it is read (`root`, `service`, `pool`, …), nor what it becomes
 //! (`compile`).
 
+mod packet;
+
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use packet::{FlowTimeouts, Packet, Vip};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::base::address::AdminListen;
 use crate::base::units::{show_duration, show_size};
-use crate::base::{HashKey, Listen, Network, Weight};
+use crate::base::{EndpointAddr, HashKey, Listen, MacAddr, Network, Weight};
 use crate::doc::{Settings, Spanned};
 use crate::observe::access;
 use crate::observe::sink::Output;
@@ -33,6 +35,9 @@ pub struct Config {
     pub access_log: AccessLog,
     pub cluster: Cluster,
     pub drain: Drain,
+    /// In the order of the file.
+    #[serde(rename = "vip", serialize_with = "by_name", skip_serializing_if = "Vec::is_empty")]
+    pub vips: Vec<Vip>,
     /// In the order of the file.
     #[serde(rename = "service", serialize_with = "by_name")]
     pub services: Vec<Service>,
@@ -113,6 +118,7 @@ pub struct Drain {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     pub name: Spanned<Arc<str>>,
+    /// Empty for packet services, which are reached at their VIP.
     pub listen: Vec<Spanned<Listen>>,
     pub limits: Limits,
     /// `None`: no access records.
@@ -137,8 +143,10 @@ pub struct Limits {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Traffic {
+    /// A proxy.
     L4(L4),
     L7(L7),
+    Packet(Packet),
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -220,19 +228,31 @@ pub struct Pool {
     /// `None`: not probed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Spanned<Settings>>,
-    #[serde(serialize_with = "untyped")]
-    pub outlier: Spanned<Settings>,
-    #[serde(serialize_with = "duration")]
-    pub connect_timeout: Duration,
+    /// `None` in a pool of packet services, which connect to nobody.
+    #[serde(flatten)]
+    pub dialled: Option<Dialled>,
     /// In the order of the file, each address once.
     pub endpoints: Vec<Endpoint>,
 }
 
+/// What a pool says about connecting to its endpoints.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Dialled {
+    #[serde(serialize_with = "untyped")]
+    pub outlier: Spanned<Settings>,
+    #[serde(serialize_with = "duration")]
+    pub connect_timeout: Duration,
+}
+
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Endpoint {
-    pub address: Spanned<SocketAddr>,
+    #[serde(serialize_with = "shown")]
+    pub address: Spanned<EndpointAddr>,
     #[serde(serialize_with = "weight")]
     pub weight: Weight,
+    /// `None`: asked for on the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
 }
 
 /// The service as its table would be written.
@@ -247,10 +267,17 @@ impl Serialize for Service {
             #[serde(flatten)]
             traffic: &'a T,
         }
+        #[derive(serde::Serialize)]
+        struct ShownPacket<'a> {
+            mode: &'static str,
+            #[serde(flatten)]
+            traffic: &'a Packet,
+        }
         let (listen, limits, access_log) = (&*self.listen, &self.limits, self.access_log.map(access_word));
         match &self.traffic {
             Traffic::L4(traffic) => Shown { mode: "l4", listen, limits, access_log, traffic }.serialize(serializer),
             Traffic::L7(traffic) => Shown { mode: "l7", listen, limits, access_log, traffic }.serialize(serializer),
+            Traffic::Packet(traffic) => ShownPacket { mode: traffic.mode.word(), traffic }.serialize(serializer),
         }
     }
 }
@@ -274,6 +301,12 @@ impl Named for Service {
 }
 
 impl Named for Pool {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Named for Vip {
     fn name(&self) -> &str {
         &self.name
     }

@@ -56,7 +56,7 @@ pub static UNKNOWN_POOL: Code = Code::absence("E020", "a reference to a pool tha
 pub static LISTEN_TAKEN: Code =
     Code::new("E021", "two listeners on addresses that overlap: a connection can have one owner");
 pub static ENDPOINT_PORT: Code =
-    Code::new("E022", "an endpoint without a port: l4 and l7 connect to an address and a port");
+    Code::new("E022", "an endpoint without a port: proxies connect to an address and a port");
 pub static PORT_ZERO: Code = Code::new("E023", "port 0 where a fixed port is needed");
 pub static NO_ROUTE: Code = Code::absence("E024", "an l7 service without a route: every request would be refused");
 pub static SAME_ROUTE: Code =
@@ -65,15 +65,43 @@ pub static ADMIN_EXPOSED: Code =
     Code::new("E026", "the admin API on an address that others can reach; it needs loopback or a unix socket");
 pub static KEY_NEEDS_HTTP: Code =
     Code::new("E027", "a pool picks by something of an HTTP request but is used by a service that sees none");
-pub static TOO_MANY_NAMES: Code = Code::new("E028", "more services, pools or endpoints than the limits allow");
+pub static TOO_MANY_NAMES: Code =
+    Code::new("E028", "more services, pools, endpoints or the like than the limits allow");
 pub static BAD_URL: Code =
     Code::new("E029", "a route's url that is not host, path or both, or has a * where it cannot be");
 pub static BAD_NAME: Code =
-    Code::new("E030", "a service's or pool's name that would not do as a metric label or a URL");
+    Code::new("E030", "a service's, pool's or vip's name that would not do as a metric label or a URL");
 pub static BAD_HASH_KEY: Code = Code::new("E031", "a cluster hash key that is not 16 bytes");
 pub static ENDPOINT_NAME: Code = Code::new("E032", "an endpoint given by name: it has to be an address for now");
 pub static WRONG_MODE: Code = Code::new("E033", "a key of another mode than the service's");
-pub static LOOP: Code = Code::new("E034", "an endpoint that is the service's own listener");
+pub static LOOP: Code = Code::new("E034", "an endpoint that is the service's own listener, or a VIP of ours");
+pub static UNKNOWN_VIP: Code = Code::absence("E035", "a reference to a vip that is not defined");
+pub static SAME_VIP: Code =
+    Code::new("E036", "an address that is given to a VIP twice: it has one owner and one place");
+pub static VIP_LISTEN: Code = Code::new(
+    "E037",
+    "a listener on the address of a VIP: packet services take all that comes there, the kernel sees none of it",
+);
+pub static PORTS_TAKEN: Code =
+    Code::new("E038", "ports of one VIP that two services take, or one twice: a packet can have one owner");
+pub static MIXED_POOL: Code =
+    Code::new("E039", "a pool of both proxies and packet services: what they need of an endpoint differs");
+pub static NEEDS_COUNTS: Code = Code::new(
+    "E040",
+    "an algorithm that needs live counts in a pool of packet services, which count nothing in flight",
+);
+pub static FAMILY: Code =
+    Code::new("E041", "an address whose family, IPv4 or IPv6, does not go with that of what it belongs to");
+pub static KEPT_PORT: Code = Code::new(
+    "E042",
+    "an endpoint with a port in a pool of an l2 or l3 service, which keep the port that clients name",
+);
+pub static PROBE_PORT: Code = Code::new("E043", "a probe that connects, without a port, of endpoints without one");
+pub static NOT_PRIME: Code =
+    Code::new("E044", "a number of slots that is not a prime: an endpoint's walk over the table would miss some");
+pub static NAT_REPLIES: Code =
+    Code::new("E045", "nat of several ports to an endpoint's one: it could not tell which of them a reply is for");
+pub static BAD_SOURCE: Code = Code::new("E046", "a source of full NAT that is a VIP or an endpoint, or is given twice");
 
 pub static UNUSED_POOL: Code = Code::absence("W001", "a pool that no service uses");
 pub static EMPTY_POOL: Code = Code::absence("W002", "a pool without endpoints: it answers 503 or closes");
@@ -89,6 +117,12 @@ pub static PROBE_TIMEOUT: Code = Code::new(
 );
 pub static IGNORED_WEIGHT: Code = Code::new("W008", "a weight in a pool whose algorithm does not look at weights");
 pub static TOO_MANY_WARNINGS: Code = Code::new("W009", "more warnings than are worth showing; the rest are left out");
+pub static UNUSED_VIP: Code = Code::absence("W010", "a vip that no service uses");
+pub static FEW_SLOTS: Code = Code::new("W011", "fewer than 100 slots for each endpoint: shares are uneven");
+pub static LARGE_TABLES: Code =
+    Code::new("W012", "tables of all services that outgrow a core's cache: every packet waits for memory");
+pub static IGNORED_AFFINITY: Code =
+    Code::new("W013", "affinity by packet where every port is TCP's: a connection stays together all the same");
 
 /// Every code, in order.
 pub static CODES: &[&Code] = &[
@@ -120,6 +154,18 @@ pub static CODES: &[&Code] = &[
     &ENDPOINT_NAME,
     &WRONG_MODE,
     &LOOP,
+    &UNKNOWN_VIP,
+    &SAME_VIP,
+    &VIP_LISTEN,
+    &PORTS_TAKEN,
+    &MIXED_POOL,
+    &NEEDS_COUNTS,
+    &FAMILY,
+    &KEPT_PORT,
+    &PROBE_PORT,
+    &NOT_PRIME,
+    &NAT_REPLIES,
+    &BAD_SOURCE,
     &UNUSED_POOL,
     &EMPTY_POOL,
     &SAME_ENDPOINT,
@@ -129,6 +175,10 @@ pub static CODES: &[&Code] = &[
     &PROBE_TIMEOUT,
     &IGNORED_WEIGHT,
     &TOO_MANY_WARNINGS,
+    &UNUSED_VIP,
+    &FEW_SLOTS,
+    &LARGE_TABLES,
+    &IGNORED_AFFINITY,
 ];
 
 #[cfg(test)]
