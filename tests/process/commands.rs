@@ -50,6 +50,25 @@ fn check_and_run_say_what_is_wrong_and_exit_with_the_right_code() {
 }
 
 #[test]
+fn a_right_file_whose_packets_nothing_here_could_carry_is_checked_and_not_run() {
+    let said = strata(&["check", "conf/all-layers.toml"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let said = strata(&["run", "conf/l2.toml"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("service game: mode l2 has no engine in this build yet"), "{said:?}");
+
+    let endpoint = Gated::new("one");
+    let running = Strata::start(&edge(&[endpoint.address()]));
+    let packets = "[vip.v]\naddress = \"10.0.0.100\"\ninterface = \"eth0\"\n[service.p]\nmode = \"l2\"\nvip = \"v\"\n\
+                   pool = \"p\"\n[pool.p]\nendpoints = \"10.0.0.41\"\n";
+    running.rewrite(&(edge(&[endpoint.address()]) + packets));
+    let said = ask(&running, &["reload"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!((said.out + &said.err).contains("service p: mode l2 has no engine in this build yet"));
+    assert_eq!(running.ask(GET).status(), 200);
+}
+
+#[test]
 fn a_port_in_use_ends_a_start_with_its_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
