@@ -50,7 +50,8 @@ pub struct Options<'a> {
     pub interface: u32,
     /// Frames that are wanted; `None`: all.
     pub rules: Option<&'a [Rule]>,
-    /// Virtual MACs: the card receives for them too, without becoming promiscuous where it need not.
+    /// Virtual MACs: the card receives for them too, without becoming promiscuous where it need not. A macvlan interface hands
+    /// over nothing but what is for its own MAC, whatever it is asked.
     pub macs: &'a [MacAddr],
     /// `None`: this tap gets every frame.
     pub fanout: Option<Fanout>,
