@@ -117,6 +117,11 @@ impl Nat {
         }
     }
 
+    /// Lends ports of these addresses as well. False when one is beyond `limits::NAT_SOURCES`.
+    pub fn add_sources(&self, sources: &[IpAddr]) -> bool {
+        self.ports.add(sources)
+    }
+
     /// The binding of a client's packet, and what the packet says about it.
     pub fn forward(&self, service: ServiceId, inside: &FlowKey, kind: Kind, now: Moment) -> Option<Binding> {
         let (tag, which) = self.spread(inside);
@@ -141,8 +146,8 @@ impl Nat {
         shard.packet(place, kind, Side::Endpoint, now)
     }
 
-    /// Full NAT: binds a flow to an endpoint behind one of our addresses and a port of it. A flow that another worker has bound
-    /// in the meantime keeps what it has.
+    /// Full NAT: binds a flow to an endpoint behind one of our addresses `among`, and a port of it. A flow that another worker has
+    /// bound in the meantime keeps what it has.
     ///
     /// # Errors
     /// `NoFlow`, `TableFull`, `PortsExhausted`.
@@ -152,13 +157,14 @@ impl Nat {
         inside: &FlowKey,
         kind: Kind,
         target: &Target,
+        among: &[IpAddr],
         now: Moment,
     ) -> Result<Binding, Refused> {
         if inside.protocol() == TCP && !matches!(kind, Kind::Syn { .. }) {
             return Err(Refused::NoFlow);
         }
         self.bind(service, inside, kind, target, now, |hash| {
-            let lease = self.ports.take(inside.protocol(), target.address.ip(), hash, now);
+            let lease = self.ports.take(inside.protocol(), target.address.ip(), among, hash, now);
             let lease = lease.ok_or(Refused::PortsExhausted)?;
             Ok((SocketAddr::new(lease.address, lease.port), Some(lease)))
         })

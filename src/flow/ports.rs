@@ -4,7 +4,8 @@
 //! there are others, and never less than `limits::NAT_PORT_REST`, for the endpoint may still hold the connection that had it
 //! (TIME-WAIT, RFC 9293 §3.6.1). The first order is shuffled with a secret: nobody can tell the next port (RFC 6056).
 //!
-//! One lock per address and protocol, taken when a flow begins and ends and at no packet between.
+//! One lock per address and protocol, taken when a flow begins and ends and at no packet between. Addresses may be added while flows
+//! live, for a reload must not end those of another service.
 //! Not here: who has a port (`nat`).
 
 use std::collections::VecDeque;
@@ -12,13 +13,16 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use fastrand::Rng;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::key::{ICMP, ICMP6, TCP, UDP};
 use crate::base::{HashKey, Moment, limits};
 
 pub(super) struct Ports {
-    sources: Box<[Source]>,
+    /// Grows only: a lease names its place.
+    sources: RwLock<Vec<Source>>,
+    ports: RangeInclusive<u16>,
+    secret: HashKey,
 }
 
 struct Source {
@@ -43,40 +47,62 @@ pub(super) struct Lease {
 }
 
 impl Ports {
-    /// At most `limits::NAT_SOURCES` addresses are used.
     pub(super) fn new(addresses: &[IpAddr], ports: &RangeInclusive<u16>, secret: &HashKey) -> Ports {
-        let source = |(nth, address): (u64, &IpAddr)| Source {
-            address: *address,
-            pools: [0, 1, 2].map(|pool| {
-                let mut all: Vec<u16> = ports.clone().collect();
-                Rng::with_seed(secret.mix(nth, pool)).shuffle(&mut all);
-                Mutex::new(all.into_iter().map(|port| Rested { port, until: Moment::ZERO }).collect())
-            }),
-        };
-        Ports { sources: (0..).zip(addresses).take(limits::NAT_SOURCES).map(source).collect() }
+        let lender = Ports { sources: RwLock::default(), ports: ports.clone(), secret: *secret };
+        lender.add(addresses);
+        lender
     }
 
-    /// A port of an address of the family that `towards` has, for a protocol that has ports. `spread` says with which address to
-    /// begin. `None` when all are lent or at rest.
-    pub(super) fn take(&self, protocol: u8, towards: IpAddr, spread: u64, now: Moment) -> Option<Lease> {
+    /// Lends ports of these addresses as well. At most `limits::NAT_SOURCES` are used in a process's life, each once: false when
+    /// one had no room.
+    pub(super) fn add(&self, addresses: &[IpAddr]) -> bool {
+        let mut sources = self.sources.write();
+        addresses.iter().all(|address| {
+            let known = sources.iter().any(|source| source.address == *address);
+            let room = sources.len() < limits::NAT_SOURCES;
+            if !known && room {
+                let nth = sources.len() as u64;
+                let pools = [0, 1, 2].map(|pool| {
+                    let mut all: Vec<u16> = self.ports.clone().collect();
+                    Rng::with_seed(self.secret.mix(nth, pool)).shuffle(&mut all);
+                    Mutex::new(all.into_iter().map(|port| Rested { port, until: Moment::ZERO }).collect())
+                });
+                sources.push(Source { address: *address, pools });
+            }
+            known || room
+        })
+    }
+
+    /// A port of one of the addresses `among` of the family that `towards` has, for a protocol that has ports. `spread` says with
+    /// which address to begin. `None` when all are lent or at rest.
+    pub(super) fn take(
+        &self,
+        protocol: u8,
+        towards: IpAddr,
+        among: &[IpAddr],
+        spread: u64,
+        now: Moment,
+    ) -> Option<Lease> {
         let pool = pool_of(protocol)?;
-        let count = self.sources.len();
+        let sources = self.sources.read();
+        let count = sources.len();
         let start = spread.checked_rem(count as u64).and_then(|start| usize::try_from(start).ok()).unwrap_or(0);
-        for (nth, source) in self.sources.iter().enumerate().cycle().skip(start).take(count) {
-            if source.address.is_ipv4() != towards.is_ipv4() {
+        for (nth, source) in sources.iter().enumerate().cycle().skip(start).take(count) {
+            if source.address.is_ipv4() != towards.is_ipv4() || !among.contains(&source.address) {
                 continue;
             }
             let Some(mut queue) = source.pools.get(usize::from(pool)).map(Mutex::lock) else { continue };
             if let Some(rested) = queue.pop_front_if(|rested| rested.until <= now) {
                 let source = u8::try_from(nth).unwrap_or(u8::MAX);
-                return Some(Lease { address: self.sources.get(nth)?.address, port: rested.port, source, pool });
+                return Some(Lease { address: sources.get(nth)?.address, port: rested.port, source, pool });
             }
         }
         None
     }
 
     pub(super) fn give_back(&self, lease: Lease, now: Moment) {
-        let pools = self.sources.get(usize::from(lease.source)).map(|source| &source.pools);
+        let sources = self.sources.read();
+        let pools = sources.get(usize::from(lease.source)).map(|source| &source.pools);
         if let Some(pool) = pools.and_then(|pools| pools.get(usize::from(lease.pool))) {
             // The queue has room: it held this port before.
             pool.lock().push_back(Rested { port: lease.port, until: now + limits::NAT_PORT_REST });
@@ -85,12 +111,12 @@ impl Ports {
 
     /// Whether this is one of the addresses.
     pub(super) fn owns(&self, address: IpAddr) -> bool {
-        self.sources.iter().any(|source| source.address == address)
+        self.sources.read().iter().any(|source| source.address == address)
     }
 
     /// Ports at rest or free, of all addresses.
     pub(super) fn left(&self) -> usize {
-        self.sources.iter().flat_map(|source| &source.pools).map(|pool| pool.lock().len()).sum()
+        self.sources.read().iter().flat_map(|source| &source.pools).map(|pool| pool.lock().len()).sum()
     }
 }
 
@@ -108,6 +134,7 @@ mod tests {
     use super::*;
 
     const SECRET: HashKey = HashKey::new([3; 16]);
+    const ALL: [[u8; 4]; 4] = [[10, 0, 0, 0], [10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]];
 
     fn at(seconds: u64) -> Moment {
         Moment::from_millis(seconds * 1000)
@@ -119,7 +146,7 @@ mod tests {
     }
 
     fn take(ports: &Ports, protocol: u8, seconds: u64) -> Option<Lease> {
-        ports.take(protocol, [192, 0, 2, 1].into(), 1, at(seconds))
+        ports.take(protocol, [192, 0, 2, 1].into(), &ALL.map(IpAddr::from), 1, at(seconds))
     }
 
     #[test]
@@ -135,7 +162,9 @@ mod tests {
             assert_eq!(lent.len(), 200);
             assert!(lent.iter().all(|(address, port)| address.is_ipv4() && (1000..1100).contains(port)));
         }
-        assert!(ports.take(TCP, [2; 16].into(), 7, at(0)).is_some_and(|lease| lease.address.is_ipv6()));
+        assert!(
+            ports.take(TCP, [2; 16].into(), &[[1; 16].into()], 7, at(0)).is_some_and(|lease| lease.address.is_ipv6())
+        );
         assert_eq!(take(&ports, 47, 0), None, "no ports, nothing to lend");
     }
 
@@ -151,6 +180,19 @@ mod tests {
         assert_eq!(take(&ports, TCP, 100), Some(first));
         assert_eq!(take(&ports, TCP, 100 + rest - 1), None);
         assert_eq!(take(&ports, TCP, 100 + rest), Some(others[0]));
+    }
+
+    #[test]
+    fn a_service_has_the_addresses_that_it_names_and_each_is_lent_once() {
+        let ports = ports(2, 1000..=1000);
+        let other = IpAddr::from([10, 0, 0, 9]);
+        let among = |address| ports.take(TCP, [192, 0, 2, 1].into(), &[address], 0, at(0)).map(|lease| lease.address);
+        assert_eq!(among(other), None);
+        assert!(ports.add(&[other, [10, 0, 0, 1].into(), other]));
+        assert_eq!([among(other), among(other)], [Some(other), None]);
+        assert_eq!([among([10, 0, 0, 1].into()), among([10, 0, 0, 1].into())], [Some([10, 0, 0, 1].into()), None]);
+        let many: Vec<IpAddr> = (0..32).map(|n| [10, 1, 0, n].into()).collect();
+        assert!(!ports.add(&many) && ports.owns(many[11]) && !ports.owns(many[12]), "four were there");
     }
 
     #[test]

@@ -63,12 +63,13 @@ fn workers_share_records_while_the_control_side_sweeps_them() {
 #[test]
 fn workers_that_bind_the_same_flows_agree_on_every_port() {
     const FLOWS: u16 = 500;
-    let nat = Nat::new(4096, &[[10, 0, 0, 2].into()], &(10_000..=10_999), KEY);
+    const OURS: [u8; 4] = [10, 0, 0, 2];
+    let nat = Nat::new(4096, &[OURS.into()], &(10_000..=10_999), KEY);
     let target =
         Target { endpoint: 1, generation: 0, address: ([10, 0, 1, 1], 8080).into(), idle: Duration::from_secs(900) };
     let flow = |n| FlowKey::new(key::UDP, ([192, 0, 2, 1], n).into(), ([10, 0, 0, 100], 53).into());
     let now = Moment::from_millis(1000);
-    let bind = |n| nat.bind_full(ServiceId(0), &flow(n), Kind::Other, &target, now).unwrap();
+    let bind = |n| nat.bind_full(ServiceId(0), &flow(n), Kind::Other, &target, &[OURS.into()], now).unwrap();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..4)
             .map(|_| {
@@ -86,7 +87,7 @@ fn workers_that_bind_the_same_flows_agree_on_every_port() {
             let mut cursor = nat::Cursor::default();
             for n in 0..2000 {
                 let short = flow(20_000 + n % 100);
-                let _ = nat.bind_full(ServiceId(0), &short, Kind::Other, &target, now);
+                let _ = nat.bind_full(ServiceId(0), &short, Kind::Other, &target, &[OURS.into()], now);
                 nat.unbind(ServiceId(0), &short, now);
                 nat.sweep(&mut cursor, now);
             }

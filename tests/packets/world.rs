@@ -1,6 +1,6 @@
 //! What a file of the corpus decides by: links, routes, neighbours, VIPs and services as text, and how they change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -135,9 +135,7 @@ struct Served {
 impl Live {
     pub fn start(world: &World) -> Live {
         let services = world.service.iter().map(|(name, text)| (name.clone(), Served::start(text))).collect();
-        // Once each, or their ports would be lent twice.
-        let sources: BTreeSet<IpAddr> = world.service.values().flat_map(|service| service.sources.clone()).collect();
-        let sources: Vec<IpAddr> = sources.into_iter().collect();
+        let sources: Vec<IpAddr> = world.service.values().flat_map(|service| service.sources.clone()).collect();
         let nat = Nat::new(world.nat_flows, &sources, &(world.nat_ports[0]..=world.nat_ports[1]), KEY);
         let shared = Shared::with(Records::new(1024, KEY), nat, Fragments::new(world.fragments, KEY), KEY);
         let tables = world.tables(&services);

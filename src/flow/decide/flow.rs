@@ -142,11 +142,11 @@ impl Engine<'_> {
         let policy = service.slots.policy();
         let idle = if protocol == key::TCP { policy.tcp_idle } else { policy.other_idle };
         let target = nat::Target { endpoint, generation: standing.generation, address, idle };
-        let bind = if full { nat::Nat::bind_full } else { nat::Nat::bind_plain };
-        match bind(nat, service.id, &flow.key, flow.kind, &target, self.now) {
-            Ok(binding) => Ok(Course::bound(&binding, full)),
-            Err(refused) => Err(Stop::Drop(unbound(refused))),
-        }
+        let bound = match &service.forward {
+            Forward::FullNat { sources } => nat.bind_full(service.id, &flow.key, flow.kind, &target, sources, self.now),
+            _ => nat.bind_plain(service.id, &flow.key, flow.kind, &target, self.now),
+        };
+        bound.map(|binding| Course::bound(&binding, full)).map_err(|refused| Stop::Drop(unbound(refused)))
     }
 
     /// The ports of a packet, which a later fragment has from the first.

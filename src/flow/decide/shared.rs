@@ -2,7 +2,6 @@
 //!
 //! Not here: what the control side knows (`Tables`).
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,15 +24,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Everything empty. `sources` are the addresses that endpoints see in full NAT, of all services; `key` is a secret of this
-    /// process.
+    /// Everything empty. `sources` are the addresses that endpoints see in full NAT, of all services; more may be added to `nat`.
+    /// `key` is a secret of this process.
     pub fn new(sources: &[IpAddr], key: HashKey) -> Shared {
-        // Once each, or their ports would be lent twice.
-        let sources: BTreeSet<IpAddr> = sources.iter().copied().collect();
-        let sources: Vec<IpAddr> = sources.into_iter().collect();
         Shared {
             records: Records::new(limits::FLOW_RECORDS, key),
-            nat: Nat::new(limits::NAT_FLOWS, &sources, &limits::NAT_PORTS, key),
+            nat: Nat::new(limits::NAT_FLOWS, sources, &limits::NAT_PORTS, key),
             fragments: Fragments::new(limits::FRAGMENTED, key),
             learned: Learned::new(limits::LEARNED_NEIGHBORS, key),
             errors: Bucket::new(limits::ICMP_ERROR_INTERVAL, limits::ICMP_ERROR_BURST),

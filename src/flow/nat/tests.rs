@@ -11,7 +11,11 @@ fn at(seconds: u64) -> Moment {
 }
 
 fn nat(capacity: usize, ports: u16) -> Nat {
-    Nat::new(capacity, &[[10, 0, 0, 2].into(), [0xfd; 16].into()], &(2000..=1999 + ports), KEY)
+    Nat::new(capacity, &ours(), &(2000..=1999 + ports), KEY)
+}
+
+fn ours() -> [IpAddr; 2] {
+    [[10, 0, 0, 2].into(), [0xfd; 16].into()]
 }
 
 fn client(protocol: u8, port: u16) -> FlowKey {
@@ -42,7 +46,7 @@ fn both_directions_find_the_flow_and_nobody_else_does() {
     for protocol in [TCP, UDP, ICMP] {
         let (inside, kind) = (client(protocol, 4242), if protocol == TCP { syn(1) } else { Kind::Other });
         assert_eq!(nat.forward(S, &inside, kind, at(0)), None);
-        let binding = nat.bind_full(S, &inside, kind, &target(1), at(0)).unwrap();
+        let binding = nat.bind_full(S, &inside, kind, &target(1), &ours(), at(0)).unwrap();
         assert_eq!(binding.outside.source().ip(), IpAddr::from([10, 0, 0, 2]));
         assert_eq!(binding.outside.destination(), target(1).address);
         assert_eq!(nat.forward(S, &inside, Kind::About, at(0)), Some(binding));
@@ -70,7 +74,7 @@ fn a_flow_under_the_clients_own_address_keeps_its_ports_and_none_looks_like_anot
 #[test]
 fn ports_come_back_with_their_flows_and_are_named_when_there_is_none() {
     let nat = nat(256, 4);
-    let bind = |port, seconds| nat.bind_full(S, &client(TCP, port), syn(1), &target(1), at(seconds));
+    let bind = |port, seconds| nat.bind_full(S, &client(TCP, port), syn(1), &target(1), &ours(), at(seconds));
     let mut lent: Vec<u16> = (1..=4).map(|port| bind(port, 0).unwrap().outside.source().port()).collect();
     lent.sort_unstable();
     assert_eq!(lent, [2000, 2001, 2002, 2003]);
@@ -82,8 +86,11 @@ fn ports_come_back_with_their_flows_and_are_named_when_there_is_none() {
     assert_eq!(nat.fill().flows, 0);
     assert_eq!(bind(5, 22), Err(Refused::PortsExhausted), "they rest");
     assert!(bind(5, 81).is_ok());
-    assert_eq!(nat.bind_full(S, &client(TCP, 9), data(1), &target(1), at(81)), Err(Refused::NoFlow));
-    assert_eq!(nat.bind_full(S, &client(47, 0), Kind::Other, &target(1), at(81)), Err(Refused::PortsExhausted));
+    assert_eq!(nat.bind_full(S, &client(TCP, 9), data(1), &target(1), &ours(), at(81)), Err(Refused::NoFlow));
+    assert_eq!(
+        nat.bind_full(S, &client(47, 0), Kind::Other, &target(1), &ours(), at(81)),
+        Err(Refused::PortsExhausted)
+    );
 }
 
 /// Who sends what when, and whether the flow is still known then.
@@ -149,7 +156,7 @@ fn a_flow_lives_as_long_as_its_packets_say() {
     for (name, story) in STORIES {
         let nat = nat(64, 10);
         let inside = client(TCP, 1);
-        let binding = nat.bind_full(S, &inside, syn(9), &target(1), at(0)).unwrap();
+        let binding = nat.bind_full(S, &inside, syn(9), &target(1), &ours(), at(0)).unwrap();
         for &(seconds, side, kind, known) in *story {
             let found = match side {
                 Side::Client => nat.forward(S, &inside, kind, at(seconds)),
@@ -165,7 +172,7 @@ fn a_datagram_flow_is_proven_by_an_answer_and_an_answer_to_it() {
     let nat = nat(64, 64);
     let inside = client(UDP, 1);
     let short = Target { idle: Duration::from_secs(30), ..target(1) };
-    let binding = nat.bind_full(S, &inside, Kind::Other, &short, at(0)).unwrap();
+    let binding = nat.bind_full(S, &inside, Kind::Other, &short, &ours(), at(0)).unwrap();
     assert_eq!(nat.fill().unproven, 1);
     assert!(nat.reply(&binding.outside.reversed(), Kind::Other, at(1)).is_some());
     assert!(nat.forward(S, &inside, Kind::Other, at(2)).is_some());
@@ -177,12 +184,12 @@ fn a_datagram_flow_is_proven_by_an_answer_and_an_answer_to_it() {
 #[test]
 fn a_flood_leaves_room_and_takes_nothing_from_flows_that_live() {
     let nat = nat(64, 1000);
-    let live = nat.bind_full(S, &client(TCP, 1), syn(9), &target(1), at(0)).unwrap();
+    let live = nat.bind_full(S, &client(TCP, 1), syn(9), &target(1), &ours(), at(0)).unwrap();
     nat.reply(&live.outside.reversed(), data(1), at(0));
     nat.forward(S, &client(TCP, 1), data(10), at(0));
     let flood = |from: u16, seconds| {
         (from..from + 500)
-            .filter(|&port| nat.bind_full(S, &client(TCP, port), syn(1), &target(1), at(seconds)).is_ok())
+            .filter(|&port| nat.bind_full(S, &client(TCP, port), syn(1), &target(1), &ours(), at(seconds)).is_ok())
             .count()
     };
     assert_eq!(flood(1000, 1), 32);
@@ -197,10 +204,10 @@ fn a_flood_leaves_room_and_takes_nothing_from_flows_that_live() {
 fn a_flow_whose_endpoint_is_gone_gets_another_port_at_another() {
     let nat = nat(64, 10);
     let inside = client(TCP, 1);
-    let old = nat.bind_full(S, &inside, syn(1), &target(1), at(0)).unwrap();
+    let old = nat.bind_full(S, &inside, syn(1), &target(1), &ours(), at(0)).unwrap();
     nat.unbind(S, &inside, at(1));
     assert_eq!(nat.reply(&old.outside.reversed(), data(1), at(1)), None);
-    let new = nat.bind_full(S, &inside, syn(2), &target(2), at(1)).unwrap();
+    let new = nat.bind_full(S, &inside, syn(2), &target(2), &ours(), at(1)).unwrap();
     assert_eq!(new.endpoint, 2);
     assert_ne!(new.outside.source(), old.outside.source());
 }
@@ -217,7 +224,7 @@ fn the_way_back_always_agrees_with_the_flows() {
             let inside = client(TCP, port);
             match rng.u8(..10) {
                 0..5 => {
-                    let bound = nat.bind_full(S, &inside, syn(1), &target(rng.u8(1..9)), at(seconds));
+                    let bound = nat.bind_full(S, &inside, syn(1), &target(rng.u8(1..9)), &ours(), at(seconds));
                     if let Ok(binding) = bound {
                         let before = model.insert(port, binding).filter(|before| *before != binding);
                         if let Some(before) = before {
