@@ -29,6 +29,8 @@ pub enum Side {
     Destination,
     /// An endpoint whose answers NAT translates back.
     Source,
+    /// An address of this machine: what a `Source` sends there is the kernel's all the same, for it probes endpoints too.
+    Kept,
 }
 
 /// A part of what an address sends or receives. Fragments after the first and packets with IPv6 extension headers do not
@@ -49,6 +51,11 @@ impl Rule {
     /// Everything from `address`.
     pub const fn from(address: IpAddr) -> Rule {
         Rule { side: Side::Source, address, narrowed: None }
+    }
+
+    /// The kernel keeps what [`Rule::from`] rules would take from it, if it goes to `address`.
+    pub const fn keep(address: IpAddr) -> Rule {
+        Rule { side: Side::Kept, address, narrowed: None }
     }
 
     #[must_use]
@@ -103,7 +110,8 @@ impl Filter {
 
 /// Programs for `cls_bpf` with direct action: what a rule matches is dropped, anything else goes on to the next classifier.
 pub(super) fn classifiers(rules: &[Rule]) -> Vec<Vec<Instruction>> {
-    rules.chunks(RULES_A_CLASSIFIER).map(classifier).collect()
+    let (kept, taken): (Vec<Rule>, Vec<Rule>) = rules.iter().cloned().partition(|rule| rule.side == Side::Kept);
+    taken.chunks(RULES_A_CLASSIFIER).map(|taken| classifier(taken, kept.get(..KEPT).unwrap_or(&kept))).collect()
 }
 
 fn socket_program(wanted: &Wanted<'_>) -> Vec<Instruction> {
@@ -118,23 +126,24 @@ fn socket_program(wanted: &Wanted<'_>) -> Vec<Instruction> {
         code.give(HIT);
         return code.finish();
     };
+    let rules = || rules.iter().filter(|rule| rule.side != Side::Kept);
     let [arp, v4, v6] = families(&mut code, MISS);
     code.place(arp);
     for at in [ARP_SENDER, ARP_TARGET] {
-        any_v4(&mut code, at, rules.iter(), HIT);
+        any_v4(&mut code, at, rules(), HIT);
     }
     code.give(MISS);
     code.place(v4);
-    by_address(&mut code, rules.iter().map(|rule| (rule.side, rule.address, None)), Family::V4, HIT);
+    by_address(&mut code, rules().map(|rule| (rule.side, rule.address, None)), Family::V4, HIT);
     code.give(MISS);
     code.place(v6);
-    by_address(&mut code, rules.iter().map(|rule| (rule.side, rule.address, None)), Family::V6, HIT);
-    neighbour(&mut code, &[SOLICITATION, ADVERTISEMENT], rules.iter(), HIT);
+    by_address(&mut code, rules().map(|rule| (rule.side, rule.address, None)), Family::V6, HIT);
+    neighbour(&mut code, &[SOLICITATION, ADVERTISEMENT], rules(), HIT);
     code.give(MISS);
     code.finish()
 }
 
-fn classifier(rules: &[Rule]) -> Vec<Instruction> {
+fn classifier(rules: &[Rule], kept: &[Rule]) -> Vec<Instruction> {
     let mut code = Assembler::default();
     // What goes to another station is dropped by the kernel itself or, through a bridge, none of our business.
     code.load_ancillary(libc::SKF_AD_PKTTYPE);
@@ -148,12 +157,18 @@ fn classifier(rules: &[Rule]) -> Vec<Instruction> {
     code.give(GO_ON);
     any_v4(&mut code, ARP_TARGET, owned(), SHOT);
     code.give(GO_ON);
-    code.place(v4);
-    let all = || rules.iter().map(|rule| (rule.side, rule.address, rule.narrowed.as_ref()));
-    by_address(&mut code, all(), Family::V4, SHOT);
-    code.give(GO_ON);
-    code.place(v6);
-    by_address(&mut code, all(), Family::V6, SHOT);
+    let of = |side| rules.iter().filter(move |rule| rule.side == side);
+    for (section, family) in [(v4, Family::V4), (v6, Family::V6)] {
+        code.place(section);
+        by_address(&mut code, of(Side::Destination).map(entry), family, SHOT);
+        if of(Side::Source).next().is_some() {
+            by_address(&mut code, kept.iter().map(entry), family, GO_ON);
+            by_address(&mut code, of(Side::Source).map(entry), family, SHOT);
+        }
+        if family == Family::V4 {
+            code.give(GO_ON);
+        }
+    }
     neighbour(&mut code, &[SOLICITATION], owned(), SHOT);
     code.give(GO_ON);
     code.finish()
@@ -220,6 +235,10 @@ enum Family {
 }
 
 type Entry<'a> = (Side, IpAddr, Option<&'a Narrowed>);
+
+fn entry(rule: &Rule) -> Entry<'_> {
+    (rule.side, rule.address, rule.narrowed.as_ref())
+}
 
 fn by_address<'a>(code: &mut Assembler, entries: impl Iterator<Item = Entry<'a>>, family: Family, hit: u32) {
     for (side, address, narrowed) in entries {
@@ -301,7 +320,9 @@ fn neighbour<'a>(code: &mut Assembler, types: &[u32], rules: impl Iterator<Item 
 /// Instructions that the kernel takes (`BPF_MAXINSNS`).
 const MOST: usize = 4096;
 /// The longest rule, IPv6 with ports and owned by none, takes 24 instructions, one that is owned 18.
-const RULES_A_CLASSIFIER: usize = 160;
+const RULES_A_CLASSIFIER: usize = 140;
+/// Rules that every classifier has beside them, 10 instructions each: a machine has a handful of addresses.
+const KEPT: usize = 48;
 
 /// A filter's value is how many bytes pass.
 const HIT: u32 = u32::MAX;

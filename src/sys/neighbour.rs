@@ -121,6 +121,53 @@ pub enum Way {
     Other,
 }
 
+/// A line of the main routing table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableRoute {
+    pub destination: IpAddr,
+    pub prefix: u8,
+    pub interface: u32,
+    /// `None`: its addresses are on the link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// The main table's routes to other machines, of both families; of one with many paths, the first.
+///
+/// # Errors
+/// What the kernel said.
+pub fn routes() -> io::Result<Vec<TableRoute>> {
+    let mut found = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let mut header = [0; ROUTE_HEADER];
+        header[0] = u8::try_from(family).unwrap_or(0);
+        Netlink::open()?
+            .dump(Message::new(libc::RTM_GETROUTE, 0, &header), |_, body| found.extend(table_route(body)))?;
+    }
+    Ok(found)
+}
+
+fn table_route(body: &[u8]) -> Option<TableRoute> {
+    let (header, rest) = body.split_first_chunk::<ROUTE_HEADER>()?;
+    let any = if i32::from(header[0]) == libc::AF_INET { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    if header[4] != libc::RT_TABLE_MAIN || header[7] != libc::RTN_UNICAST {
+        return None;
+    }
+    // A path is a header of eight bytes, its interface in the last four, and attributes of its own.
+    let first = attribute(rest, libc::RTA_MULTIPATH).and_then(|paths| paths.split_at_checked(8));
+    let path = first.map_or(rest, |(_, path)| path);
+    let interface = match first {
+        Some((header, _)) => word(header, 4)?,
+        None => word(attribute(rest, libc::RTA_OIF)?, 0)?,
+    };
+    let via = || attribute(path, RTA_VIA).and_then(|via| via.get(2..));
+    Some(TableRoute {
+        destination: attribute(rest, libc::RTA_DST).map_or(Some(any), ip)?,
+        prefix: header[1],
+        interface,
+        gateway: attribute(path, libc::RTA_GATEWAY).or_else(via).and_then(ip),
+    })
+}
+
 /// # Errors
 /// `ENETUNREACH` or `EHOSTUNREACH` where there is no way.
 pub fn route(to: IpAddr) -> io::Result<Route> {
