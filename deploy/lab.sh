@@ -102,7 +102,7 @@ configuration() { # MODE
 family() { # MODE NUMBER VIP NETWORK
     local mode=$1 lab=lab$2 vip=$3 sign=. service probe='' endpoints='' number address
     [ "$2" = 4 ] || sign=:
-    local own=$4${sign}2
+    local own=$4${sign}9
     case $mode in
     l2) service='mode = "l2"' ;;
     ipip | gue | nat) service="mode = \"l3\"\nforward = \"$mode\"" ;;

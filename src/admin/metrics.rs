@@ -82,6 +82,11 @@ impl Collector for Collected {
         page.value(&names::RELOAD_SUCCESSFUL, &[], self.control.reloads.last_successful().into());
         page.float(&names::RELOAD_SUCCESS_AT, &[], self.control.reloads.success_at_ms() as f64 / 1000.0);
         page.value(&names::GENERATION, &[], snapshot.generation);
+        if snapshot.vips().next().is_some() {
+            for reason in Reason::ALL {
+                page.value(&names::STRAYS, &[reason.word()], crew.strays.dropped(*reason));
+            }
+        }
         for service in snapshot.services() {
             page.service(service);
         }
@@ -106,11 +111,19 @@ impl Page {
             Traffic::Packet(_) => "userspace",
         };
         self.value(&names::SERVICE_INFO, &[name, service.mode().word(), engine], 1);
-        self.value(&names::CONNECTIONS, &[name], cells.sum(|row| row.connections_opened.get()));
-        self.value(&names::CONNECTIONS_ACTIVE, &[name], service.kept.open.load(Relaxed).into());
+        let packets = matches!(service.traffic, Traffic::Packet(_));
+        if packets {
+            self.value(&names::PACKETS, &[name], cells.sum(|row| row.packets.get()));
+        } else {
+            // What forwards packets knows no connections.
+            self.value(&names::CONNECTIONS, &[name], cells.sum(|row| row.connections_opened.get()));
+            self.value(&names::CONNECTIONS_ACTIVE, &[name], service.kept.open.load(Relaxed).into());
+        }
         self.value(&names::BYTES_RECEIVED, &[name], cells.sum(|row| row.bytes_received.get()));
         self.value(&names::BYTES_SENT, &[name], cells.sum(|row| row.bytes_sent.get()));
-        self.value(&names::ACCESS_LOST, &[name], cells.sum(|row| row.access_records_lost.get()));
+        if !packets {
+            self.value(&names::ACCESS_LOST, &[name], cells.sum(|row| row.access_records_lost.get()));
+        }
         for reason in Reason::ALL {
             self.value(&names::DROPS, &[name, reason.word()], cells.sum(|row| row.dropped(*reason)));
         }

@@ -115,6 +115,11 @@ pub fn nothing() -> Snapshot {
     })
 }
 
+/// A key that nobody outside this process knows.
+pub fn secret() -> HashKey {
+    machine().random_key
+}
+
 fn machine() -> config::Machine {
     // The standard library keys its hashers from the kernel's random bytes: what they make of anything is as random.
     let mut key = [0; 16];

@@ -20,6 +20,7 @@ use super::worker::{self, Order};
 use crate::admin::document::{ReloadRejected, Reloaded};
 use crate::admin::{self, Control, ReloadStatus, Request};
 use crate::base::{WorkerId, clock, limits};
+use crate::mode::packet::engine as packet;
 use crate::net::Crew;
 use crate::observe::log;
 use crate::observe::sink::{Destination, Sink, Writer};
@@ -32,6 +33,7 @@ pub struct Supervisor {
     crew: Arc<Crew>,
     workers: Vec<worker::Handle>,
     listeners: Listeners,
+    packets: packet::Engine,
     keeper: KeeperHandle,
     admin: admin::Servers,
     reloads: Arc<ReloadStatus>,
@@ -86,6 +88,7 @@ impl Supervisor {
             origin,
             workers,
             listeners: Listeners::default(),
+            packets: packet::Engine::new(count, load::secret(), crew.strays.clone()),
             keeper,
             admin: admin::Servers::new(control),
             reloads,
@@ -194,6 +197,7 @@ impl Supervisor {
         let current = self.crew.snapshot.load_full();
         let admin = self.admin.prepare(&next.settings).map_err(|error| vec![error])?;
         let records = self.records_of(&current, &next)?;
+        let packets = self.packets.prepare(&next)?;
         // Last: a socket that listens and is then thrown away resets whoever connected in between.
         let prepared = self.listeners.prepare(&next, self.workers.len())?;
         let next = Arc::new(next);
@@ -201,6 +205,9 @@ impl Supervisor {
 
         self.crew.snapshot.store(next.clone());
         self.keeper.adopt(next.clone());
+        if let Err(error) = self.packets.commit(packets, &next) {
+            tracing::error!(%error, "a thread for packets cannot be made: their services are not served");
+        }
         self.refresh_workers().await;
         self.listeners.commit(&prepared);
         for (address, service, sockets) in prepared.opened {
@@ -327,6 +334,7 @@ impl Supervisor {
                 tracing::error!("a worker thread panicked");
             }
         }
+        self.packets.stop();
         self.records.finish();
         tracing::info!("stopped");
     }

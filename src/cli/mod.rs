@@ -17,6 +17,7 @@ mod decapsulate;
 mod demo;
 mod echo;
 mod remote;
+mod replay;
 mod run;
 mod setup_endpoint;
 pub mod status;
@@ -85,6 +86,8 @@ enum Command {
         #[arg(long)]
         name: Option<String>,
     },
+    /// Run a capture through the model that decides about packets: each verdict with its reason
+    Replay(replay::Arguments),
     /// On an endpoint of a packet mode: print what it needs there, or apply it, or take it back
     SetupEndpoint(setup_endpoint::Arguments),
     /// On an endpoint whose kernel has no tunnels: take IPIP or GUE headers off
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run { file } => run::run(&file),
         Command::Check { files, json } => check::check(&files, json),
+        Command::Replay(arguments) => replay::replay(&arguments),
         Command::Demo => demo::demo(),
         Command::Status { admin, json } => remote::status(&admin.admin, json),
         Command::Drain(target) => remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Draining),

@@ -35,7 +35,7 @@ impl LinkId {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub id: LinkId,
     pub mac: MacAddr,
@@ -45,7 +45,7 @@ pub struct Link {
     pub addresses: Vec<IpAddr>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Route {
     pub network: Network,
     pub link: LinkId,
@@ -53,7 +53,7 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbor {
     pub link: LinkId,
     pub address: IpAddr,

@@ -7,6 +7,7 @@ use crate::seam::Mode;
 
 mod l4;
 mod l7;
+pub mod packet;
 
 /// A mode, and how a worker starts its instance of it.
 pub struct Spec {

@@ -16,6 +16,7 @@ use super::buffer::Buffers;
 use super::timer::Timers;
 use crate::base::{Moment, PoolId, ServiceId, WorkerId, clock, limits};
 use crate::observe::access;
+use crate::observe::cells::Strays;
 use crate::state::{Endpoint, Snapshot};
 use crate::sys::Pipes;
 
@@ -40,6 +41,8 @@ pub struct Crew {
     draining: AtomicBool,
     /// Tasks that ended in a panic; each cost one connection.
     pub panics: AtomicU64,
+    /// Packets of no service that were dropped.
+    pub strays: Arc<Strays>,
 }
 
 /// A connection on its way from the worker that accepted it to the one that carries it.
@@ -68,6 +71,7 @@ impl Crew {
             handover: handover.into(),
             draining: AtomicBool::new(false),
             panics: AtomicU64::new(0),
+            strays: Arc::default(),
         };
         (Arc::new(crew), receivers)
     }

@@ -24,8 +24,33 @@ impl Counter {
         self.add(1);
     }
 
+    /// For a count that several threads write: packet workers of different interfaces share a row.
+    pub fn add_shared(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// Packets that were dropped before it was known whose they were, by reason. Written by every packet worker: rare.
+#[derive(Debug)]
+pub struct Strays([Counter; Reason::COUNT]);
+
+impl Default for Strays {
+    fn default() -> Strays {
+        Strays(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Strays {
+    pub fn count(&self, reason: Reason) {
+        self.0[reason.index()].add_shared(1);
+    }
+
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.0[reason.index()].get()
     }
 }
 
@@ -119,6 +144,8 @@ impl CodeCounts {
 pub struct ServiceCells {
     pub connections_opened: Counter,
     pub connections_closed: Counter,
+    /// Packets forwarded or answered, of both directions where both come by here.
+    pub packets: Counter,
     /// From clients.
     pub bytes_received: Counter,
     /// To clients.
@@ -134,6 +161,11 @@ pub struct ServiceCells {
 impl ServiceCells {
     pub fn drop(&self, reason: Reason) {
         self.drops[reason.index()].one();
+    }
+
+    /// The same where several threads write.
+    pub fn drop_shared(&self, reason: Reason) {
+        self.drops[reason.index()].add_shared(1);
     }
 
     /// Counts a message refused by the codec.
@@ -157,6 +189,7 @@ impl Cells for ServiceCells {
         ServiceCells {
             connections_opened: Counter::default(),
             connections_closed: Counter::default(),
+            packets: Counter::default(),
             bytes_received: Counter::default(),
             bytes_sent: Counter::default(),
             responses: CodeCounts(Box::new(std::array::from_fn(|_| Counter::default()))),

@@ -55,6 +55,10 @@ metrics! {
     CONNECTIONS_ACTIVE = Gauge "strata_connections_active" ["service"] "Client connections open now.";
     BYTES_RECEIVED = Counter "strata_bytes_received_total" ["service"] "Bytes read from clients.";
     BYTES_SENT = Counter "strata_bytes_sent_total" ["service"] "Bytes written to clients.";
+    PACKETS = Counter "strata_packets_total" ["service"]
+        "Packets forwarded or answered, of both directions where both pass through Strata.";
+    STRAYS = Counter "strata_stray_packets_dropped_total" ["reason"]
+        "Packets to a VIP that were dropped before it was known whose they were.";
     DROPS = Counter "strata_drops_total" ["service" "reason"]
         "Connections and requests that were not forwarded, or ended otherwise than they should.";
     REQUESTS = Counter "strata_requests_total" ["service" "protocol" "code"]

@@ -50,21 +50,23 @@ fn check_and_run_say_what_is_wrong_and_exit_with_the_right_code() {
 }
 
 #[test]
-fn a_right_file_whose_packets_nothing_here_could_carry_is_checked_and_not_run() {
+fn a_right_file_whose_interface_is_not_here_is_checked_and_not_run() {
     let said = strata(&["check", "conf/all-layers.toml"]);
     assert_eq!(said.code, 0, "{said:?}");
-    let said = strata(&["run", "conf/l2.toml"]);
+    let elsewhere = std::fs::read_to_string("conf/l2.toml").unwrap().replace("\"eth0\"", "\"nowhere0\"");
+    let file = file("elsewhere", &elsewhere);
+    let said = strata(&["run", &file.display().to_string()]);
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains("service game: mode l2 has no engine in this build yet"), "{said:?}");
+    assert!(said.err.contains("vip game: interface nowhere0: No such device"), "{said:?}");
 
     let endpoint = Gated::new("one");
     let running = Strata::start(&edge(&[endpoint.address()]));
-    let packets = "[vip.v]\naddress = \"10.0.0.100\"\ninterface = \"eth0\"\n[service.p]\nmode = \"l2\"\nvip = \"v\"\n\
+    let packets = "[vip.v]\naddress = \"10.0.0.100\"\ninterface = \"nowhere0\"\n[service.p]\nmode = \"l2\"\nvip = \"v\"\n\
                    pool = \"p\"\n[pool.p]\nendpoints = \"10.0.0.41\"\n";
     running.rewrite(&(edge(&[endpoint.address()]) + packets));
     let said = ask(&running, &["reload"]);
     assert_eq!(said.code, 1, "{said:?}");
-    assert!((said.out + &said.err).contains("service p: mode l2 has no engine in this build yet"));
+    assert!((said.out + &said.err).contains("vip v: interface nowhere0: No such device"));
     assert_eq!(running.ask(GET).status(), 200);
 }
 

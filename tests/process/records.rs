@@ -24,7 +24,8 @@ fn every_metric_exists_from_the_start_and_promtool_finds_nothing_wrong() {
     let gated = Gated::new("web");
     let strata = Strata::start(&everything(&gated));
     let metrics = strata.scrape();
-    for metric in names::ALL {
+    let of_packets = [names::PACKETS.name, names::STRAYS.name];
+    for metric in names::ALL.iter().filter(|metric| !of_packets.contains(&metric.name)) {
         let name = match metric.kind {
             Kind::Histogram => format!("{}_count", metric.name),
             _ => metric.name.to_owned(),

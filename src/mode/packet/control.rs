@@ -1,0 +1,251 @@
+//! Shell: the control side of the packet engine: one thread that follows configuration, health and the machine, and publishes
+//! the tables that workers decide by.
+//!
+//! ```text
+//!   snapshot, pool views ─▶ books (slots) ─┐
+//!   links, routes, neighbours ─▶ machine ──┴─▶ Tables::build ─▶ one swap ─▶ workers
+//!   events of workers ─▶ who must be asked for, who claims a VIP
+//! ```
+//!
+//! Not here: taps and their threads (`mod`), what slots do (`flow`).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::books::{Book, Family};
+use super::engine::{Force, Order};
+use super::inputs::{Machine, inputs};
+use super::look;
+use crate::base::{MacAddr, Moment, ServiceId, clock};
+use crate::flow::Survey;
+use crate::flow::decide::{Event, Shared};
+use crate::flow::records::Cursor;
+use crate::flow::tables::{LinkId, Route, Tables};
+use crate::state::{PacketSpec, Snapshot, Traffic};
+use crate::sys::neighbour;
+
+/// How often pool views and records are looked at. A change of health shows within this.
+const TICK: Duration = Duration::from_millis(50);
+/// How often links, routes and neighbours are read again.
+const MACHINE: Duration = Duration::from_secs(1);
+
+pub(super) struct Control {
+    snapshot: Arc<Snapshot>,
+    books: HashMap<(ServiceId, Family), Book>,
+    machine: Machine,
+    /// Names and indices of the interfaces that taps are open on.
+    interfaces: Vec<(Arc<str>, u32)>,
+    looked_at: Moment,
+    /// Whom was asked for, and when: the data path asks with every packet.
+    asked: HashMap<(LinkId, IpAddr), Moment>,
+    /// Who claims a VIP, and when that was last said.
+    conflicts: HashMap<(IpAddr, MacAddr), Moment>,
+    force: Arc<ArcSwap<Force>>,
+    shared: Arc<Shared>,
+    cursor: Cursor,
+    surveys: HashMap<(ServiceId, Family), Survey>,
+}
+
+impl Control {
+    pub fn new(force: Arc<ArcSwap<Force>>, shared: Arc<Shared>) -> Control {
+        Control {
+            snapshot: force.load().snapshot.clone(),
+            books: HashMap::new(),
+            machine: Machine::default(),
+            interfaces: Vec::new(),
+            looked_at: clock::now(),
+            asked: HashMap::new(),
+            conflicts: HashMap::new(),
+            force,
+            shared,
+            cursor: Cursor::default(),
+            surveys: HashMap::new(),
+        }
+    }
+
+    /// Runs until the engine ends.
+    pub fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            let mut changed = match orders.recv_timeout(TICK) {
+                Ok(Order::Adopt { snapshot, interfaces, machine }) => {
+                    (self.snapshot, self.interfaces, self.machine) = (snapshot, interfaces, machine);
+                    // The first packet of a client should find its way known.
+                    self.refresh();
+                    self.looked_at = clock::now() - MACHINE + ANSWER;
+                    true
+                }
+                Ok(Order::Heard(event)) => {
+                    self.heard(event);
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let now = clock::now();
+            changed |= self.follow(now);
+            changed |= self.look(now);
+            changed |= self.sweep(now);
+            if changed {
+                self.publish();
+            }
+        }
+    }
+
+    /// Follows the configuration and the pools' views. True when something changed.
+    fn follow(&mut self, now: Moment) -> bool {
+        let mut changed = false;
+        let snapshot = self.snapshot.clone();
+        let wanted: HashMap<ServiceId, &PacketSpec> = packet_services(&snapshot).collect();
+        let before = self.books.len();
+        self.books.retain(|(id, family), _| wanted.get(id).is_some_and(|spec| Family::all_of(spec).contains(family)));
+        changed |= self.books.len() != before;
+        for (id, spec) in wanted {
+            let Some(pool) = snapshot.pool(spec.pool) else { continue };
+            for family in Family::all_of(spec) {
+                let key = (id, *family);
+                let Some(book) = self.books.get_mut(&key) else {
+                    // Records of a service that had this id before, or of a table that was of another family.
+                    self.shared.records.forget(id);
+                    self.books.insert(key, Book::open(id, *family, spec, pool));
+                    changed = true;
+                    continue;
+                };
+                let before = book.slots().len();
+                let Some(moved) = book.follow(spec, pool, now) else { continue };
+                changed = true;
+                // A survey of slots that have changed since says nothing about them.
+                self.surveys.remove(&key);
+                if book.slots().len() != before {
+                    self.shared.records.forget(id);
+                }
+                if moved.moved > 0 {
+                    let name = snapshot.service(id).map_or("", |service| &*service.spec.name);
+                    tracing::info!(service = name, moved = moved.moved, marked = moved.marked, "slots moved");
+                }
+            }
+        }
+        changed
+    }
+
+    /// Looks at the machine again when it is time. True when something changed.
+    fn look(&mut self, now: Moment) -> bool {
+        if now.since(self.looked_at) < MACHINE {
+            return false;
+        }
+        self.looked_at = now;
+        self.asked.retain(|_, at| now.since(*at) < ASK);
+        self.conflicts.retain(|_, at| now.since(*at) < SAY);
+        self.refresh();
+        match look::machine(&self.interfaces) {
+            Ok(machine) if machine == self.machine => false,
+            Ok(machine) => {
+                self.machine = machine;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "links, routes and neighbours cannot be read: the last known serve on");
+                false
+            }
+        }
+    }
+
+    /// Frees records whose time is over, a part at a time, and after a whole round the slots in which nothing is left.
+    fn sweep(&mut self, now: Moment) -> bool {
+        if self.books.values().all(|book| book.slots().marked() == 0) && self.shared.records.fill().records == 0 {
+            return false;
+        }
+        if self.cursor == Cursor::default() {
+            self.surveys = self.books.iter().map(|(key, book)| (*key, Survey::begin(book.slots(), now))).collect();
+        }
+        let (books, surveys) = (&self.books, &mut self.surveys);
+        let mut whole = false;
+        for _ in 0..SWEEPS {
+            whole = self.shared.records.sweep(&mut self.cursor, now, |seen| {
+                let own = if seen.key.source().is_ipv6() { Family::V6 } else { Family::V4 };
+                for key in [(seen.service, own), (seen.service, Family::Any)] {
+                    if let (Some(survey), Some(book)) = (surveys.get_mut(&key), books.get(&key)) {
+                        survey.see(book.slots(), seen);
+                    }
+                }
+            });
+            if whole {
+                break;
+            }
+        }
+        if !whole {
+            return false;
+        }
+        let mut settled = 0;
+        for (key, survey) in self.surveys.drain() {
+            settled += self.books.get_mut(&key).map_or(0, |book| book.settle(&survey));
+        }
+        settled > 0
+    }
+
+    fn heard(&mut self, event: Event) {
+        let now = clock::now();
+        match event {
+            Event::Unresolved { link, address } => {
+                if self.asked.insert((link, address), now).is_none() {
+                    solicit(link, address);
+                    // Its answer is worth a look before the next second.
+                    self.looked_at = now - MACHINE + ANSWER;
+                }
+            }
+            Event::Conflict { address, mac } => {
+                if self.conflicts.insert((address, mac), now).is_none() {
+                    tracing::error!(vip = %address, %mac, "another machine claims the VIP");
+                }
+            }
+        }
+    }
+
+    /// Has the kernel ask again for gateways, and for endpoints on our links, so that one that has another card is noticed.
+    fn refresh(&self) {
+        for route in &self.machine.routes {
+            if let Some(gateway) = route.gateway {
+                solicit(route.link, gateway);
+            }
+        }
+        for book in self.books.values() {
+            for endpoint in book.members().iter().flatten() {
+                let address = endpoint.address.ip();
+                let on = |route: &&Route| route.gateway.is_none() && route.network.contains(address);
+                if let Some(route) = self.machine.routes.iter().filter(on).max_by_key(|route| route.network.prefix()) {
+                    solicit(route.link, address);
+                }
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let tables = Tables::build(inputs(&self.snapshot, self.books.values(), &self.machine));
+        self.force.store(Arc::new(Force { tables, snapshot: self.snapshot.clone() }));
+    }
+}
+
+fn solicit(link: LinkId, address: IpAddr) {
+    if let Err(error) = neighbour::solicit(link.interface, address) {
+        tracing::debug!(%address, %error, "the kernel does not ask for a neighbour");
+    }
+}
+
+/// How long a next hop that is asked for is not asked for again, and how soon its answer is looked for.
+const ASK: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_millis(20);
+/// How long a claim to a VIP is not told again.
+const SAY: Duration = Duration::from_secs(10);
+/// Parts of the records that are swept each tick: all of them in a few seconds.
+const SWEEPS: usize = 16;
+
+fn packet_services(snapshot: &Snapshot) -> impl Iterator<Item = (ServiceId, &PacketSpec)> {
+    snapshot.services().filter_map(|service| match &service.traffic {
+        Traffic::Packet(spec) => Some((service.id, spec)),
+        Traffic::L4(_) | Traffic::L7(_) => None,
+    })
+}

@@ -1,0 +1,113 @@
+//! Engine: from a snapshot, its books and a view of the machine to what the tables are built from.
+//!
+//! Not here: how the machine is looked at.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::books::Book;
+use crate::balance::HashBy;
+use crate::base::{MacAddr, Ports};
+use crate::flow::tables::{self, Endpoint, Forward, Inputs, Link, LinkId, Neighbor, Route, Service, Sticky, Vip};
+use crate::state::{self, PacketSpec, Snapshot, Traffic};
+use crate::wire::gue::Variant;
+use crate::wire::ip::Protocol;
+
+/// What tables need to know of the machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Machine {
+    /// The names of interfaces and what is theirs.
+    pub interfaces: Vec<(Arc<str>, Link)>,
+    pub routes: Vec<Route>,
+    pub neighbors: Vec<Neighbor>,
+}
+
+impl Machine {
+    fn link(&self, name: &str) -> Option<&Link> {
+        self.interfaces.iter().find(|(known, _)| &**known == name).map(|(_, link)| link)
+    }
+}
+
+/// Everything that the tables of `snapshot` are built from.
+pub fn inputs<'b>(snapshot: &Snapshot, books: impl IntoIterator<Item = &'b Book>, machine: &Machine) -> Inputs {
+    Inputs {
+        key: snapshot.settings.hash_key,
+        links: machine.interfaces.iter().map(|(_, link)| link.clone()).collect(),
+        routes: machine.routes.clone(),
+        neighbors: machine.neighbors.clone(),
+        vips: vips(snapshot, machine),
+        services: books.into_iter().filter_map(|book| service(snapshot, book)).collect(),
+    }
+}
+
+/// Every address of every VIP whose interface is there.
+fn vips(snapshot: &Snapshot, machine: &Machine) -> Vec<Vip> {
+    let mut vips = Vec::new();
+    for vip in snapshot.vips() {
+        let Some(link) = machine.link(&vip.spec.interface) else { continue };
+        let at = |address: &IpAddr| Vip { address: *address, link: link.id, mac: vip.spec.mac.of(*address, link.mac) };
+        vips.extend(vip.spec.addresses.iter().map(at));
+    }
+    // Full NAT's sources are Strata's alone, so they are answered for where endpoints are.
+    for service in snapshot.services() {
+        let Traffic::Packet(spec) = &service.traffic else { continue };
+        for source in &spec.sources {
+            let route =
+                machine.routes.iter().filter(|route| route.gateway.is_none() && route.network.contains(*source));
+            let Some(route) = route.max_by_key(|route| route.network.prefix()) else { continue };
+            let link = machine.interfaces.iter().find(|(_, link)| link.id == route.link);
+            vips.extend(link.map(|(_, link)| Vip { address: *source, link: link.id, mac: link.mac }));
+        }
+    }
+    vips
+}
+
+fn service(snapshot: &Snapshot, book: &Book) -> Option<Service> {
+    let spec = book.spec();
+    let vip = snapshot.vip(spec.vip)?;
+    let said = &snapshot.pool(spec.pool)?.spec.endpoints;
+    let mac = |of: &state::Endpoint| -> Option<MacAddr> {
+        said.iter().find(|endpoint| endpoint.address == of.address).and_then(|endpoint| endpoint.mac)
+    };
+    let endpoint = |endpoint: &Arc<state::Endpoint>| Endpoint {
+        address: endpoint.address.ip(),
+        port: endpoint.address.port(),
+        mac: mac(endpoint),
+        mtu: None,
+    };
+    Some(Service {
+        id: book.service(),
+        addresses: vip.spec.addresses.iter().copied().filter(|address| book.family().holds(*address)).collect(),
+        ports: spec.ports.as_ref().map(ports).unwrap_or_default(),
+        forward: forward(spec),
+        sticky: if spec.hash_by == HashBy::SourceAddress { Sticky::Source } else { Sticky::Flow },
+        slots: book.slots().clone(),
+        endpoints: book.members().iter().map(|member| member.as_ref().map(endpoint)).collect(),
+    })
+}
+
+fn ports(ports: &Ports) -> Vec<tables::Ports> {
+    ports
+        .iter()
+        .map(|range| tables::Ports {
+            protocol: Protocol(range.transport.protocol()),
+            first: range.first,
+            last: range.last,
+        })
+        .collect()
+}
+
+fn forward(spec: &PacketSpec) -> Forward {
+    match spec.forward {
+        state::Forward::Mac => Forward::Direct,
+        state::Forward::Nat => Forward::Nat,
+        state::Forward::FullNat => Forward::FullNat { sources: spec.sources.clone() },
+        state::Forward::Ipip => Forward::Ipip,
+        state::Forward::Gue => Forward::Gue(Variant::Header),
+    }
+}
+
+/// An interface that has nothing but its name: where no machine is looked at.
+pub fn imagined(index: u32, mac: MacAddr) -> Link {
+    Link { id: LinkId::plain(index), mac, mtu: 1500, addresses: Vec::new() }
+}

@@ -1,0 +1,105 @@
+//! Shell: one worker of the packet engine: takes frames from its tap, asks `flow::decide`, sends what goes on, counts.
+//!
+//! Budget: no allocation and no lock a packet; the tables are looked at once a batch, so that a batch sees one configuration.
+//! Not here: what tables are built from (`control`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use super::engine::{Force, Order};
+use crate::base::{Moment, WorkerId, clock};
+use crate::flow::decide::{Action, FrameBuf, Shared, Verdict, Why, decide};
+use crate::observe::cells::Strays;
+use crate::sys::packet::{Checksum, Frame, Missing, Tap};
+use crate::wire::checksum::Stored;
+use arc_swap::ArcSwap;
+
+/// How long a worker waits for a frame before it looks whether it is still wanted.
+pub(super) const WAIT: Duration = Duration::from_millis(100);
+
+/// What a worker is given.
+pub(super) struct Post {
+    pub id: WorkerId,
+    pub interface: u32,
+    pub force: Arc<ArcSwap<Force>>,
+    pub shared: Arc<Shared>,
+    /// What the control side should hear; what finds it full is heard with a later packet.
+    pub control: SyncSender<Order>,
+    pub strays: Arc<Strays>,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Post {
+    /// Serves until told to stop, or until the tap is of no more use.
+    pub fn run(self, mut tap: Tap) {
+        let mut random = fastrand::Rng::new();
+        while !self.stop.load(Relaxed) {
+            let force = self.force.load();
+            let now = clock::now();
+            let served = tap.receive(|frame| self.one(&force, now, random.u64(..), frame));
+            if let Err(error) = served
+                && error.raw_os_error() != Some(libc::ENETDOWN)
+            {
+                tracing::error!(interface = self.interface, %error, "a packet socket is lost");
+                return;
+            }
+        }
+    }
+
+    /// Decides about one frame; where it goes.
+    fn one(&self, force: &Force, now: Moment, entropy: u64, frame: &mut Frame<'_>) -> Option<u32> {
+        let (tag, gso, missing) = (frame.tag(), frame.gso(), frame.missing());
+        let partial = matches!(frame.checksum(), Checksum::Partial { .. });
+        let (buffer, range) = frame.window();
+        let length = range.len();
+        let mut buf = FrameBuf::new(buffer, range.start, length, self.interface)?;
+        buf.stored = if partial { Stored::Partial } else { Stored::Whole };
+        buf.segment = gso.map(|gso| gso.size);
+        buf.cut = missing == Some(Missing::Tail);
+        if let Some(tag) = tag
+            && !buf.insert_tag(tag)
+        {
+            return None;
+        }
+        let verdict = decide(&force.tables, &self.shared, now, entropy, &mut buf);
+        let (start, end, finished) = (buf.start(), buf.start() + buf.bytes().len(), buf.stored == Stored::Whole);
+        self.count(force, &verdict, length);
+        if let Some(event) = verdict.event {
+            // The data path repeats it with every packet.
+            let _ = self.control.try_send(Order::Heard(event));
+        }
+        let interface = match verdict.action {
+            Action::Send { interface } => interface,
+            Action::Reply => {
+                frame.set_new();
+                self.interface
+            }
+            Action::Pass | Action::Drop(_) => return None,
+        };
+        // The tag is in the bytes now.
+        frame.set_tag(None);
+        if partial && finished {
+            frame.set_checksum_finished();
+        }
+        frame.set_range(start..end).then_some(interface)
+    }
+
+    fn count(&self, force: &Force, verdict: &Verdict, length: usize) {
+        let service = verdict.service.and_then(|service| force.snapshot.service(service));
+        match (verdict.action, service) {
+            (Action::Drop(reason), Some(service)) => service.cells(self.id).drop_shared(reason),
+            (Action::Drop(reason), None) => self.strays.count(reason),
+            (Action::Send { .. } | Action::Reply, Some(service)) => {
+                let cells = service.cells(self.id);
+                let to_client = matches!(verdict.why, Why::Back | Why::BackAbout);
+                let bytes = if to_client { &cells.bytes_sent } else { &cells.bytes_received };
+                cells.packets.add_shared(1);
+                bytes.add_shared(length as u64);
+            }
+            // Neighbours' questions and pings are answered for the VIP, whatever is served there.
+            (Action::Pass, _) | (Action::Send { .. } | Action::Reply, None) => {}
+        }
+    }
+}
