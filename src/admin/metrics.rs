@@ -83,7 +83,7 @@ impl Collector for Collected {
         page.float(&names::RELOAD_SUCCESS_AT, &[], self.control.reloads.success_at_ms() as f64 / 1000.0);
         page.value(&names::GENERATION, &[], snapshot.generation);
         if snapshot.vips().next().is_some() {
-            for reason in Reason::ALL {
+            for reason in Reason::ALL.iter().filter(|reason| reason.is_of_packets()) {
                 page.value(&names::STRAYS, &[reason.word()], crew.strays.dropped(*reason));
             }
         }
@@ -124,7 +124,9 @@ impl Page {
         if !packets {
             self.value(&names::ACCESS_LOST, &[name], cells.sum(|row| row.access_records_lost.get()));
         }
-        for reason in Reason::ALL {
+        for reason in
+            Reason::ALL.iter().filter(|reason| reason.is_of_packets() == packets || **reason == Reason::NoEndpoint)
+        {
             self.value(&names::DROPS, &[name, reason.word()], cells.sum(|row| row.dropped(*reason)));
         }
         if service.mode() == ModeKind::L7 {

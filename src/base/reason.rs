@@ -176,4 +176,9 @@ impl Reason {
     pub const fn index(self) -> usize {
         self as usize
     }
+
+    /// Whether it is said of packets alone: no connection or request ends by it, and it has no status.
+    pub const fn is_of_packets(self) -> bool {
+        self.status() == 0
+    }
 }

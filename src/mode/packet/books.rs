@@ -195,3 +195,142 @@ fn table(family: Family, pool: &Pool, view: &PoolView, endpoints: &Endpoints, sl
 const MAGLEV: &str = "maglev";
 /// Sets the random bits of a slot apart from other uses of the key ("slot").
 const ENTROPY: u64 = 0x736c_6f74;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{HashKey, Weight};
+    use crate::config::{self, Catalogs};
+    use crate::state::{Snapshot, Status, Traffic};
+
+    const MACHINE: config::Machine = config::Machine { cores: 1, random_key: HashKey::new([7; 16]) };
+
+    /// One packet service `game` over `endpoints`, after `before`.
+    fn snapshot(balance: &str, endpoints: &str, before: Option<&Snapshot>) -> Snapshot {
+        let both = if endpoints.contains("fd00") { ", \"fd00::100\"" } else { "" };
+        let text = format!(
+            "[vip.v]\naddress = [\"10.0.0.100\"{both}]\ninterface = \"eth0\"\n[service.game]\nmode = \"l2\"\nvip = \"v\"\n\
+             pool = \"p\"\nslots = 4099\n[pool.p]\nbalance = \"{balance}\"\nendpoints = [{endpoints}]\n"
+        );
+        let loaded = config::read("test".to_owned(), text.into_bytes(), &Catalogs { probes: &[] });
+        let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+        let empty;
+        let before = match before {
+            Some(before) => before,
+            None => {
+                empty = Snapshot::empty(crate::state::Settings {
+                    workers: 1,
+                    metrics: None,
+                    admin: None,
+                    hash_key: MACHINE.random_key,
+                    drain_timeout: std::time::Duration::ZERO,
+                    log_level: "info",
+                    log_json: false,
+                    access_output: crate::observe::sink::Output::Stdout,
+                });
+                &empty
+            }
+        };
+        config::compile(&config, before, &MACHINE).unwrap()
+    }
+
+    fn parts(snapshot: &Snapshot) -> (ServiceId, &PacketSpec, &Arc<Pool>) {
+        let service = snapshot.service_named("game").unwrap();
+        let Traffic::Packet(spec) = &service.traffic else { panic!("a packet service") };
+        (service.id, spec, snapshot.pool(spec.pool).unwrap())
+    }
+
+    fn open(snapshot: &Snapshot, family: Family) -> Book {
+        let (id, spec, pool) = parts(snapshot);
+        Book::open(id, family, spec, pool)
+    }
+
+    fn set(pool: &Pool, name: &str, change: impl FnOnce(&mut Status)) {
+        let endpoint = pool.endpoint(name).unwrap();
+        let mut status = endpoint.status();
+        change(&mut status);
+        endpoint.set_status(status);
+        pool.publish();
+    }
+
+    /// Slots by the name of their endpoint.
+    fn shares(book: &Book) -> std::collections::BTreeMap<String, usize> {
+        let mut shares = std::collections::BTreeMap::new();
+        for slot in book.slots().current() {
+            let name = book.members().get(usize::from(*slot)).and_then(Option::as_ref).map_or("nobody", |e| &*e.name);
+            *shares.entry(name.to_owned()).or_default() += 1;
+        }
+        shares
+    }
+
+    const FOUR: &str = "\"10.0.0.41\", \"fd00::41\", { address = \"10.0.0.42\", weight = 3 }, \"fd00::42\"";
+
+    #[test]
+    fn each_family_has_a_table_of_its_own_endpoints_by_their_weights() {
+        let snapshot = snapshot("maglev", FOUR, None);
+        let v4 = shares(&open(&snapshot, Family::V4));
+        assert_eq!(v4.keys().collect::<Vec<_>>(), ["10.0.0.41", "10.0.0.42"]);
+        assert!((1024..=1025).contains(&v4["10.0.0.41"]), "a quarter of 4099: {v4:?}");
+        let v6 = shares(&open(&snapshot, Family::V6));
+        assert_eq!(v6.keys().collect::<Vec<_>>(), ["fd00::41", "fd00::42"]);
+        assert_eq!(shares(&open(&snapshot, Family::Any)).len(), 4);
+    }
+
+    #[test]
+    fn every_picker_fills_every_slot_with_its_shares() {
+        for (balance, least) in [
+            ("round-robin", 1360),
+            ("weighted-round-robin", 1360),
+            ("random", 1250),
+            ("rendezvous", 1250),
+            ("source-hash", 1250),
+            ("maglev", 1366),
+        ] {
+            let snapshot = snapshot(balance, "\"10.0.0.41\", \"10.0.0.42\", \"10.0.0.43\"", None);
+            let shares = shares(&open(&snapshot, Family::V4));
+            assert_eq!(shares.values().sum::<usize>(), 4099, "{balance}");
+            assert!(shares.len() == 3 && shares.values().all(|share| *share >= least), "{balance}: {shares:?}");
+        }
+        let first = snapshot("first", "\"10.0.0.41\", \"10.0.0.42\"", None);
+        assert_eq!(shares(&open(&first, Family::V4)).len(), 1);
+    }
+
+    #[test]
+    fn a_book_follows_what_becomes_of_its_endpoints() {
+        let first = snapshot("maglev", "\"10.0.0.41\", \"10.0.0.42\"", None);
+        let (_, spec, pool) = parts(&first);
+        pool.endpoints.iter().for_each(|endpoint| set(pool, &endpoint.name, |status| status.health = Health::Up));
+        let mut book = open(&first, Family::V4);
+        let at = Moment::from_millis;
+        assert!(book.follow(spec, pool, at(1)).is_none(), "nothing has changed");
+
+        // One drains: no slot names it any more, and those that did remember it.
+        set(pool, "10.0.0.41", |status| status.intent = Intent::Draining);
+        let drained = book.follow(spec, pool, at(2)).unwrap();
+        assert!(drained.moved > 2000 && drained.marked == drained.moved, "{drained:?}");
+        assert_eq!(shares(&book).keys().collect::<Vec<_>>(), ["10.0.0.42"]);
+
+        // It returns, and nothing needs to be remembered for longer than a survey takes.
+        set(pool, "10.0.0.41", |status| status.intent = Intent::Ready);
+        book.follow(spec, pool, at(3)).unwrap();
+        assert_eq!(shares(&book).len(), 2);
+
+        // One dies: its flows get other endpoints at once, and its slots have nobody to remember.
+        let died = open(&first, Family::V4);
+        let mut book = died;
+        set(pool, "10.0.0.42", |status| status.health = Health::Down);
+        let moved = book.follow(spec, pool, at(4)).unwrap();
+        assert!(moved.moved > 2000, "{moved:?}");
+        assert_eq!(moved.marked, 0, "on_down = rehash: there is nothing to follow");
+
+        // A weight moves a part; an endpoint that leaves the file is no member any more.
+        set(pool, "10.0.0.42", |status| (status.health, status.weight) = (Health::Up, Weight::new(3).unwrap()));
+        book.follow(spec, pool, at(5)).unwrap();
+        assert!(shares(&book)["10.0.0.42"] > 3000, "{:?}", shares(&book));
+        let second = snapshot("maglev", "\"10.0.0.41\"", Some(&first));
+        let (_, spec, pool) = parts(&second);
+        book.follow(spec, pool, at(6)).unwrap();
+        assert_eq!(shares(&book).keys().collect::<Vec<_>>(), ["10.0.0.41"]);
+        assert_eq!(book.members().iter().flatten().count(), 1);
+    }
+}
