@@ -95,6 +95,7 @@ at() { # ADDRESS PORT
 # One service, pool and, for what rewrites packets, VIP of each family.
 configuration() { # MODE
     printf '[metrics]\nlisten = "127.0.0.1:9901"\n[admin]\nlisten = "127.0.0.1:9900"\n'
+    printf '[cluster]\nhash_key = "4f1c2a9be0d37758a6c4e1902b7d5f63"\n'
     family "$1" 4 $vip4 10.0.0
     family "$1" 6 $vip6 fd00:
 }
@@ -102,13 +103,13 @@ configuration() { # MODE
 family() { # MODE NUMBER VIP NETWORK
     local mode=$1 lab=lab$2 vip=$3 sign=. service probe='' endpoints='' number address
     [ "$2" = 4 ] || sign=:
-    local own=$4${sign}9
+    local source=$4${sign}3 # what endpoints see with full NAT: no host has it
     case $mode in
     l2) service='mode = "l2"' ;;
     ipip | gue | nat) service="mode = \"l3\"\nforward = \"$mode\"" ;;
-    full-nat) service="mode = \"l3\"\nforward = \"full-nat\"\nsource = \"$own\"" ;;
+    full-nat) service="mode = \"l3\"\nforward = \"full-nat\"\nsource = \"$source\"" ;;
     l4-nat) service='mode = "l4"\nforward = "nat"\nports = "80/tcp"' ;;
-    l4-full-nat) service="mode = \"l4\"\nforward = \"full-nat\"\nsource = \"$own\"\nports = \"80/tcp\"" ;;
+    l4-full-nat) service="mode = \"l4\"\nforward = \"full-nat\"\nsource = \"$source\"\nports = \"80/tcp\"" ;;
     l4 | l7) service="mode = \"$mode\"\nlisten = \"$(at "$vip" 80)\"" ;;
     *) fail "there is no mode $mode: l2, ipip, gue, nat, full-nat, l4-nat, l4-full-nat, l4 or l7" ;;
     esac
@@ -161,23 +162,22 @@ endpoints() { # MODE
     done
 }
 
-# Waits up to 10 seconds for a command to succeed.
-await() { # WHAT COMMAND…
-    local what=$1 tries
-    shift
-    for ((tries = 0; tries < 100; tries++)); do
-        ! "$@" >/dev/null 2>&1 || return 0
-        sleep 0.1
-    done
-    echo "lab: $what did not happen within 10 seconds" >&2
-    return 1
-}
-
 fetch() { # HOST ADDRESS PORT PATH: the answer of an HTTP server, by bash alone
     on "$1" timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1" && printf "GET %s HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n" "$2" >&3 &&
         cat <&3' "$2" "$3" "$4"
 }
-is_ready() { [[ $(fetch balancer 127.0.0.1 9901 /readyz) == *" 200 "* ]]; }
+
+# Waits up to 10 seconds, or until it has ended.
+await_ready() { # PID
+    local tries
+    for ((tries = 0; tries < 100; tries++)); do
+        [[ $(fetch balancer 127.0.0.1 9901 /readyz 2>/dev/null) != *" 200 "* ]] || return 0
+        kill -0 "$1" 2>/dev/null || break
+        sleep 0.1
+    done
+    echo "lab: Strata is not ready" >&2
+    return 1
+}
 
 # ---- commands ----
 
@@ -208,7 +208,7 @@ up() { # MODE
         ;;
     esac
     start balancer strata "$strata" run "$state/strata.toml"
-    if ! await "Strata is ready" is_ready; then
+    if ! await_ready $!; then
         tail -20 "$state/strata.log"
         exit 1
     fi

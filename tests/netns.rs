@@ -3,14 +3,25 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 
+#[path = "netns/changes.rs"]
+mod changes;
+#[path = "common/cli.rs"]
+mod cli;
 mod common;
-
+#[path = "netns/flood.rs"]
+mod flood;
 #[path = "netns/ground.rs"]
 mod ground;
 #[path = "netns/lab.rs"]
 mod lab;
+#[path = "netns/load.rs"]
+mod load;
+#[path = "netns/modes.rs"]
+mod modes;
 #[path = "netns/node.rs"]
 mod node;
+#[path = "netns/rig.rs"]
+mod rig;
 #[path = "netns/server.rs"]
 mod server;
 #[path = "netns/setup.rs"]
@@ -19,5 +30,7 @@ mod setup;
 mod talk;
 #[path = "netns/tunnel.rs"]
 mod tunnel;
+#[path = "netns/vip.rs"]
+mod vip;
 #[path = "netns/world.rs"]
 mod world;

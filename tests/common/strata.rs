@@ -1,6 +1,6 @@
 //! The real binary, run on a configuration of its own.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,13 +23,31 @@ impl Strata {
     /// for a free address.
     #[track_caller]
     pub fn start(body: &str) -> Strata {
-        let strata = Strata::spawn(body);
-        let ready =
-            || std::net::TcpStream::connect(strata.metrics).is_ok() && get(strata.metrics, "/readyz").status() == 200;
-        if !holds_within(PATIENCE, ready) {
-            panic!("Strata is not ready after {PATIENCE:?}\n{}", strata.log());
-        }
+        let mut strata = Strata::spawn(body);
+        strata.await_ready();
         strata
+    }
+
+    #[track_caller]
+    fn await_ready(&mut self) {
+        let mut ended = false;
+        let ready = || {
+            ended = !self.is_running();
+            let listens = std::net::TcpStream::connect(self.metrics).is_ok();
+            ended || listens && get(self.metrics, "/readyz").status() == 200
+        };
+        if !holds_within(PATIENCE, ready) || ended {
+            panic!("Strata is not ready, though given {PATIENCE:?}\n{}", self.log());
+        }
+    }
+
+    /// Asks it to stop, and starts it again on the same file and addresses.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.signal("TERM");
+        await_that("Strata exits after TERM", || !self.is_running());
+        self.child = Strata::run(&self.folder);
+        self.await_ready();
     }
 
     fn spawn(body: &str) -> Strata {
@@ -40,16 +58,19 @@ impl Strata {
         let [edge, metrics, admin] = [(); 3].map(|()| free_address());
         let file = folder.join("strata.toml");
         fs::write(&file, Strata::text(body, edge, metrics, admin)).expect("the configuration");
-        let output = |name: &str| Stdio::from(File::create(folder.join(name)).expect("a log"));
-        let child = Command::new(env!("CARGO_BIN_EXE_strata"))
+        Strata { child: Strata::run(&folder), folder, edge, metrics, admin }
+    }
+
+    fn run(folder: &std::path::Path) -> Child {
+        let log = |name: &str| OpenOptions::new().append(true).create(true).open(folder.join(name)).expect("a log");
+        Command::new(env!("CARGO_BIN_EXE_strata"))
             .arg("run")
-            .arg(&file)
+            .arg(folder.join("strata.toml"))
             .stdin(Stdio::null())
-            .stdout(output("stdout"))
-            .stderr(output("stderr"))
+            .stdout(log("stdout"))
+            .stderr(log("stderr"))
             .spawn()
-            .expect("the strata binary");
-        Strata { child, folder, edge, metrics, admin }
+            .expect("the strata binary")
     }
 
     fn text(body: &str, edge: SocketAddr, metrics: SocketAddr, admin: SocketAddr) -> String {

@@ -25,7 +25,7 @@ fn hosts_talk_over_every_wire() {
         for family in Family::BOTH {
             for index in 0..2 {
                 let to = family.endpoint(place, index);
-                let server = Server::start(&world.endpoints[index], to, &World::name(index));
+                let server = Server::start(&world.endpoints[index], &[to], &World::name(index));
                 for (host, from) in [(&world.client, family.client()), (&world.near, family.near())] {
                     let case = format!("{place:?}: {from} to {to}");
                     ping(host, to, 1400).unwrap_or_else(|error| panic!("{case}: ping: {error}"));
@@ -54,7 +54,7 @@ fn a_narrow_path_is_found_out() {
     world.narrow(1300);
     for family in Family::BOTH {
         let to = family.endpoint(Place::Lan, 0);
-        let _server = Server::start(&world.endpoints[0], to, "endpoint0");
+        let _server = Server::start(&world.endpoints[0], &[to], "endpoint0");
         // The client's own wire is as narrow, so its SYN says so: the server must be told a greater segment.
         let flag = if family == Family::V6 { "-6 " } else { "" };
         world.client.ip(&format!("{flag}route change default via {} advmss 1440", gateway(family)));

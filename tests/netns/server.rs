@@ -21,28 +21,37 @@ struct State {
     name: String,
     stop: AtomicBool,
     connections: AtomicU64,
+    datagrams: AtomicU64,
 }
 
 impl Server {
-    /// Serves `address` on `host`, which must have it.
-    pub fn start(host: &Node, address: IpAddr, name: &str) -> Server {
-        let address = SocketAddr::new(address, PORT);
-        let state = Arc::new(State { name: name.to_owned(), stop: false.into(), connections: 0.into() });
-        let (listener, socket) = host.enter(|| {
-            let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("{name} on {address}: {error}"));
-            (listener, UdpSocket::bind(address).unwrap_or_else(|error| panic!("{name} on {address}: {error}")))
-        });
-        listener.set_nonblocking(true).expect("non-blocking");
-        socket.set_read_timeout(Some(TICK)).expect("a timeout");
-        let (tcp, udp) = (state.clone(), state.clone());
-        thread::spawn(move || tcp.accept(&listener));
-        thread::spawn(move || udp.echo(&socket));
+    /// Serves `addresses` on `host`, which must have them.
+    #[track_caller]
+    pub fn start(host: &Node, addresses: &[IpAddr], name: &str) -> Server {
+        let (stop, connections, datagrams) = (false.into(), 0.into(), 0.into());
+        let state = Arc::new(State { name: name.to_owned(), stop, connections, datagrams });
+        for address in addresses {
+            let address = SocketAddr::new(*address, PORT);
+            let bind = || Ok((TcpListener::bind(address)?, UdpSocket::bind(address)?));
+            let bound: io::Result<_> = host.enter(bind);
+            let (listener, socket) = bound.unwrap_or_else(|error| panic!("{name} on {address}: {error}"));
+            listener.set_nonblocking(true).expect("non-blocking");
+            socket.set_read_timeout(Some(TICK)).expect("a timeout");
+            let (tcp, udp) = (state.clone(), state.clone());
+            thread::spawn(move || tcp.accept(&listener));
+            thread::spawn(move || udp.echo(&socket));
+        }
         Server { state }
     }
 
     /// Connections accepted so far.
     pub fn connections(&self) -> u64 {
         self.state.connections.load(Relaxed)
+    }
+
+    /// Datagrams answered so far.
+    pub fn datagrams(&self) -> u64 {
+        self.state.datagrams.load(Relaxed)
     }
 }
 
@@ -101,6 +110,7 @@ impl State {
         let mut buffer = vec![0; 65_535];
         while !self.stopped() {
             let Ok((length, peer)) = socket.recv_from(&mut buffer) else { continue };
+            self.datagrams.fetch_add(1, Relaxed);
             let mut answer = format!("{} {peer}\n", self.name).into_bytes();
             answer.extend_from_slice(&buffer[..length]);
             let _ = socket.send_to(&answer, peer);

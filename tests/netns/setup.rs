@@ -90,7 +90,7 @@ fn an_l2_endpoint_takes_the_vip_without_claiming_it() {
         assert!(again.starts_with("0 of"), "the second time something changed: {again}");
         assert!(ping(&world.near, vip, 8).is_err(), "{vip} is claimed");
 
-        let _server = Server::start(endpoint, vip, "endpoint0");
+        let _server = Server::start(endpoint, &[vip], "endpoint0");
         let mac = World::mac(endpoint);
         world.near.ip(&format!("neigh replace {vip} lladdr {mac} dev eth0 nud permanent"));
         let answer = ask(&world.near, vip, 10, 50_000).unwrap_or_else(|error| panic!("{vip}: {error}"));
@@ -153,7 +153,7 @@ fn a_tunnelled_endpoint_advertises_segments_that_fit() {
         let route = endpoint.ip(&format!("{flag} route show default"));
         assert!(route.contains(&format!("advmss {mss}")), "{mode}: {route}");
         assert!(setup.run(&format!("{words} --apply")).starts_with("0 of"));
-        let _server = Server::start(endpoint, family.vip(), "endpoint0");
+        let _server = Server::start(endpoint, &[family.vip()], "endpoint0");
         world.router.ip(&format!("{flag} route replace {} via {}", family.vip(), family.endpoint(world.place, 0)));
         let mut talk = super::talk::Talk::open(&world.client, family.vip()).expect("the router leads to the VIP");
         talk.exchange(100_000, 1).expect("an upload");

@@ -69,7 +69,7 @@ fn each_family_comes_out_of_each_tunnel() {
     let world = World::new(Place::Lan, 1);
     world.endpoints[0].ip("address add 10.0.0.100/32 dev lo");
     world.endpoints[0].ip("-6 address add fd00::100/128 dev lo nodad");
-    let _servers = Family::BOTH.map(|family| Server::start(&world.endpoints[0], family.vip(), "endpoint0"));
+    let _servers = Family::BOTH.map(|family| Server::start(&world.endpoints[0], &[family.vip()], "endpoint0"));
     for (mode, kinds) in [("ipip", &["ipip"][..]), ("gue", &["gue", "gue without header"])] {
         let _process = start(&world, mode);
         for kind in kinds {
@@ -98,7 +98,7 @@ fn what_is_not_for_a_vip_stays_in_the_tunnel() {
     let world = World::new(Place::Lan, 1);
     let (family, endpoint) = (Family::V4, Family::V4.endpoint(Place::Lan, 0));
     world.endpoints[0].ip("address add 10.0.0.100/32 dev lo");
-    let _servers = [endpoint, family.vip()].map(|at| Server::start(&world.endpoints[0], at, "endpoint0"));
+    let _servers = [endpoint, family.vip()].map(|at| Server::start(&world.endpoints[0], &[at], "endpoint0"));
     let _process = start(&world, "ipip");
     let client = client(&world, family);
     let from = client.local_addr().expect("its address");

@@ -1,0 +1,231 @@
+//! Strata between hosts, in one of the packet modes, with both families: a VIP, a service and a pool of each.
+//!
+//! The balancer forwards IP, as every Docker host does: if its kernel were to see packets of the VIP, it would send them on
+//! a second time.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::common::{Metrics, Strata, await_that};
+use super::node::{Node, Process};
+use super::server::{PORT, Server};
+use super::talk::ping;
+use super::world::{Family, Place, World};
+
+/// How packets reach an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    L2,
+    Ipip,
+    Gue,
+    Nat,
+    FullNat,
+    L4Nat,
+    L4FullNat,
+    /// A connection is taken and another one made: no packet mode, held to the same.
+    L4Proxy,
+}
+
+impl Way {
+    /// Whether endpoints have the VIP and answer clients themselves.
+    pub fn is_direct(self) -> bool {
+        matches!(self, Way::L2 | Way::Ipip | Way::Gue)
+    }
+
+    pub fn is_full_nat(self) -> bool {
+        matches!(self, Way::FullNat | Way::L4FullNat)
+    }
+
+    fn is_l4(self) -> bool {
+        matches!(self, Way::L4Nat | Way::L4FullNat | Way::L4Proxy)
+    }
+
+    fn mode(self) -> &'static str {
+        match self {
+            Way::L2 => "mode = \"l2\"",
+            Way::Ipip => "mode = \"l3\"\nforward = \"ipip\"",
+            Way::Gue => "mode = \"l3\"\nforward = \"gue\"",
+            Way::Nat => "mode = \"l3\"\nforward = \"nat\"",
+            Way::FullNat => "mode = \"l3\"\nforward = \"full-nat\"",
+            Way::L4Nat => "mode = \"l4\"\nforward = \"nat\"",
+            Way::L4FullNat => "mode = \"l4\"\nforward = \"full-nat\"",
+            Way::L4Proxy => "mode = \"l4\"",
+        }
+    }
+
+    /// What `setup-endpoint` is asked for, where the endpoint needs anything.
+    fn setup(self, place: Place) -> Option<String> {
+        let vips = format!("--vip {},{}", Family::V4.vip(), Family::V6.vip());
+        match self {
+            Way::L2 => Some(format!("--mode l2 {vips}")),
+            Way::Ipip => Some(format!("--mode ipip --userspace {vips}")),
+            Way::Gue => Some(format!("--mode gue --userspace {vips}")),
+            // Behind the balancer it is the gateway already.
+            Way::Nat | Way::L4Nat if place == Place::Lan => {
+                let [v4, v6] = Family::BOTH.map(Family::balancer);
+                Some(format!("--mode nat --balancer {v4},{v6}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Lines that the test adds to every VIP and to every service.
+#[derive(Clone, Copy, Default)]
+pub struct Extra {
+    pub vip: &'static str,
+    pub service: &'static str,
+}
+
+/// An endpoint of the pools: which, and its weight.
+#[derive(Clone, Copy)]
+pub struct Member(pub usize, pub u16);
+
+pub struct Rig {
+    pub world: World,
+    pub way: Way,
+    pub strata: Strata,
+    /// One on each endpoint.
+    pub servers: Vec<Server>,
+    _decapsulators: Vec<Process>,
+}
+
+impl Rig {
+    /// With `endpoints` hosts, of which the first `members` are in the pools.
+    #[track_caller]
+    pub fn new(way: Way, place: Place, endpoints: usize, members: usize, extra: Extra) -> Rig {
+        Rig::prepared(way, place, endpoints, members, extra, |_| {})
+    }
+
+    /// The same, with `before` done before Strata starts.
+    #[track_caller]
+    pub fn prepared(
+        way: Way,
+        place: Place,
+        endpoints: usize,
+        members: usize,
+        extra: Extra,
+        before: impl FnOnce(&World),
+    ) -> Rig {
+        assert!(way.is_direct() || place != Place::BehindRouter, "replies would not come back");
+        let world = World::new(place, endpoints);
+        for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            world.balancer.set(key, "1");
+        }
+        let (mut servers, mut decapsulators) = (Vec::new(), Vec::new());
+        for (index, host) in world.endpoints.iter().enumerate() {
+            decapsulators.extend(prepare(way, place, host));
+            // Probes go to the endpoint's own address.
+            let mut addresses = Family::BOTH.map(|family| family.endpoint(place, index)).to_vec();
+            if way.is_direct() {
+                addresses.extend(Family::BOTH.map(Family::vip));
+            }
+            servers.push(Server::start(host, &addresses, &World::name(index)));
+        }
+        if way == Way::L4Proxy {
+            let [v4, v6] = Family::BOTH.map(Family::vip);
+            world.balancer.batch(&format!("address add {v4}/32 dev eth0\naddress add {v6}/128 dev eth0 nodad\n"));
+        }
+        let all: Vec<Member> = (0..members).map(|index| Member(index, 1)).collect();
+        let body = body(way, place, &all, extra);
+        before(&world);
+        let strata = world.balancer.enter(|| Strata::start(&body));
+        let rig = Rig { world, way, strata, servers, _decapsulators: decapsulators };
+        rig.await_up(members);
+        // Tables are built, and neighbours asked for, beside the start.
+        for family in Family::BOTH {
+            let answers = || ping(&rig.world.router, family.vip(), 8).is_ok();
+            await_that(&format!("{} answers", family.vip()), answers);
+        }
+        rig
+    }
+
+    pub fn scrape(&self) -> Metrics {
+        self.world.balancer.enter(|| self.strata.scrape())
+    }
+
+    /// Waits until so many endpoints of each pool are up.
+    #[track_caller]
+    pub fn await_up(&self, count: usize) {
+        for pool in Family::BOTH.map(pool) {
+            let up = || self.scrape().sum("strata_endpoint_up", &[("pool", pool)]);
+            await_that(&format!("{count} endpoints of {pool} are up"), || up() == count as f64);
+        }
+    }
+
+    /// What a server sees of a client.
+    pub fn seen(&self, client: IpAddr) -> IpAddr {
+        let family = if client.is_ipv6() { Family::V6 } else { Family::V4 };
+        match self.way {
+            way if way.is_full_nat() => source(family, self.world.place),
+            // It connects from the address that leads there.
+            Way::L4Proxy => family.balancer(),
+            _ => client,
+        }
+    }
+}
+
+pub fn pool(family: Family) -> &'static str {
+    if family == Family::V6 { "six" } else { "four" }
+}
+
+/// What full NAT shows endpoints: an address of their network that no host has.
+fn source(family: Family, place: Place) -> IpAddr {
+    let (v4, v6) = if place == Place::BehindBalancer { ("10.1.0.3", "fd00:1::3") } else { ("10.0.0.3", "fd00::3") };
+    if family == Family::V6 { v6 } else { v4 }.parse().expect("an address")
+}
+
+fn word(way: Way, address: IpAddr) -> String {
+    if way.is_l4() { SocketAddr::new(address, PORT).to_string() } else { address.to_string() }
+}
+
+fn prepare(way: Way, place: Place, host: &Node) -> Option<Process> {
+    let state = std::env::temp_dir().join(&host.name);
+    let wanted = way.setup(place)?;
+    let words = format!("setup-endpoint {wanted} --apply --state {}", state.display());
+    let said = host.strata(&words.split_whitespace().collect::<Vec<_>>());
+    assert!(said.status.success(), "{words}: {}", String::from_utf8_lossy(&said.stderr));
+    // The host goes with all its settings: nothing will be taken back.
+    std::fs::remove_dir_all(&state).expect("the record");
+    let mode = match way {
+        Way::Ipip => "ipip",
+        Way::Gue => "gue",
+        _ => return None,
+    };
+    let vips = format!("{},{}", Family::V4.vip(), Family::V6.vip());
+    let mut process = host.spawn(&["decapsulate", "--mode", mode, "--vip", &vips]);
+    process.await_line("decapsulates packets for");
+    Some(process)
+}
+
+fn body(way: Way, place: Place, members: &[Member], extra: Extra) -> String {
+    let mut text = String::from("[cluster]\nhash_key = \"4f1c2a9be0d37758a6c4e1902b7d5f63\"\n");
+    for family in Family::BOTH {
+        let (name, vip) = (pool(family), family.vip());
+        let (mode, extra_vip, extra) = (way.mode(), extra.vip, extra.service);
+        if way == Way::L4Proxy {
+            let listen = SocketAddr::new(vip, PORT);
+            let _ = writeln!(text, "[service.{name}]\n{mode}\nlisten = \"{listen}\"\npool = \"{name}\"\n{extra}");
+        } else {
+            let _ = writeln!(text, "[vip.{name}]\naddress = \"{vip}\"\ninterface = \"eth0\"\n{extra_vip}");
+            let _ = writeln!(text, "[service.{name}]\n{mode}\nvip = \"{name}\"\npool = \"{name}\"\n{extra}");
+        }
+        if matches!(way, Way::L4Nat | Way::L4FullNat) {
+            let _ = writeln!(text, "ports = [\"{PORT}/tcp\", \"{PORT}/udp\"]");
+        }
+        if way.is_full_nat() {
+            let _ = writeln!(text, "source = \"{}\"", source(family, place));
+        }
+        let port = if way.is_l4() { String::new() } else { format!(", port = {PORT}") };
+        let probe = format!("{{ type = \"tcp\", interval = \"300ms\", timeout = \"250ms\", fall = 2{port} }}");
+        let list: Vec<String> = members
+            .iter()
+            .map(|Member(index, weight)| {
+                let word = word(way, family.endpoint(place, *index));
+                format!("{{ address = \"{word}\", weight = {weight} }}")
+            })
+            .collect();
+        let _ = writeln!(text, "[pool.{name}]\nprobe = {probe}\nendpoints = [{}]", list.join(", "));
+    }
+    text
+}
