@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# A small network on this machine to look around in: client, router, switch, balancer and three endpoints are network
-# namespaces; Strata runs in the balancer and `strata echo` on the endpoints. Needs root, iproute2 and a built Strata.
+# A small network on this machine to look around in: client, router, switch, balancer and endpoints are network namespaces;
+# Strata runs in the balancer and `strata echo` on the endpoints. Needs root, iproute2 and a built Strata.
 #
-#   deploy/lab.sh up MODE      MODE: l2, ipip, gue, nat, full-nat (l3); l4-nat, l4-full-nat, l4, l7
-#   deploy/lab.sh try [COUNT]  asks the VIP that often over each family and counts who answered
+#   deploy/lab.sh up MODE      MODE: l2, ipip, gue, nat, full-nat (l3); l4-nat, l4-full-nat, l4, l7; all
+#   deploy/lab.sh try [COUNT]  asks each service that often and counts who answered
 #   deploy/lab.sh status       what runs, and what Strata says of it
-#   deploy/lab.sh shell HOST   a shell on client, router, switch, balancer, e1, e2 or e3
+#   deploy/lab.sh shell HOST   a shell on client, router, switch, balancer or an endpoint
 #   deploy/lab.sh down         removes everything
 #
 # LAB=NAME has a lab of its own beside others; STRATA=FILE is the binary (default: the newer one in target/).
+#
+# `all` runs conf/all-layers.toml as it is: endpoints are e11 (10.0.0.11) to e62. Every other mode has one service over
+# three endpoints, for each family:
 #
 #   client ───── router ───── switch ─┬─ balancer  10.0.0.2   fd00::2
 #   198.51.100.7   10.0.0.1           ├─ e1        10.0.0.41  fd00::41
@@ -18,7 +21,7 @@ set -euo pipefail
 
 lab=${LAB:-strata-lab}
 state=${TMPDIR:-/tmp}/$lab
-hosts=(client router switch balancer e1 e2 e3)
+hosts=(client router switch balancer) # and the mode's endpoints
 vip4=10.0.0.100 vip6=fd00::100
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -31,6 +34,19 @@ on() { # HOST COMMAND…
     shift
     ip netns exec "$lab-$host" "$@"
 }
+
+endpoints_of() { # MODE
+    case $1 in
+    all) echo e11 e12 e21 e22 e31 e32 e41 e42 e51 e52 e61 e62 ;;
+    *) echo e1 e2 e3 ;;
+    esac
+}
+last_of() { # ENDPOINT: the last number of its addresses
+    case $1 in e?) echo "4${1#e}" ;; *) echo "${1#e}" ;; esac
+}
+every_host() { echo "${hosts[@]}" $(endpoints_of l2) $(endpoints_of all); }
+mode() { cat "$state/mode"; }
+
 is_up() { [ -e "/run/netns/$lab-client" ]; }
 must_be_up() { is_up || fail "nothing is up: deploy/lab.sh up l2"; }
 
@@ -54,9 +70,10 @@ arm() { # HOST DEVICE IPV4 IPV6
     ip -n "$lab-$1" link set "$2" up
 }
 
-network() {
-    local host number
-    for host in "${hosts[@]}"; do
+network() { # MODE
+    local host ends
+    ends=$(endpoints_of "$1")
+    for host in "${hosts[@]}" $ends; do
         ip netns add "$lab-$host"
         ip -n "$lab-$host" link set lo up
         # Addresses serve at once: nobody here has the same.
@@ -69,18 +86,18 @@ network() {
     ip -n "$lab-switch" link set lan up
     wire router router eth0
     wire balancer balancer eth0
-    for number in 1 2 3; do wire "e$number" "e$number" eth0; done
+    for host in $ends; do wire "$host" "$host" eth0; done
     ip -n "$lab-router" link add far type veth peer name eth0 netns "$lab-client"
 
     arm client eth0 198.51.100.7 2001:db8:51::7
     arm router far 198.51.100.1 2001:db8:51::1
     arm router eth0 10.0.0.1 fd00::1
     arm balancer eth0 10.0.0.2 fd00::2
-    for number in 1 2 3; do arm "e$number" eth0 "10.0.0.4$number" "fd00::4$number"; done
+    for host in $ends; do arm "$host" eth0 "10.0.0.$(last_of "$host")" "fd00::$(last_of "$host")"; done
     on router bash -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
     ip -n "$lab-client" route add default via 198.51.100.1
     ip -n "$lab-client" route add default via 2001:db8:51::1
-    for host in balancer e1 e2 e3; do
+    for host in balancer $ends; do
         ip -n "$lab-$host" route add default via 10.0.0.1
         ip -n "$lab-$host" route add default via fd00::1
     done
@@ -92,8 +109,12 @@ at() { # ADDRESS PORT
     case $1 in *:*) echo "[$1]:$2" ;; *) echo "$1:$2" ;; esac
 }
 
-# One service, pool and, for what rewrites packets, VIP of each family.
+# One service, pool and, for what rewrites packets, VIP of each family; or every layer.
 configuration() { # MODE
+    if [ "$1" = all ]; then
+        cat "$here/conf/all-layers.toml"
+        return
+    fi
     printf '[metrics]\nlisten = "127.0.0.1:9901"\n[admin]\nlisten = "127.0.0.1:9900"\n'
     printf '[cluster]\nhash_key = "4f1c2a9be0d37758a6c4e1902b7d5f63"\n'
     family "$1" 4 $vip4 10.0.0
@@ -111,7 +132,7 @@ family() { # MODE NUMBER VIP NETWORK
     l4-nat) service='mode = "l4"\nforward = "nat"\nports = "80/tcp"' ;;
     l4-full-nat) service="mode = \"l4\"\nforward = \"full-nat\"\nsource = \"$source\"\nports = \"80/tcp\"" ;;
     l4 | l7) service="mode = \"$mode\"\nlisten = \"$(at "$vip" 80)\"" ;;
-    *) fail "there is no mode $mode: l2, ipip, gue, nat, full-nat, l4-nat, l4-full-nat, l4 or l7" ;;
+    *) fail "there is no mode $mode: l2, ipip, gue, nat, full-nat, l4-nat, l4-full-nat, l4, l7 or all" ;;
     esac
     case $mode in
     l4 | l7) ;;
@@ -141,14 +162,20 @@ start() { # HOST NAME COMMAND…: in the background, with a log
 }
 
 endpoints() { # MODE
-    local number host setup
-    for number in 1 2 3; do
-        host=e$number
-        case $1 in
-        l2) setup=(--mode l2 --vip "$vip4,$vip6") ;;
-        ipip | gue) setup=(--mode "$1" --vip "$vip4,$vip6") ;;
-        nat | l4-nat) setup=(--mode nat --balancer 10.0.0.2,fd00::2) ;;
+    local host setup port
+    for host in $(endpoints_of "$1"); do
+        port=80
+        case $1-$host in
+        l2-* | all-e4?) setup=(--mode l2 --vip "$vip4,$vip6") ;;
+        ipip-* | gue-*) setup=(--mode "$1" --vip "$vip4,$vip6") ;;
+        nat-* | l4-nat-* | all-e5?) setup=(--mode nat --balancer 10.0.0.2,fd00::2) ;;
         *) setup=() ;;
+        esac
+        case $1-$host in # where conf/all-layers.toml has them
+        all-e[12]?) port=8080 ;;
+        all-e3?) port=5432 ;;
+        all-e5?) port=25 ;;
+        all-e6?) port=5353 ;;
         esac
         if [ ${#setup[@]} -gt 0 ]; then
             # Where the kernel has no tunnels, `strata decapsulate` takes their place.
@@ -158,7 +185,7 @@ endpoints() { # MODE
                 start $host $host-decapsulate "$strata" decapsulate --mode "$1" --vip "$vip4,$vip6"
             fi
         fi
-        start $host $host "$strata" echo --listen '[::]:80' --name $host
+        start $host $host "$strata" echo --listen "[::]:$port" --name $host
     done
 }
 
@@ -168,10 +195,11 @@ fetch() { # HOST ADDRESS PORT PATH: the answer of an HTTP server, by bash alone
 }
 
 # Waits up to 10 seconds, or until it has ended.
-await_ready() { # PID
-    local tries
+await_ready() { # PID MODE
+    local tries metrics=127.0.0.1
+    [ "$2" != all ] || metrics=10.0.0.2
     for ((tries = 0; tries < 100; tries++)); do
-        [[ $(fetch balancer 127.0.0.1 9901 /readyz 2>/dev/null) != *" 200 "* ]] || return 0
+        [[ $(fetch balancer $metrics 9901 /readyz 2>/dev/null) != *" 200 "* ]] || return 0
         kill -0 "$1" 2>/dev/null || break
         sleep 0.1
     done
@@ -199,7 +227,7 @@ up() { # MODE
     echo "$strata" >"$state/binary"
     trap down EXIT
     trap 'exit 1' INT TERM
-    network
+    network "$1"
     endpoints "$1"
     case $1 in
     l4 | l7)
@@ -208,56 +236,71 @@ up() { # MODE
         ;;
     esac
     start balancer strata "$strata" run "$state/strata.toml"
-    if ! await_ready $!; then
+    if ! await_ready $! "$1"; then
         tail -20 "$state/strata.log"
         exit 1
     fi
     trap - EXIT
+    local first pool=lab4
+    first=$(endpoints_of "$1" | cut -d ' ' -f 1)
+    [ "$1" != all ] || first=e41 pool=game
     cat <<END
 The lab is up in mode $1. Worth trying:
-  $0 try                 who answers when the client asks $vip4 and $vip6
+  $0 try                 who answers when the client asks
   $0 status              what Strata says
   $0 shell client        then: curl http://$vip4/  ping $vip4  ip neigh
-  $0 shell e1            then: ip address show lo; tcpdump -eni eth0
-  $0 shell balancer      then: $strata drain lab4 ENDPOINT  and ask again
+  $0 shell $first            then: ip address show lo; tcpdump -eni eth0
+  $0 shell balancer      then: $strata drain $pool ENDPOINT  and ask again
   $0 down                removes it
 Files: $state/strata.toml, $state/*.log
 END
 }
 
+# Every service: its name, where the client reaches it, and the path to ask for.
+services() { # MODE
+    if [ "$1" = all ]; then
+        printf '%s\n' "game $vip4 80 /" 'mail 10.0.0.101 25 /' 'names 10.0.0.101 53 /' 'database 10.0.0.2 5432 /' \
+            'site 10.0.0.2 80 /' 'site 10.0.0.2 80 /api/users'
+    else
+        printf '%s\n' "lab4 $vip4 80 /" "lab6 $vip6 80 /"
+    fi
+}
+
 try() { # [COUNT]
     must_be_up
-    local count=${1:-30} vip family status=0
-    for vip in $vip4 $vip6; do
-        [ $vip = $vip4 ] && family=IPv4 || family=IPv6
-        echo "$family: $count requests from the client to $vip"
+    local count=${1:-30} name address port path failed=0
+    while read -r name address port path; do
+        echo "$name: $count requests from the client to $(at "$address" "$port")$path"
         # One process asks them all, each on a connection of its own.
         on client timeout 60 bash -c '
-            for ((i = 0; i < $1; i++)); do
+            for ((i = 0; i < $3; i++)); do
                 answer=none
-                if exec 3<>"/dev/tcp/$0/80"; then
-                    printf "GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n" >&3
+                if exec 3<>"/dev/tcp/$0/$1"; then
+                    printf "GET %s HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n" "$2" >&3
                     while read -t 3 -r line <&3; do
                         [[ $line == "endpoint "* ]] && answer=${line#endpoint } && break
                     done
                     exec 3>&-
                 fi 2>/dev/null
                 echo "$answer"
-            done' $vip "$count" | sort | uniq -c | tee "$state/tally"
-        ! grep -q none "$state/tally" && [ -s "$state/tally" ] || status=1
-        if on client sh -c 'command -v ping' >/dev/null; then
-            on client ping -c 3 -i 0.2 -W 1 -q $vip | grep transmitted || status=1
-        fi
-    done
-    [ $status = 0 ] || echo "some requests had no answer" >&2
-    return $status
+            done' "$address" "$port" "$path" "$count" </dev/null | sort | uniq -c | tee "$state/tally"
+        ! grep -q none "$state/tally" && [ -s "$state/tally" ] || failed=1
+    done < <(services "$(mode)")
+    if on client sh -c 'command -v ping' >/dev/null; then
+        for address in $(services "$(mode)" | cut -d ' ' -f 2 | uniq); do
+            printf 'ping %s: ' "$address"
+            on client ping -c 3 -i 0.2 -W 1 -q "$address" </dev/null | grep transmitted || failed=1
+        done
+    fi
+    [ $failed = 0 ] || echo "some requests had no answer" >&2
+    return $failed
 }
 
 status() {
     must_be_up
     local host pids
-    echo "mode $(cat "$state/mode"), files in $state"
-    for host in "${hosts[@]}"; do
+    echo "mode $(mode), files in $state"
+    for host in "${hosts[@]}" $(endpoints_of "$(mode)"); do
         pids=$(ip netns pids "$lab-$host" | tr '\n' ' ')
         printf '%-9s %-46s %s\n' "$host" "$(ip -n "$lab-$host" -br address show scope global | awk '$1 != "lan" { $2 = ""; print }' | tr '\n' ' ')" \
             "${pids:+runs $pids}"
@@ -267,18 +310,18 @@ status() {
 
 shell() { # HOST
     must_be_up
-    [ -e "/run/netns/$lab-$1" ] || fail "there is no host $1: ${hosts[*]}"
+    [ -e "/run/netns/$lab-$1" ] || fail "there is no host $1: ${hosts[*]} $(endpoints_of "$(mode)")"
     on "$1" env PS1="[$1] \w # " bash --norc -i
 }
 
 down() {
     local host pid tries
     # Whatever runs in these namespaces runs for the lab.
-    for host in "${hosts[@]}"; do
+    for host in $(every_host); do
         [ -e "/run/netns/$lab-$host" ] || continue
         for pid in $(ip netns pids "$lab-$host"); do kill "$pid" 2>/dev/null || true; done
     done
-    for host in "${hosts[@]}"; do
+    for host in $(every_host); do
         [ -e "/run/netns/$lab-$host" ] || continue
         for ((tries = 0; tries < 30; tries++)); do
             [ -n "$(ip netns pids "$lab-$host")" ] || break
@@ -292,10 +335,10 @@ down() {
 }
 
 case ${1:-} in
-up) up "${2:?which mode: l2, ipip, gue, nat, full-nat, l4-nat, l4-full-nat, l4 or l7}" ;;
+up) up "${2:?which mode: l2, ipip, gue, nat, full-nat, l4-nat, l4-full-nat, l4, l7 or all}" ;;
 try) try "${2:-30}" ;;
 status) status ;;
-shell) shell "${2:?which host: ${hosts[*]}}" ;;
+shell) shell "${2:?which host: ${hosts[*]}, or an endpoint}" ;;
 down) down ;;
-*) sed -n '2,18{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" && exit 2 ;;
+*) sed -n '2,21{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac

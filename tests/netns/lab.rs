@@ -50,7 +50,7 @@ fn a_lab_comes_up_answers_and_goes() {
         assert!(code == 0 && said.contains(&format!("The lab is up in mode {mode}.")), "{said}");
         let (code, said) = lab.run("try 60");
         assert_eq!(code, 0, "{said}");
-        for name in ["IPv4: 60 requests", "IPv6: 60 requests", " e1\n", " e2\n", " e3\n"] {
+        for name in ["lab4: 60 requests", "lab6: 60 requests", " e1\n", " e2\n", " e3\n"] {
             assert!(said.contains(name), "{name}: {said}");
         }
         let (code, said) = lab.run("status");
@@ -60,9 +60,35 @@ fn a_lab_comes_up_answers_and_goes() {
         assert_eq!(lab.run("down").0, 0);
         assert_eq!(lab.hosts(), 0);
     }
+    every_layer(&lab);
     let (code, said) = lab.run("up l5");
     assert!(code == 1 && said.contains("there is no mode l5: l2, ipip,"), "{said}");
     let (code, said) = lab.run("try");
     assert!(code == 1 && said.contains("nothing is up"), "{said}");
+    assert_eq!(lab.hosts(), 0);
+}
+
+/// `conf/all-layers.toml`, as it is: one process, and every service is reached, balanced and told of in the same words.
+fn every_layer(lab: &Lab) {
+    let (code, said) = lab.run("up all");
+    assert!(code == 0 && said.contains("The lab is up in mode all."), "{said}");
+    let (code, said) = lab.run("try 40");
+    assert_eq!(code, 0, "{said}");
+    let services: Vec<&str> = said.split("requests from the client to ").skip(1).collect();
+    let pairs = [[41, 42], [51, 52], [61, 62], [31, 32], [11, 12], [21, 22]];
+    assert_eq!(services.len(), pairs.len(), "{said}");
+    for (service, pair) in services.iter().zip(pairs) {
+        assert!(pair.iter().all(|number| service.contains(&format!(" e{number}\n"))), "{pair:?}: {said}");
+    }
+    let (code, said) = lab.run("status");
+    assert_eq!(code, 0, "{said}");
+    for (name, mode) in [("game", "l2"), ("mail", "l3"), ("names", "l4"), ("database", "l4"), ("site", "l7")] {
+        let row = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        assert!(row.into_iter().any(|row| row.starts_with(&[name, mode])), "{name} {mode}: {said}");
+    }
+    for pool in ["game", "mail", "names", "database", "web", "api"] {
+        assert!(said.contains(&format!("pool {pool}  2 of 2 usable")), "{pool}: {said}");
+    }
+    assert_eq!(lab.run("down").0, 0);
     assert_eq!(lab.hosts(), 0);
 }
