@@ -22,10 +22,9 @@ use super::engine::{Force, Order};
 use super::inputs::{Machine, inputs};
 use super::look;
 use crate::base::{MacAddr, Moment, ServiceId, clock};
-use crate::flow::Survey;
 use crate::flow::decide::{Event, Shared};
-use crate::flow::records::Cursor;
 use crate::flow::tables::{LinkId, Route, Tables};
+use crate::flow::{Survey, nat, records};
 use crate::state::{PacketSpec, Snapshot, Traffic};
 use crate::sys::neighbour;
 
@@ -47,7 +46,8 @@ pub(super) struct Control {
     conflicts: HashMap<(IpAddr, MacAddr), Moment>,
     force: Arc<ArcSwap<Force>>,
     shared: Arc<Shared>,
-    cursor: Cursor,
+    cursor: records::Cursor,
+    nat_cursor: nat::Cursor,
     surveys: HashMap<(ServiceId, Family), Survey>,
 }
 
@@ -63,7 +63,8 @@ impl Control {
             conflicts: HashMap::new(),
             force,
             shared,
-            cursor: Cursor::default(),
+            cursor: records::Cursor::default(),
+            nat_cursor: nat::Cursor::default(),
             surveys: HashMap::new(),
         }
     }
@@ -90,6 +91,7 @@ impl Control {
             changed |= self.follow(now);
             changed |= self.look(now);
             changed |= self.sweep(now);
+            self.end_silent_flows(now);
             if changed {
                 self.publish();
             }
@@ -159,7 +161,7 @@ impl Control {
         if self.books.values().all(|book| book.slots().marked() == 0) && self.shared.records.fill().records == 0 {
             return false;
         }
-        if self.cursor == Cursor::default() {
+        if self.cursor == records::Cursor::default() {
             self.surveys = self.books.iter().map(|(key, book)| (*key, Survey::begin(book.slots(), now))).collect();
         }
         let (books, surveys) = (&self.books, &mut self.surveys);
@@ -185,6 +187,15 @@ impl Control {
             settled += self.books.get_mut(&key).map_or(0, |book| book.settle(&survey));
         }
         settled > 0
+    }
+
+    /// Ends translated flows that were silent for too long, a part at a time, and with them their hold on lent ports.
+    fn end_silent_flows(&mut self, now: Moment) {
+        for _ in 0..SWEEPS {
+            if self.shared.nat.sweep(&mut self.nat_cursor, now) {
+                return;
+            }
+        }
     }
 
     fn heard(&mut self, event: Event) {
