@@ -22,17 +22,28 @@ impl Metrics {
         Metrics { series: lines.map(parse_line).collect() }
     }
 
-    /// Sum of the series of `name` that carry all of `labels`.
+    /// Sum of the series of `name` that carry all of `labels`. One that is not exported is no zero: a test that asks for a name
+    /// which does not exist would hold whatever happens.
+    #[track_caller]
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let carries =
-            |of: &BTreeMap<String, String>| labels.iter().all(|(k, v)| of.get(*k).is_some_and(|value| value == v));
-        self.series.iter().filter(|(n, of, _)| n == name && carries(of)).map(|(_, _, value)| value).sum()
+        assert!(self.has(name, labels), "no series {name} with {labels:?} is exported");
+        self.of(name, labels).sum()
+    }
+
+    /// The same where these labels may not exist, or no longer: then it is 0. The metric must.
+    #[track_caller]
+    pub fn sum_if_any(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        assert!(self.has(name, &[]), "no metric {name} is exported");
+        self.of(name, labels).sum()
     }
 
     pub fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
-        let carries =
-            |of: &BTreeMap<String, String>| labels.iter().all(|(k, v)| of.get(*k).is_some_and(|value| value == v));
-        self.series.iter().any(|(n, of, _)| n == name && carries(of))
+        self.of(name, labels).next().is_some()
+    }
+
+    fn of(&self, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = f64> {
+        let carries = |of: &BTreeMap<String, String>| labels.iter().all(|(k, v)| of.get(*k).is_some_and(|is| is == v));
+        self.series.iter().filter(move |(n, of, _)| n == name && carries(of)).map(|(_, _, value)| *value)
     }
 
     pub fn drops(&self, reason: &str) -> f64 {
