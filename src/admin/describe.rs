@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::control::{Control, EndpointReport};
 use super::document;
-use crate::base::{Moment, Reason, clock};
+use crate::base::{Moment, PoolId, Reason, clock};
+use crate::observe::Packets;
 use crate::observe::cells::UpstreamError;
 use crate::route::Pattern;
-use crate::state::{Endpoint, Pool, PoolView, Service, Snapshot, Traffic};
+use crate::state::{Endpoint, Family, Forward, PacketSpec, Pool, PoolView, Service, Snapshot, Traffic};
 use crate::wire::http1::Reject;
 
 pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -> document::Status {
@@ -74,6 +75,64 @@ fn service(snapshot: &Snapshot, service: &Service) -> document::Service {
         bytes_sent_total: cells.sum(|row| row.bytes_sent.get()),
         drops: drops(service),
     }
+}
+
+/// What carries the service's traffic. A packet service has no engine while no thread takes frames from its VIP's interface.
+pub fn engine(service: &Service, snapshot: &Snapshot, packets: &Packets) -> &'static str {
+    match &service.traffic {
+        Traffic::L4(_) => "proxy",
+        Traffic::L7(_) => "http",
+        Traffic::Packet(packet) => {
+            let vip = snapshot.vip(packet.vip);
+            if vip.is_some_and(|vip| packets.serves(&vip.spec.interface)) { "userspace" } else { "none" }
+        }
+    }
+}
+
+/// Who carries traffic to a pool: what is known of its endpoints follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carriers {
+    /// An `l4` proxy or `l7` service.
+    pub proxies: bool,
+    pub packets: bool,
+    /// A packet service whose answers come by here.
+    pub translated: bool,
+}
+
+const NO_CARRIER: Carriers = Carriers { proxies: false, packets: false, translated: false };
+
+/// A pool that nobody uses shows what a proxy's does.
+impl Default for Carriers {
+    fn default() -> Carriers {
+        Carriers { proxies: true, ..NO_CARRIER }
+    }
+}
+
+impl Carriers {
+    /// Those of every pool that the snapshot's services use.
+    pub fn of_all(snapshot: &Snapshot) -> HashMap<PoolId, Carriers> {
+        let mut all: HashMap<PoolId, Carriers> = HashMap::new();
+        for service in snapshot.services() {
+            match &service.traffic {
+                Traffic::Packet(packet) => {
+                    let carriers = all.entry(packet.pool).or_insert(NO_CARRIER);
+                    carriers.packets = true;
+                    carriers.translated |= matches!(packet.forward, Forward::Nat | Forward::FullNat);
+                }
+                Traffic::L4(l4) => all.entry(l4.pool).or_insert(NO_CARRIER).proxies = true,
+                Traffic::L7(l7) => {
+                    l7.spec.routes.iter().for_each(|route| all.entry(route.pool).or_insert(NO_CARRIER).proxies = true);
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The tables of a packet service that its VIP has addresses for.
+pub fn families(packet: &PacketSpec, snapshot: &Snapshot) -> impl Iterator<Item = Family> {
+    let addresses = snapshot.vip(packet.vip).map(|vip| vip.spec.addresses.clone()).unwrap_or_default();
+    Family::all_of(packet).iter().copied().filter(move |family| addresses.iter().any(|at| family.holds(*at)))
 }
 
 /// Where clients reach it: the addresses it listens on, or those of its VIP with its ports.

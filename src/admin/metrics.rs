@@ -12,14 +12,16 @@ use prometheus::proto::{self, MetricFamily, MetricType};
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::control::Control;
-use super::describe::{self, Usable};
+use super::describe::{self, Carriers, Usable};
 use crate::base::Reason;
 use crate::health::{Health, Intent};
 use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
 use crate::observe::names::{self, Kind, Metric};
-use crate::observe::{Cells, Histogram, PerWorker};
-use crate::state::{Endpoint, ModeKind, Pool, Service, Traffic};
+use crate::observe::{Cells, Histogram, Packets, PerWorker};
+use crate::state::{Endpoint, ModeKind, Pool, Service, Snapshot, Traffic};
 use crate::wire::http1::Reject;
+
+mod packets;
 
 /// Everything that `/metrics` shows.
 pub struct Metrics {
@@ -77,21 +79,20 @@ impl Collector for Collected {
         page.value(&names::WORKERS, &[], snapshot.settings.workers as u64);
         page.value(&names::DRAINING, &[], crew.draining().into());
         page.value(&names::PANICS, &[], crew.panics.load(Relaxed));
-        page.value(&names::EVENTS_LOST, &[], crew.control_lost.load(Relaxed));
+        page.value(&names::EVENTS_LOST, &[], crew.control_lost.load(Relaxed) + crew.packets.events_lost.get());
         page.value(&names::ACCESS_UNWRITTEN, &[], crew.access.unwritten());
         page.value(&names::RELOAD_SUCCESSFUL, &[], self.control.reloads.last_successful().into());
         page.float(&names::RELOAD_SUCCESS_AT, &[], self.control.reloads.success_at_ms() as f64 / 1000.0);
         page.value(&names::GENERATION, &[], snapshot.generation);
         if snapshot.vips().next().is_some() {
-            for reason in Reason::ALL.iter().filter(|reason| reason.is_of_packets()) {
-                page.value(&names::STRAYS, &[reason.word()], crew.strays.dropped(*reason));
-            }
+            page.packets(&crew.packets, &snapshot);
         }
         for service in snapshot.services() {
-            page.service(service);
+            page.service(service, &snapshot, &crew.packets);
         }
+        let carriers = Carriers::of_all(&snapshot);
         for pool in snapshot.pools() {
-            page.pool(pool);
+            page.pool(pool, carriers.get(&pool.id).copied().unwrap_or_default());
         }
         page.families()
     }
@@ -102,18 +103,18 @@ impl Collector for Collected {
 struct Page(HashMap<&'static str, Vec<proto::Metric>>);
 
 impl Page {
-    fn service(&mut self, service: &Service) {
+    fn service(&mut self, service: &Service, snapshot: &Snapshot, engine: &Packets) {
         let name = &*service.spec.name;
         let cells = &service.kept.cells;
-        let engine = match &service.traffic {
-            Traffic::L4(_) => "proxy",
-            Traffic::L7(_) => "http",
-            Traffic::Packet(_) => "userspace",
-        };
-        self.value(&names::SERVICE_INFO, &[name, service.mode().word(), engine], 1);
+        self.value(
+            &names::SERVICE_INFO,
+            &[name, service.mode().word(), describe::engine(service, snapshot, engine)],
+            1,
+        );
         let packets = matches!(service.traffic, Traffic::Packet(_));
         if packets {
             self.value(&names::PACKETS, &[name], cells.sum(|row| row.packets.get()));
+            self.slots(service, snapshot);
         } else {
             // What forwards packets knows no connections.
             self.value(&names::CONNECTIONS, &[name], cells.sum(|row| row.connections_opened.get()));
@@ -146,23 +147,32 @@ impl Page {
         }
     }
 
-    fn pool(&mut self, pool: &Pool) {
+    fn pool(&mut self, pool: &Pool, carriers: Carriers) {
         let name = &*pool.spec.name;
         let view = pool.view();
         self.value(&names::POOL_USABLE, &[name], view.endpoints.len() as u64);
-        self.value(&names::RETRIES, &[name], pool.cells.sum(|row| row.retries.get()));
-        self.histogram(&names::CONNECT_DURATION, &[name], &pool.cells, |row| &row.connect_duration);
-        self.histogram(&names::RESPONSE_DURATION, &[name], &pool.cells, |row| &row.response_duration);
+        if carriers.proxies {
+            self.value(&names::RETRIES, &[name], pool.cells.sum(|row| row.retries.get()));
+            self.histogram(&names::CONNECT_DURATION, &[name], &pool.cells, |row| &row.connect_duration);
+            self.histogram(&names::RESPONSE_DURATION, &[name], &pool.cells, |row| &row.response_duration);
+        }
         if pool.spec.probe.is_some() {
             self.histogram(&names::PROBE_DURATION, &[name], &pool.cells, |row| &row.probe_duration);
         }
-        if let Some(fingerprint) = view.picker.fingerprint() {
+        // Packets go by their service's own table.
+        if carriers.proxies
+            && let Some(fingerprint) = view.picker.fingerprint()
+        {
             // What a float holds exactly.
             self.value(&names::FINGERPRINT, &[name], fingerprint >> 12);
         }
         let usable = Usable::of(&view);
         for endpoint in &pool.endpoints {
             self.endpoint(pool, endpoint, usable.contains(endpoint));
+            if carriers.proxies {
+                self.proxied(pool, endpoint);
+            }
+            self.forwarded(pool, endpoint, carriers);
         }
     }
 
@@ -179,6 +189,17 @@ impl Page {
             }
         }
         self.value(&names::ENDPOINT_WEIGHT, &labels, status.weight.get().into());
+        if pool.spec.probe.is_some() {
+            let [pool, endpoint] = labels;
+            self.value(&names::PROBES, &[pool, endpoint, "passed"], cells.sum(|row| row.probes_passed.get()));
+            self.value(&names::PROBES, &[pool, endpoint, "failed"], cells.sum(|row| row.probes_failed.get()));
+        }
+    }
+
+    /// What only those who connect to an endpoint know.
+    fn proxied(&mut self, pool: &Pool, endpoint: &Endpoint) {
+        let cells = &endpoint.cells;
+        let labels = [&*pool.spec.name, &*endpoint.name];
         self.value(&names::ENDPOINT_IN_FLIGHT, &labels, endpoint.load.in_flight().into());
         self.value(&names::ENDPOINT_REQUESTS, &labels, cells.sum(|row| row.requests.get()));
         self.value(&names::ENDPOINT_CONNECTIONS, &labels, cells.sum(|row| row.connections_opened.get()));
@@ -186,11 +207,6 @@ impl Page {
         for kind in UpstreamError::ALL {
             let [pool, endpoint] = labels;
             self.value(&names::UPSTREAM_ERRORS, &[pool, endpoint, kind.word()], cells.sum(|row| row.errors(kind)));
-        }
-        if pool.spec.probe.is_some() {
-            let [pool, endpoint] = labels;
-            self.value(&names::PROBES, &[pool, endpoint, "passed"], cells.sum(|row| row.probes_passed.get()));
-            self.value(&names::PROBES, &[pool, endpoint, "failed"], cells.sum(|row| row.probes_failed.get()));
         }
     }
 

@@ -13,15 +13,17 @@ use super::client::ClientError;
 use super::document::{Diagnostic, ReloadRejected, Reloaded};
 use super::{Client, Control, EndpointReport, Refused, ReloadStatus, Request, Servers};
 use crate::base::address::AdminListen;
-use crate::base::{HashKey, Listen, Reason, WorkerId, limits};
+use crate::base::{HashKey, Listen, Reason, ServiceId, WorkerId, clock, limits};
 use crate::config::{self, Catalogs};
+use crate::flow::{FlowKey, Fragments, Kind, Nat, Records, Shared, nat};
 use crate::health::{Health, Intent};
 use crate::net::Crew;
 use crate::net::rig::local;
 use crate::observe::access::Sink;
 use crate::observe::cells::UpstreamError;
 use crate::observe::names;
-use crate::state::{Settings, Snapshot, Status};
+use crate::observe::packets::Lost;
+use crate::state::{Family, Settings, Snapshot, Status};
 use crate::wire::http1::Reject;
 
 /// Nobody binds what the services listen on here.
@@ -38,12 +40,34 @@ pool = "web"
 mode = "l4"
 listen = ["127.0.0.1:2"]
 pool = "web"
+[vip.v]
+address = ["10.0.0.100", "fd00::100"]
+interface = "eth0"
+[vip.w]
+address = "10.0.0.101"
+interface = "eth0"
+[service.game]
+mode = "l2"
+vip = "v"
+ports = "80/tcp"
+pool = "game"
+[service.translated]
+mode = "l3"
+forward = "full-nat"
+source = "10.0.0.3"
+vip = "w"
+pool = "translated"
 [pool.web]
 balance = "maglev"
 endpoints = ["192.0.2.1:80", { address = "192.0.2.2:80", weight = 3 }]
 [pool.api]
 endpoints = ["[2001:db8::1]:80"]
 probe = { type = "tcp" }
+[pool.game]
+endpoints = ["10.0.0.41", "fd00::41"]
+probe = { type = "tcp", port = 80 }
+[pool.translated]
+endpoints = ["10.0.0.51"]
 "#;
 
 /// The generation after `previous`, with both listeners on fresh ports, which no file can ask for.
@@ -79,6 +103,8 @@ fn rig_with(settings: Settings) -> Rig {
     let (crew, _) = Crew::new(2, snapshot.clone(), events, Sink::none());
     let (sender, requests) = mpsc::channel(8);
     let reloads = Arc::new(ReloadStatus::default());
+    // As the packet engine does when it serves an interface.
+    crew.packets.interface(&"eth0".into()).enter();
     let control = Control { crew: crew.clone(), reloads: reloads.clone(), requests: sender };
     let mut servers = Servers::new(control);
     let prepared = servers.prepare(&settings).unwrap();
@@ -126,14 +152,37 @@ fn series(text: &str, name_and_labels: &str) -> Option<f64> {
 async fn series_exist_at_zero_from_the_start() {
     local(async {
         let text = rig().metrics().await;
-        let of_packets = [names::PACKETS.name, names::STRAYS.name];
-        for metric in names::ALL.iter().filter(|metric| !of_packets.contains(&metric.name)) {
+        for metric in names::ALL {
             assert!(text.contains(&format!("# TYPE {} ", metric.name)), "{} is missing", metric.name);
         }
         for reason in Reason::ALL.iter().filter(|reason| !reason.is_of_packets()) {
             let name = format!("strata_drops_total{{reason=\"{}\",service=\"edge\"}}", reason.word());
             let other = format!("strata_drops_total{{service=\"edge\",reason=\"{}\"}}", reason.word());
             assert_eq!(series(&text, &name).or(series(&text, &other)), Some(0.0), "{name}");
+        }
+        for reason in Reason::ALL.iter().filter(|reason| reason.is_of_packets()) {
+            for name in ["drops_total{service=\"game\",", "stray_packets_dropped_total{"] {
+                let name = format!("strata_{name}reason=\"{}\"}}", reason.word());
+                assert_eq!(series(&text, &name), Some(0.0), "{name}");
+            }
+        }
+        for why in Lost::ALL {
+            let name = format!("strata_interface_frames_lost_total{{interface=\"eth0\",reason=\"{}\"}}", why.word());
+            assert_eq!(series(&text, &name), Some(0.0), "{name}");
+        }
+        for (name, want) in [
+            ("strata_service_info{service=\"game\",mode=\"l2\",engine=\"userspace\"}", 1.0),
+            ("strata_flow_records", 0.0),
+            ("strata_flow_records_limit", limits::FLOW_RECORDS as f64),
+            ("strata_nat_flows_limit", limits::NAT_FLOWS as f64),
+            ("strata_nat_ports_lent{source=\"10.0.0.3\",protocol=\"tcp\"}", 0.0),
+            ("strata_nat_ports_free{source=\"10.0.0.3\",protocol=\"icmp\"}", 64_512.0),
+            ("strata_slots_marked{service=\"game\"}", 0.0),
+            ("strata_slots_fingerprint{service=\"game\",family=\"v6\"}", 0.0),
+            ("strata_endpoint_packets_sent_total{pool=\"game\",endpoint=\"fd00::41\"}", 0.0),
+            ("strata_endpoint_bytes_received_total{pool=\"translated\",endpoint=\"10.0.0.51\"}", 0.0),
+        ] {
+            assert_eq!(series(&text, name), Some(want), "{name}");
         }
         for code in [200, 404, 502, 503, 504] {
             let name = format!("strata_requests_total{{service=\"edge\",protocol=\"http1\",code=\"{code}\"}}");
@@ -149,8 +198,15 @@ async fn series_exist_at_zero_from_the_start() {
         assert!(text.contains("process_resident_memory_bytes "), "the process collector");
         // What does not apply is absent, not zero.
         for absent in [
-            "strata_packets_total{",
-            "strata_stray_packets_dropped_total{",
+            "strata_packets_total{service=\"db\"",
+            "strata_slots_marked{service=\"edge\"",
+            "strata_connections_total{service=\"game\"",
+            "strata_slots_fingerprint{service=\"game\",family=\"any\"",
+            "strata_endpoint_requests_total{pool=\"game\"",
+            "strata_upstream_errors_total{pool=\"game\"",
+            "strata_table_fingerprint{pool=\"game\"",
+            "strata_endpoint_packets_sent_total{pool=\"web\"",
+            "strata_endpoint_packets_received_total{pool=\"game\"",
             "strata_requests_total{service=\"db\"",
             "strata_request_duration_seconds_count{service=\"db\"",
             "strata_probes_total{pool=\"web\"",
@@ -197,6 +253,61 @@ async fn what_every_worker_counted_is_summed() {
         }
         let sum = series(&text, "strata_request_duration_seconds_sum{service=\"edge\"}").unwrap();
         assert!((sum - 200.0006).abs() < 1e-6, "{sum}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_packet_engine_tells_is_shown_while_it_serves() {
+    local(async {
+        let rig = rig();
+        let (snapshot, packets) = (rig.crew.snapshot.load_full(), &rig.crew.packets);
+        let key = HashKey::new([7; 16]);
+        let source = "10.0.0.3".parse().unwrap();
+        let nat = Nat::new(1000, &[source], &(5000..=5009), key);
+        let target = nat::Target {
+            endpoint: 0,
+            generation: 0,
+            address: "10.0.0.51:80".parse().unwrap(),
+            idle: Duration::from_secs(60),
+        };
+        let flow = FlowKey::new(6, "192.0.2.1:4242".parse().unwrap(), "10.0.0.100:80".parse().unwrap());
+        nat.bind_full(ServiceId(0), &flow, Kind::Syn { seq: 1 }, &target, &[source], clock::now()).unwrap();
+        packets.began(Arc::new(Shared::with(Records::new(64, key), nat, Fragments::new(1, key), key)));
+        packets.events_lost.add_shared(3);
+        packets.interface(&"eth0".into()).lose(Lost::Overrun, 4);
+        let game = snapshot.service_named("game").unwrap();
+        game.kept.slots(Family::V4).set(5, 6 << 12);
+        game.kept.slots(Family::V6).set(7, 8 << 12);
+        let sent = &snapshot.pool_named("game").unwrap().endpoints[0].cells;
+        sent.row(WorkerId(0)).sent.packets.add_shared(9);
+        sent.row(WorkerId(1)).sent.packets.add_shared(1);
+        let text = rig.metrics().await;
+        for (name, want) in [
+            ("strata_control_events_lost_total", 3.0),
+            ("strata_interface_workers{interface=\"eth0\"}", 1.0),
+            ("strata_interface_frames_lost_total{interface=\"eth0\",reason=\"overrun\"}", 4.0),
+            ("strata_slots_marked{service=\"game\"}", 12.0),
+            ("strata_slots_fingerprint{service=\"game\",family=\"v4\"}", 6.0),
+            ("strata_slots_fingerprint{service=\"game\",family=\"v6\"}", 8.0),
+            ("strata_endpoint_packets_sent_total{pool=\"game\",endpoint=\"10.0.0.41\"}", 10.0),
+            ("strata_flow_records_limit", 64.0),
+            ("strata_nat_flows", 1.0),
+            ("strata_nat_flows_unproven", 1.0),
+            ("strata_nat_ports_lent{source=\"10.0.0.3\",protocol=\"tcp\"}", 1.0),
+            ("strata_nat_ports_free{source=\"10.0.0.3\",protocol=\"tcp\"}", 9.0),
+            ("strata_nat_ports_free{source=\"10.0.0.3\",protocol=\"udp\"}", 10.0),
+        ] {
+            assert_eq!(series(&text, name), Some(want), "{name}");
+        }
+        // The last worker ends: nothing carries the service. The interface is closed: its series end.
+        packets.interface(&"eth0".into()).leave();
+        let text = rig.metrics().await;
+        assert!(text.contains("strata_service_info{service=\"game\",mode=\"l2\",engine=\"none\"} 1"), "{text}");
+        packets.forget("eth0");
+        rig.swap(&TEXT.replace("source = \"10.0.0.3\"", "source = \"10.0.0.4\""));
+        let text = rig.metrics().await;
+        assert!(!text.contains("interface=\"eth0\"") && !text.contains("source=\"10.0.0.3\""), "{text}");
     })
     .await;
 }
@@ -317,7 +428,7 @@ async fn a_busy_control_side_costs_a_document_its_causes_only() {
     local(async {
         let rig = rig();
         let status = rig.client().status().await.unwrap();
-        assert_eq!(status.pools.len(), 2);
+        assert_eq!(status.pools.len(), 4);
         assert!(status.pools.iter().flat_map(|pool| &pool.endpoints).all(|endpoint| endpoint.cause.is_none()));
     })
     .await;

@@ -88,7 +88,7 @@ impl Supervisor {
             origin,
             workers,
             listeners: Listeners::default(),
-            packets: packet::Engine::new(count, load::secret(), crew.strays.clone()),
+            packets: packet::Engine::new(count, load::secret(), crew.packets.clone()),
             keeper,
             admin: admin::Servers::new(control),
             reloads,

@@ -29,6 +29,8 @@ use super::ports::{Lease, Ports};
 use super::table::{self, Entry, Table};
 use crate::base::{HashKey, Moment, ServiceId, limits};
 
+pub use super::ports::PortUse;
+
 mod bound;
 
 /// A flow on both sides of the balancer, each as the client's packets show it.
@@ -222,6 +224,11 @@ impl Nat {
     /// Whether this is an address of ours that endpoints answer to.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.ports.owns(address)
+    }
+
+    /// What is lent of an address of ours, of TCP, UDP and ICMP. `None`: it lends nothing.
+    pub fn ports_of(&self, source: IpAddr, now: Moment) -> Option<[PortUse; 3]> {
+        self.ports.use_of(source, now)
     }
 
     pub fn fill(&self) -> Fill {

@@ -31,6 +31,13 @@ struct Source {
     pools: [Mutex<VecDeque<Rested>>; 3],
 }
 
+/// How many of the ports of one address and protocol are lent, and how many could be. The others rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortUse {
+    pub lent: usize,
+    pub free: usize,
+}
+
 #[derive(Clone, Copy)]
 struct Rested {
     port: u16,
@@ -114,6 +121,18 @@ impl Ports {
         self.sources.read().iter().any(|source| source.address == address)
     }
 
+    /// Ports of an address that flows have, and those that new flows could have now, of TCP, UDP and ICMP. `None`: it lends none.
+    pub(super) fn use_of(&self, address: IpAddr, now: Moment) -> Option<[PortUse; 3]> {
+        let sources = self.sources.read();
+        let source = sources.iter().find(|source| source.address == address)?;
+        Some(source.pools.each_ref().map(|pool| {
+            let queue = pool.lock();
+            // In the order in which they came back.
+            let free = queue.partition_point(|rested| rested.until <= now);
+            PortUse { lent: self.ports.len().saturating_sub(queue.len()), free }
+        }))
+    }
+
     /// Ports at rest or free, of all addresses.
     pub(super) fn left(&self) -> usize {
         self.sources.read().iter().flat_map(|source| &source.pools).map(|pool| pool.lock().len()).sum()
@@ -180,6 +199,19 @@ mod tests {
         assert_eq!(take(&ports, TCP, 100), Some(first));
         assert_eq!(take(&ports, TCP, 100 + rest - 1), None);
         assert_eq!(take(&ports, TCP, 100 + rest), Some(others[0]));
+    }
+
+    #[test]
+    fn a_port_is_lent_at_rest_or_free() {
+        let ports = ports(1, 1000..=1009);
+        let lent = [take(&ports, TCP, 0).unwrap(), take(&ports, TCP, 0).unwrap(), take(&ports, TCP, 0).unwrap()];
+        ports.give_back(lent[0], at(1));
+        let rest = limits::NAT_PORT_REST.as_secs();
+        let of = |seconds| ports.use_of([10, 0, 0, 0].into(), at(seconds)).unwrap();
+        let idle = PortUse { lent: 0, free: 10 };
+        assert_eq!(of(rest), [PortUse { lent: 2, free: 7 }, idle, idle]);
+        assert_eq!(of(rest + 1)[0], PortUse { lent: 2, free: 8 });
+        assert_eq!(ports.use_of([10, 0, 0, 9].into(), at(0)), None);
     }
 
     #[test]

@@ -15,8 +15,7 @@ use tokio::sync::mpsc;
 use super::buffer::Buffers;
 use super::timer::Timers;
 use crate::base::{Moment, PoolId, ServiceId, WorkerId, clock, limits};
-use crate::observe::access;
-use crate::observe::cells::Strays;
+use crate::observe::{Packets, access};
 use crate::state::{Endpoint, Snapshot};
 use crate::sys::Pipes;
 
@@ -41,8 +40,8 @@ pub struct Crew {
     draining: AtomicBool,
     /// Tasks that ended in a panic; each cost one connection.
     pub panics: AtomicU64,
-    /// Packets of no service that were dropped.
-    pub strays: Arc<Strays>,
+    /// What the packet engine tells of itself.
+    pub packets: Arc<Packets>,
 }
 
 /// A connection on its way from the worker that accepted it to the one that carries it.
@@ -71,7 +70,7 @@ impl Crew {
             handover: handover.into(),
             draining: AtomicBool::new(false),
             panics: AtomicU64::new(0),
-            strays: Arc::default(),
+            packets: Arc::default(),
         };
         (Arc::new(crew), receivers)
     }

@@ -34,26 +34,6 @@ impl Counter {
     }
 }
 
-/// Packets that were dropped before it was known whose they were, by reason. Written by every packet worker: rare.
-#[derive(Debug)]
-pub struct Strays([Counter; Reason::COUNT]);
-
-impl Default for Strays {
-    fn default() -> Strays {
-        Strays(std::array::from_fn(|_| Counter::default()))
-    }
-}
-
-impl Strays {
-    pub fn count(&self, reason: Reason) {
-        self.0[reason.index()].add_shared(1);
-    }
-
-    pub fn dropped(&self, reason: Reason) -> u64 {
-        self.0[reason.index()].get()
-    }
-}
-
 /// One `T` a worker, and one more for the control side, each on cache lines of its own.
 #[derive(Debug)]
 pub struct PerWorker<T> {
@@ -271,6 +251,18 @@ pub struct EndpointCells {
     pub probes_passed: Counter,
     pub probes_failed: Counter,
     errors: [Counter; UpstreamError::ALL.len()],
+    /// By packet services, to the endpoint.
+    pub sent: Carried,
+    /// By packet services, from the endpoint to clients. On lines of its own: where endpoints are behind another interface than
+    /// clients are, other workers count here.
+    pub received: CachePadded<Carried>,
+}
+
+/// Frames and their bytes.
+#[derive(Debug, Default)]
+pub struct Carried {
+    pub packets: Counter,
+    pub bytes: Counter,
 }
 
 impl EndpointCells {

@@ -4,6 +4,8 @@ pub mod access;
 pub mod cells;
 pub mod log;
 pub mod names;
+pub mod packets;
 pub mod sink;
 
 pub use cells::{Cells, Counter, EndpointCells, Histogram, PerWorker, PoolCells, ServiceCells};
+pub use packets::Packets;

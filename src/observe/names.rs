@@ -1,7 +1,8 @@
 //! Value: the one table of metrics: name, kind, labels, help. The collector, the reference page and the tests read it.
 //!
-//! Base units, `_total` on counters. Labels are `service`, `pool`, `endpoint` and words from closed lists, never a client's
-//! address, path or Host: a client must not be able to make series (hardening J15). Histograms exist per service and pool only.
+//! Base units, `_total` on counters. Labels are names and addresses of the file (`service`, `pool`, `endpoint`, `interface`,
+//! `source`) and words from closed lists, never a client's address, path or Host: a client must not be able to make series
+//! (hardening J15). Histograms exist per service and pool only.
 //!
 //! Not here: values (`cells`), nor series: what exists follows from the snapshot (`admin::metrics`).
 
@@ -9,10 +10,24 @@
 #[derive(Debug, PartialEq, Eq)]
 pub struct Metric {
     pub name: &'static str,
+    pub group: Group,
     pub kind: Kind,
     pub labels: &'static [&'static str],
     /// One line, as `/metrics` shows it.
     pub help: &'static str,
+}
+
+/// What a metric is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Process,
+    Configuration,
+    /// Of services of every mode.
+    Services,
+    /// Of `l2`, `l3` and `l4` NAT services alone. There are none in a file without a VIP.
+    Packets,
+    Pools,
+    Endpoints,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,75 +38,124 @@ pub enum Kind {
 }
 
 macro_rules! metrics {
-    ($($constant:ident = $kind:ident $name:literal [$($label:literal)*] $help:literal;)*) => {
-        $(
+    ($($group:ident {
+        $($constant:ident = $kind:ident $name:literal [$($label:literal)*] $help:literal;)*
+    })*) => {
+        $($(
             #[doc = $help]
-            pub static $constant: Metric =
-                Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
-        )*
+            pub static $constant: Metric = Metric {
+                name: $name,
+                group: Group::$group,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*)*
 
         /// Every family of Strata's own; the process's come from the `prometheus` crate.
-        pub static ALL: &[&Metric] = &[$(&$constant),*];
+        pub static ALL: &[&Metric] = &[$($(&$constant),*),*];
     };
 }
 
 metrics! {
-    BUILD_INFO = Gauge "strata_build_info" ["version"] "1, labelled with the version that runs.";
-    WORKERS = Gauge "strata_workers" [] "Threads that carry traffic.";
-    DRAINING = Gauge "strata_draining" [] "1 while the process finishes what it carries and takes no more.";
-    PANICS = Counter "strata_panics_total" [] "Tasks that ended in a panic; each cost one connection and is a bug.";
-    EVENTS_LOST = Counter "strata_control_events_lost_total" [] "Events that the control side was too busy to take.";
-    ACCESS_UNWRITTEN = Counter "strata_access_records_unwritten_total" []
-        "Access records taken from their queue that the output refused: disk full, pipe closed.";
-
-    RELOAD_SUCCESSFUL = Gauge "strata_config_last_reload_successful" []
-        "1 if the last configuration that was read is in force, 0 if it was rejected.";
-    RELOAD_SUCCESS_AT = Gauge "strata_config_last_reload_success_timestamp_seconds" []
-        "When a configuration last came into force, Unix time.";
-    GENERATION = Gauge "strata_config_generation" [] "Generation of the configuration in force, from 1.";
-
-    SERVICE_INFO = Gauge "strata_service_info" ["service" "mode" "engine"] "1, labelled with how the service works.";
-    CONNECTIONS = Counter "strata_connections_total" ["service"] "Client connections that were let in.";
-    CONNECTIONS_ACTIVE = Gauge "strata_connections_active" ["service"] "Client connections open now.";
-    BYTES_RECEIVED = Counter "strata_bytes_received_total" ["service"] "Bytes read from clients.";
-    BYTES_SENT = Counter "strata_bytes_sent_total" ["service"] "Bytes written to clients.";
-    PACKETS = Counter "strata_packets_total" ["service"]
-        "Packets forwarded or answered, of both directions where both pass through Strata.";
-    STRAYS = Counter "strata_stray_packets_dropped_total" ["reason"]
-        "Packets to a VIP that were dropped before it was known whose they were.";
-    DROPS = Counter "strata_drops_total" ["service" "reason"]
-        "Connections and requests that were not forwarded, or ended otherwise than they should.";
-    REQUESTS = Counter "strata_requests_total" ["service" "protocol" "code"]
-        "Final responses sent to clients, those that Strata made included.";
-    REQUEST_DURATION = Histogram "strata_request_duration_seconds" ["service"]
-        "From the first byte of a request to the last of its response.";
-    ACCESS_LOST = Counter "strata_access_records_lost_total" ["service"]
-        "Access records that found their queue full; the traffic went on.";
-
-    POOL_USABLE = Gauge "strata_pool_endpoints_usable" ["pool"] "Endpoints that new work may go to.";
-    RETRIES = Counter "strata_retries_total" ["pool"] "Attempts after the first.";
-    CONNECT_DURATION = Histogram "strata_connect_duration_seconds" ["pool"] "Time to connect to an endpoint.";
-    RESPONSE_DURATION = Histogram "strata_response_duration_seconds" ["pool"]
-        "From the first byte sent to an endpoint to the head of its response.";
-    PROBE_DURATION = Histogram "strata_probe_duration_seconds" ["pool"] "Time a probe took, failed ones included.";
-    FINGERPRINT = Gauge "strata_table_fingerprint" ["pool"]
-        "The upper 52 bits of a hash of the picker's table: nodes that agree show the same number.";
-
-    ENDPOINT_UP = Gauge "strata_endpoint_up" ["pool" "endpoint"] "1 while new work may go to the endpoint.";
-    ENDPOINT_STATE = Gauge "strata_endpoint_state" ["pool" "endpoint" "intent" "health"]
-        "1 for the pair of intent and health that the endpoint is in, 0 for the others.";
-    ENDPOINT_WEIGHT = Gauge "strata_endpoint_weight" ["pool" "endpoint"] "Weight in force.";
-    ENDPOINT_IN_FLIGHT = Gauge "strata_endpoint_in_flight" ["pool" "endpoint"]
-        "Requests, at L4 connections, that the endpoint carries now.";
-    ENDPOINT_REQUESTS = Counter "strata_endpoint_requests_total" ["pool" "endpoint"]
-        "Requests sent to the endpoint; at L4, connections relayed to it.";
-    ENDPOINT_CONNECTIONS = Counter "strata_endpoint_connections_total" ["pool" "endpoint"]
-        "Connections made to the endpoint, probes excluded.";
-    ENDPOINT_CONNECTIONS_ACTIVE = Gauge "strata_endpoint_connections_active" ["pool" "endpoint"]
-        "Connections to the endpoint open now, idle ones included.";
-    UPSTREAM_ERRORS = Counter "strata_upstream_errors_total" ["pool" "endpoint" "kind"]
-        "Ways in which the endpoint failed the data path.";
-    PROBES = Counter "strata_probes_total" ["pool" "endpoint" "result"] "Probes of the endpoint by result.";
+    Process {
+        BUILD_INFO = Gauge "strata_build_info" ["version"] "1, labelled with the version that runs.";
+        WORKERS = Gauge "strata_workers" [] "Threads that carry traffic.";
+        DRAINING = Gauge "strata_draining" [] "1 while the process finishes what it carries and takes no more.";
+        PANICS = Counter "strata_panics_total" [] "Tasks that ended in a panic; each cost one connection and is a bug.";
+        EVENTS_LOST = Counter "strata_control_events_lost_total" [] "Events that the control side was too busy to take.";
+        ACCESS_UNWRITTEN = Counter "strata_access_records_unwritten_total" []
+            "Access records taken from their queue that the output refused: disk full, pipe closed.";
+    }
+    Configuration {
+        RELOAD_SUCCESSFUL = Gauge "strata_config_last_reload_successful" []
+            "1 if the last configuration that was read is in force, 0 if it was rejected.";
+        RELOAD_SUCCESS_AT = Gauge "strata_config_last_reload_success_timestamp_seconds" []
+            "When a configuration last came into force, Unix time.";
+        GENERATION = Gauge "strata_config_generation" [] "Generation of the configuration in force, from 1.";
+    }
+    Services {
+        SERVICE_INFO = Gauge "strata_service_info" ["service" "mode" "engine"] "1, labelled with how the service works.";
+        CONNECTIONS = Counter "strata_connections_total" ["service"] "Client connections that were let in.";
+        CONNECTIONS_ACTIVE = Gauge "strata_connections_active" ["service"] "Client connections open now.";
+        BYTES_RECEIVED = Counter "strata_bytes_received_total" ["service"] "Bytes read from clients.";
+        BYTES_SENT = Counter "strata_bytes_sent_total" ["service"] "Bytes written to clients.";
+        DROPS = Counter "strata_drops_total" ["service" "reason"]
+            "Connections, requests and packets that were not forwarded, or ended otherwise than they should.";
+        REQUESTS = Counter "strata_requests_total" ["service" "protocol" "code"]
+            "Final responses sent to clients, those that Strata made included.";
+        REQUEST_DURATION = Histogram "strata_request_duration_seconds" ["service"]
+            "From the first byte of a request to the last of its response.";
+        ACCESS_LOST = Counter "strata_access_records_lost_total" ["service"]
+            "Access records that found their queue full; the traffic went on.";
+    }
+    Packets {
+        PACKETS = Counter "strata_packets_total" ["service"]
+            "Packets forwarded or answered, of both directions where both pass through Strata.";
+        SLOTS_MARKED = Gauge "strata_slots_marked" ["service"]
+            "Slots of a packet service in transition: flows of what they named before may live on.";
+        SLOTS_FINGERPRINT = Gauge "strata_slots_fingerprint" ["service" "family"]
+            "The upper 52 bits of a hash of which endpoint each slot names: nodes that agree show the same number.";
+        ENDPOINT_PACKETS_SENT = Counter "strata_endpoint_packets_sent_total" ["pool" "endpoint"]
+            "Packets forwarded to the endpoint.";
+        ENDPOINT_BYTES_SENT = Counter "strata_endpoint_bytes_sent_total" ["pool" "endpoint"]
+            "Bytes of packets forwarded to the endpoint.";
+        ENDPOINT_PACKETS_RECEIVED = Counter "strata_endpoint_packets_received_total" ["pool" "endpoint"]
+            "Packets of the endpoint forwarded to clients: under NAT, for elsewhere its answers do not come by.";
+        ENDPOINT_BYTES_RECEIVED = Counter "strata_endpoint_bytes_received_total" ["pool" "endpoint"]
+            "Bytes of packets of the endpoint forwarded to clients, under NAT.";
+        STRAYS = Counter "strata_stray_packets_dropped_total" ["reason"]
+            "Packets to a VIP that were dropped before it was known whose they were.";
+        FLOW_RECORDS = Gauge "strata_flow_records" []
+            "Flows that are remembered because their slot is in transition. None while nothing changes, whatever the traffic.";
+        FLOW_RECORDS_UNPROVEN = Gauge "strata_flow_records_unproven" []
+            "Those of them that have shown no more than a flood of single packets would.";
+        FLOW_RECORDS_LIMIT = Gauge "strata_flow_records_limit" []
+            "The most flows that are remembered; without room a flow stays where its slot pointed before.";
+        NAT_FLOWS = Gauge "strata_nat_flows" []
+            "Flows that are translated by a record: full NAT, and NAT of every port.";
+        NAT_FLOWS_UNPROVEN = Gauge "strata_nat_flows_unproven" []
+            "Those of them that have not been answered, or did not answer back.";
+        NAT_FLOWS_LIMIT = Gauge "strata_nat_flows_limit" [] "The most flows that are translated by a record.";
+        NAT_PORTS_LENT = Gauge "strata_nat_ports_lent" ["source" "protocol"]
+            "Ports of an address of full NAT that flows have now.";
+        NAT_PORTS_FREE = Gauge "strata_nat_ports_free" ["source" "protocol"]
+            "Ports of an address of full NAT that new flows could have now; others rest after a flow.";
+        INTERFACE_WORKERS = Gauge "strata_interface_workers" ["interface"] "Threads that take frames from the interface.";
+        INTERFACE_RECEIVED = Counter "strata_interface_frames_received_total" ["interface"]
+            "Frames for VIPs, and from endpoints under NAT, that came in by the interface.";
+        INTERFACE_SENT = Counter "strata_interface_frames_sent_total" ["interface"]
+            "Those of them, and answers to them, that the kernel took to send, on this interface or another.";
+        INTERFACE_LOST = Counter "strata_interface_frames_lost_total" ["interface" "reason"]
+            "Frames that the interface or the way out had no place for, beside what strata_drops_total counts.";
+    }
+    Pools {
+        POOL_USABLE = Gauge "strata_pool_endpoints_usable" ["pool"] "Endpoints that new work may go to.";
+        RETRIES = Counter "strata_retries_total" ["pool"] "Attempts after the first.";
+        CONNECT_DURATION = Histogram "strata_connect_duration_seconds" ["pool"] "Time to connect to an endpoint.";
+        RESPONSE_DURATION = Histogram "strata_response_duration_seconds" ["pool"]
+            "From the first byte sent to an endpoint to the head of its response.";
+        PROBE_DURATION = Histogram "strata_probe_duration_seconds" ["pool"] "Time a probe took, failed ones included.";
+        FINGERPRINT = Gauge "strata_table_fingerprint" ["pool"]
+            "The upper 52 bits of a hash of the picker's table: nodes that agree show the same number.";
+    }
+    Endpoints {
+        ENDPOINT_UP = Gauge "strata_endpoint_up" ["pool" "endpoint"] "1 while new work may go to the endpoint.";
+        ENDPOINT_STATE = Gauge "strata_endpoint_state" ["pool" "endpoint" "intent" "health"]
+            "1 for the pair of intent and health that the endpoint is in, 0 for the others.";
+        ENDPOINT_WEIGHT = Gauge "strata_endpoint_weight" ["pool" "endpoint"] "Weight in force.";
+        ENDPOINT_IN_FLIGHT = Gauge "strata_endpoint_in_flight" ["pool" "endpoint"]
+            "Requests, at L4 connections, that the endpoint carries now.";
+        ENDPOINT_REQUESTS = Counter "strata_endpoint_requests_total" ["pool" "endpoint"]
+            "Requests sent to the endpoint; at L4, connections relayed to it.";
+        ENDPOINT_CONNECTIONS = Counter "strata_endpoint_connections_total" ["pool" "endpoint"]
+            "Connections made to the endpoint, probes excluded.";
+        ENDPOINT_CONNECTIONS_ACTIVE = Gauge "strata_endpoint_connections_active" ["pool" "endpoint"]
+            "Connections to the endpoint open now, idle ones included.";
+        UPSTREAM_ERRORS = Counter "strata_upstream_errors_total" ["pool" "endpoint" "kind"]
+            "Ways in which the endpoint failed the data path.";
+        PROBES = Counter "strata_probes_total" ["pool" "endpoint" "result"] "Probes of the endpoint by result.";
+    }
 }
 
 #[cfg(test)]
@@ -101,8 +165,22 @@ mod tests {
     #[test]
     fn names_labels_and_help_keep_to_the_conventions() {
         const LABELS: &[&str] = &[
-            "version", "service", "mode", "engine", "reason", "protocol", "code", "pool", "endpoint", "intent",
-            "health", "kind", "result",
+            "version",
+            "service",
+            "mode",
+            "engine",
+            "reason",
+            "protocol",
+            "code",
+            "pool",
+            "endpoint",
+            "intent",
+            "health",
+            "kind",
+            "result",
+            "family",
+            "interface",
+            "source",
         ];
         let mut names: Vec<&str> = ALL.iter().map(|metric| metric.name).collect();
         names.sort_unstable();

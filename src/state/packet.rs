@@ -64,6 +64,41 @@ impl Forward {
     }
 }
 
+/// Which of a service's endpoints a table is of. A translation keeps the family, and a frame goes to who speaks its own, so a
+/// service with both has a table for each; a tunnel may cross.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Family {
+    V4,
+    V6,
+    Any,
+}
+
+impl Family {
+    pub const ALL: [Family; 3] = [Family::V4, Family::V6, Family::Any];
+
+    /// The tables that a service needs.
+    pub fn all_of(spec: &PacketSpec) -> &'static [Family] {
+        if spec.forward.is_tunnel() { &[Family::Any] } else { &[Family::V4, Family::V6] }
+    }
+
+    pub const fn holds(self, address: IpAddr) -> bool {
+        match self {
+            Family::V4 => address.is_ipv4(),
+            Family::V6 => address.is_ipv6(),
+            Family::Any => true,
+        }
+    }
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Family::V4 => "v4",
+            Family::V6 => "v6",
+            Family::Any => "any",
+        }
+    }
+}
+
 /// Which engine the operator wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Engine {

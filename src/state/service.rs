@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use super::packet::PacketSpec;
+use super::packet::{Family, PacketSpec};
 use crate::balance::key::HashBy;
 use crate::base::{Listen, Network, PoolId, ServiceId};
 use crate::observe::access;
+use crate::observe::packets::SlotGauges;
 use crate::observe::{PerWorker, ServiceCells};
 use crate::route;
 
@@ -137,11 +138,23 @@ pub struct Kept {
     pub open: AtomicU32,
     /// Connections open by source address, touched only where `max_connections_per_source` is set.
     pub sources: parking_lot::Mutex<std::collections::HashMap<IpAddr, u32>>,
+    /// Of the tables that a packet service has, by [`Family`].
+    slots: [SlotGauges; Family::ALL.len()],
 }
 
 impl Kept {
     pub fn new(workers: usize) -> Kept {
-        Kept { cells: PerWorker::new(workers), open: AtomicU32::new(0), sources: parking_lot::Mutex::default() }
+        Kept {
+            cells: PerWorker::new(workers),
+            open: AtomicU32::new(0),
+            sources: parking_lot::Mutex::default(),
+            slots: std::array::from_fn(|_| SlotGauges::default()),
+        }
+    }
+
+    /// What the packet engine says of the service's table of this family.
+    pub fn slots(&self, family: Family) -> &SlotGauges {
+        &self.slots[family as usize]
     }
 }
 

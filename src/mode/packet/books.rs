@@ -9,38 +9,13 @@
 //!
 //! Not here: addresses on the wire (`inputs`), and the threads that read the slots.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::balance::{self, Member, Pick, Tried, maglev};
-use crate::base::{FlowHash, Moment, ServiceId};
+use crate::base::{FlowHash, HashKey, Moment, ServiceId};
 use crate::flow::{Endpoints, NOBODY, Slots, Survey, slots::Changed};
 use crate::health::{Health, Intent};
-use crate::state::{Endpoint, PacketSpec, Pool, PoolView};
-
-/// Which of a service's endpoints a table is of. A translation keeps the family, and a frame goes to who speaks its own, so a
-/// service with both has a table for each; a tunnel may cross.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Family {
-    V4,
-    V6,
-    Any,
-}
-
-impl Family {
-    /// The tables that a service needs.
-    pub fn all_of(spec: &PacketSpec) -> &'static [Family] {
-        if spec.forward.is_tunnel() { &[Family::Any] } else { &[Family::V4, Family::V6] }
-    }
-
-    pub fn holds(self, address: IpAddr) -> bool {
-        match self {
-            Family::V4 => address.is_ipv4(),
-            Family::V6 => address.is_ipv6(),
-            Family::Any => true,
-        }
-    }
-}
+use crate::state::{Endpoint, Family, PacketSpec, Pool, PoolView};
 
 /// One service's book, of one family where it matters.
 pub struct Book {
@@ -49,6 +24,8 @@ pub struct Book {
     spec: PacketSpec,
     endpoints: Endpoints,
     slots: Arc<Slots>,
+    /// Of which endpoint each slot names, by what all nodes know it by.
+    fingerprint: u64,
     /// By the index that slots name them by.
     members: Vec<Option<Arc<Endpoint>>>,
     /// The view that the slots follow. Held, so that another cannot take its place in memory.
@@ -64,7 +41,8 @@ impl Book {
         join(&mut endpoints, &mut members, family, pool, &followed);
         let current = table(family, pool, &followed, &endpoints, spec.slots);
         let slots = Arc::new(Slots::new(&current, &endpoints));
-        Book { service, family, spec: spec.clone(), endpoints, slots, members, followed }
+        let fingerprint = fingerprint(&current, &members, pool.hash_key());
+        Book { service, family, spec: spec.clone(), endpoints, slots, fingerprint, members, followed }
     }
 
     /// Follows the pool. `None`: nothing has changed.
@@ -84,6 +62,7 @@ impl Book {
         let mut slots = Slots::clone(&self.slots);
         let changed = slots.change(&current, &self.endpoints, now);
         self.slots = Arc::new(slots);
+        self.fingerprint = fingerprint(&current, &self.members, pool.hash_key());
         self.followed = view;
         Some(changed)
     }
@@ -111,6 +90,12 @@ impl Book {
 
     pub fn slots(&self) -> &Arc<Slots> {
         &self.slots
+    }
+
+    /// Equal on nodes whose tables send every flow to the same endpoint, whatever became of endpoints before. A slot in
+    /// transition counts as what it names now (`strata_slots_fingerprint`).
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     pub fn spec(&self) -> &PacketSpec {
@@ -191,6 +176,27 @@ fn table(family: Family, pool: &Pool, view: &PoolView, endpoints: &Endpoints, sl
         .collect()
 }
 
+/// A hash of the table with its endpoints' ranks in place of their indices, which depend on who came when.
+fn fingerprint(current: &[u16], members: &[Option<Arc<Endpoint>>], key: HashKey) -> u64 {
+    let mut named = vec![false; members.len()];
+    for slot in current {
+        if let Some(named) = named.get_mut(usize::from(*slot)) {
+            *named = true;
+        }
+    }
+    let named = members.iter().enumerate().filter(|(index, _)| named[*index]);
+    let mut order: Vec<(u64, usize)> = named.filter_map(|(index, m)| Some((m.as_ref()?.identity, index))).collect();
+    order.sort_unstable();
+    let mut ranks = vec![NOBODY; members.len()];
+    for (rank, (_, index)) in (0_u16..).zip(&order) {
+        ranks[*index] = rank;
+    }
+    let rank = |slot: &u16| ranks.get(usize::from(*slot)).copied().unwrap_or(NOBODY);
+    let identities = order.iter().flat_map(|(identity, _)| identity.to_le_bytes());
+    let bytes: Vec<u8> = identities.chain(current.iter().flat_map(|slot| rank(slot).to_le_bytes())).collect();
+    key.hash(&bytes)
+}
+
 /// The picker whose table is the slots themselves.
 const MAGLEV: &str = "maglev";
 /// Sets the random bits of a slot apart from other uses of the key ("slot").
@@ -199,7 +205,7 @@ const ENTROPY: u64 = 0x736c_6f74;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{HashKey, Weight};
+    use crate::base::Weight;
     use crate::config::{self, Catalogs};
     use crate::state::{Snapshot, Status, Traffic};
 
@@ -274,6 +280,30 @@ mod tests {
         let v6 = shares(&open(&snapshot, Family::V6));
         assert_eq!(v6.keys().collect::<Vec<_>>(), ["fd00::41", "fd00::42"]);
         assert_eq!(shares(&open(&snapshot, Family::Any)).len(), 4);
+    }
+
+    #[test]
+    fn a_fingerprint_tells_who_has_which_slot_and_not_how_that_came_about() {
+        let of = |endpoints: &str, before: Option<&Snapshot>| {
+            let snapshot = snapshot("maglev", endpoints, before);
+            let book = open(&snapshot, Family::V4);
+            (book.fingerprint(), book, snapshot)
+        };
+        let (plain, ..) = of("\"10.0.0.41\", \"10.0.0.42\"", None);
+        assert_eq!(plain, of("\"10.0.0.42\", \"10.0.0.41\"", None).0, "the order of the file");
+        let weighted = of("\"10.0.0.41\", { address = \"10.0.0.42\", weight = 2 }", None).0;
+        let others = [weighted, of("\"10.0.0.41\"", None).0, of("\"10.0.0.43\"", None).0];
+        assert!(others.iter().all(|other| *other != plain) && others[1] != others[2]);
+
+        // Another node that had other endpoints before: its indices are others.
+        let (_, mut book, first) = of("\"10.0.0.40\", \"10.0.0.42\"", None);
+        let second = snapshot("maglev", "\"10.0.0.42\", \"10.0.0.41\"", Some(&first));
+        let (_, spec, pool) = parts(&second);
+        pool.endpoints.iter().for_each(|endpoint| set(pool, &endpoint.name, |status| status.health = Health::Up));
+        book.follow(spec, pool, Moment::from_millis(1)).unwrap();
+        let places: Vec<_> = book.members().iter().map(|member| member.as_ref().map(|e| &*e.name)).collect();
+        assert_eq!(places, [None, Some("10.0.0.42"), Some("10.0.0.41")]);
+        assert_eq!(book.fingerprint(), plain);
     }
 
     #[test]

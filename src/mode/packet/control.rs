@@ -17,15 +17,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::books::{Book, Family};
+use super::books::Book;
 use super::engine::{Force, Order};
 use super::inputs::{Machine, inputs};
 use super::look;
+use super::roster::Roster;
 use crate::base::{MacAddr, Moment, ServiceId, clock};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{LinkId, Route, Tables};
 use crate::flow::{Survey, nat, records};
-use crate::state::{PacketSpec, Snapshot, Traffic};
+use crate::state::{Family, PacketSpec, Snapshot, Traffic};
 use crate::sys::neighbour;
 
 /// How often pool views and records are looked at. A change of health shows within this.
@@ -235,8 +236,14 @@ impl Control {
     }
 
     fn publish(&self) {
+        for book in self.books.values() {
+            if let Some(service) = self.snapshot.service(book.service()) {
+                service.kept.slots(book.family()).set(book.slots().marked(), book.fingerprint());
+            }
+        }
         let tables = Tables::build(inputs(&self.snapshot, self.books.values(), &self.machine));
-        self.force.store(Arc::new(Force { tables, snapshot: self.snapshot.clone() }));
+        let roster = Roster::new(self.books.values());
+        self.force.store(Arc::new(Force { tables, roster, snapshot: self.snapshot.clone() }));
     }
 }
 

@@ -15,11 +15,13 @@ use arc_swap::ArcSwap;
 use super::control::Control;
 use super::inputs::Machine;
 use super::look;
+use super::roster::Roster;
 use super::worker::{Post, WAIT};
 use crate::base::{HashKey, MacAddr, WorkerId};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{Inputs, Tables};
-use crate::observe::cells::Strays;
+use crate::observe::Packets;
+use crate::observe::packets::InterfaceCells;
 use crate::state::{Forward, PacketSpec, Snapshot, Traffic};
 use crate::sys::classify::Rule;
 use crate::sys::ingress::Ingress;
@@ -29,6 +31,7 @@ use crate::sys::{link, neighbour};
 /// What workers decide by, swapped whole.
 pub(super) struct Force {
     pub tables: Tables,
+    pub roster: Roster,
     pub snapshot: Arc<Snapshot>,
 }
 
@@ -49,14 +52,14 @@ pub struct Engine {
     workers: usize,
     /// Of this process alone: nobody outside can aim at a place in its tables.
     secret: HashKey,
-    strays: Arc<Strays>,
+    packets: Arc<Packets>,
     running: Option<Running>,
 }
 
 struct Running {
     force: Arc<ArcSwap<Force>>,
     shared: Arc<Shared>,
-    strays: Arc<Strays>,
+    packets: Arc<Packets>,
     /// The addresses whose ports full NAT lends, fixed while the process lives.
     sources: BTreeSet<IpAddr>,
     control: SyncSender<Order>,
@@ -89,9 +92,9 @@ pub struct Prepared {
 }
 
 impl Engine {
-    /// `secret` is a key of this process, `strays` counts what belongs to no service.
-    pub fn new(workers: usize, secret: HashKey, strays: Arc<Strays>) -> Engine {
-        Engine { workers, secret, strays, running: None }
+    /// `secret` is a key of this process, `packets` is where the engine tells of itself.
+    pub fn new(workers: usize, secret: HashKey, packets: Arc<Packets>) -> Engine {
+        Engine { workers, secret, packets, running: None }
     }
 
     /// Opens what `next` needs and this does not have.
@@ -144,7 +147,7 @@ impl Engine {
         }
         let running = match &mut self.running {
             Some(running) => running,
-            none => none.insert(Running::start(snapshot, self.secret, self.strays.clone())?),
+            none => none.insert(Running::start(snapshot, self.secret, self.packets.clone())?),
         };
         // The new tables first: a tap that opens finds them.
         let order = Order::Adopt { snapshot: snapshot.clone(), interfaces: interfaces.clone(), machine };
@@ -154,7 +157,8 @@ impl Engine {
             if let Some(before) = running.open.remove(&name) {
                 before.close();
             }
-            let open = running.serve(index, wanted, taps)?;
+            let cells = running.packets.interface(&name);
+            let open = running.serve(index, wanted, taps, &cells)?;
             running.open.insert(name, open);
         }
         let gone: Vec<Arc<str>> =
@@ -163,6 +167,7 @@ impl Engine {
             if let Some(open) = running.open.remove(&name) {
                 open.close();
             }
+            running.packets.forget(&name);
         }
         Ok(())
     }
@@ -179,7 +184,7 @@ impl Engine {
 }
 
 impl Running {
-    fn start(snapshot: &Arc<Snapshot>, secret: HashKey, strays: Arc<Strays>) -> io::Result<Running> {
+    fn start(snapshot: &Arc<Snapshot>, secret: HashKey, packets: Arc<Packets>) -> io::Result<Running> {
         let sources = sources(&packet_services(snapshot).collect::<Vec<_>>());
         let shared = Arc::new(Shared::new(&sources.iter().copied().collect::<Vec<_>>(), secret));
         let nothing = Inputs {
@@ -190,15 +195,16 @@ impl Running {
             vips: Vec::new(),
             services: Vec::new(),
         };
-        let empty = Force { tables: Tables::build(nothing), snapshot: snapshot.clone() };
+        let empty = Force { tables: Tables::build(nothing), roster: Roster::default(), snapshot: snapshot.clone() };
         let force = Arc::new(ArcSwap::from_pointee(empty));
         let (control, orders) = sync_channel(ORDERS);
         let side = Control::new(force.clone(), shared.clone());
         let thread = std::thread::Builder::new().name("packets".to_owned()).spawn(move || side.run(&orders))?;
-        Ok(Running { force, shared, strays, sources, control, thread, open: BTreeMap::new() })
+        packets.began(shared.clone());
+        Ok(Running { force, shared, packets, sources, control, thread, open: BTreeMap::new() })
     }
 
-    fn serve(&self, index: u32, wanted: Wanted, taps: Vec<Tap>) -> io::Result<Open> {
+    fn serve(&self, index: u32, wanted: Wanted, taps: Vec<Tap>, cells: &Arc<InterfaceCells>) -> io::Result<Open> {
         let ingress = Ingress::new(index, &wanted.rules).map_err(io::Error::other)?;
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::with_capacity(taps.len());
@@ -209,7 +215,8 @@ impl Running {
                 force: self.force.clone(),
                 shared: self.shared.clone(),
                 control: self.control.clone(),
-                strays: self.strays.clone(),
+                packets: self.packets.clone(),
+                cells: cells.clone(),
                 stop: stop.clone(),
             };
             threads.push(std::thread::Builder::new().name(format!("packets-{worker}")).spawn(move || post.run(tap))?);

@@ -11,4 +11,6 @@ mod control;
 pub mod engine;
 pub mod inputs;
 mod look;
+mod meter;
+mod roster;
 mod worker;

@@ -9,11 +9,14 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::engine::{Force, Order};
-use crate::base::{Moment, WorkerId, clock};
+use super::meter::Meter;
+use crate::base::{Moment, Reason, WorkerId, clock};
 use crate::flow::decide::{Action, FrameBuf, Shared, Verdict, Why, decide};
-use crate::observe::cells::Strays;
+use crate::observe::Packets;
+use crate::observe::packets::InterfaceCells;
 use crate::sys::packet::{Checksum, Frame, Missing, Tap};
 use crate::wire::checksum::Stored;
+use crate::wire::ethernet::{EtherType, Frame as Ethernet};
 use arc_swap::ArcSwap;
 
 /// How long a worker waits for a frame before it looks whether it is still wanted.
@@ -27,7 +30,9 @@ pub(super) struct Post {
     pub shared: Arc<Shared>,
     /// What the control side should hear; what finds it full is heard with a later packet.
     pub control: SyncSender<Order>,
-    pub strays: Arc<Strays>,
+    pub packets: Arc<Packets>,
+    /// What the interface counts.
+    pub cells: Arc<InterfaceCells>,
     pub stop: Arc<AtomicBool>,
 }
 
@@ -35,17 +40,20 @@ impl Post {
     /// Serves until told to stop, or until the tap is of no more use.
     pub fn run(self, mut tap: Tap) {
         let mut random = fastrand::Rng::new();
+        let mut meter = Meter::new(&self.cells);
         while !self.stop.load(Relaxed) {
             let force = self.force.load();
             let now = clock::now();
             let served = tap.receive(|frame| self.one(&force, now, random.u64(..), frame));
+            meter.tell(&mut tap, now);
             if let Err(error) = served
                 && error.raw_os_error() != Some(libc::ENETDOWN)
             {
                 tracing::error!(interface = self.interface, %error, "a packet socket is lost");
-                return;
+                break;
             }
         }
+        meter.finish(&mut tap);
     }
 
     /// Decides about one frame; where it goes.
@@ -61,14 +69,19 @@ impl Post {
         if let Some(tag) = tag
             && !buf.insert_tag(tag)
         {
+            // No header that a tag could stand in.
+            self.packets.strays.count(Reason::TruncatedPacket);
             return None;
         }
         let verdict = decide(&force.tables, &self.shared, now, entropy, &mut buf);
         let (start, end, finished) = (buf.start(), buf.start() + buf.bytes().len(), buf.stored == Stored::Whole);
-        self.count(force, &verdict, length);
+        let ipv6 = Ethernet::new_checked(buf.bytes()).is_ok_and(|frame| frame.ether_type() == EtherType::IPV6);
+        self.count(force, &verdict, length, ipv6);
         if let Some(event) = verdict.event {
             // The data path repeats it with every packet.
-            let _ = self.control.try_send(Order::Heard(event));
+            if self.control.try_send(Order::Heard(event)).is_err() {
+                self.packets.events_lost.add_shared(1);
+            }
         }
         let interface = match verdict.action {
             Action::Send { interface } => interface,
@@ -86,17 +99,25 @@ impl Post {
         frame.set_range(start..end).then_some(interface)
     }
 
-    fn count(&self, force: &Force, verdict: &Verdict, length: usize) {
+    /// `ipv6`: what goes out is.
+    fn count(&self, force: &Force, verdict: &Verdict, length: usize, ipv6: bool) {
         let service = verdict.service.and_then(|service| force.snapshot.service(service));
         match (verdict.action, service) {
             (Action::Drop(reason), Some(service)) => service.cells(self.id).drop_shared(reason),
-            (Action::Drop(reason), None) => self.strays.count(reason),
+            (Action::Drop(reason), None) => self.packets.strays.count(reason),
             (Action::Send { .. } | Action::Reply, Some(service)) => {
                 let cells = service.cells(self.id);
                 let to_client = matches!(verdict.why, Why::Back | Why::BackAbout);
                 let bytes = if to_client { &cells.bytes_sent } else { &cells.bytes_received };
                 cells.packets.add_shared(1);
                 bytes.add_shared(length as u64);
+                let endpoint = verdict.endpoint.and_then(|number| force.roster.find(service.id, ipv6, number));
+                if let Some(endpoint) = endpoint {
+                    let cells = endpoint.cells.row(self.id);
+                    let carried = if to_client { &*cells.received } else { &cells.sent };
+                    carried.packets.add_shared(1);
+                    carried.bytes.add_shared(length as u64);
+                }
             }
             // Neighbours' questions and pings are answered for the VIP, whatever is served there.
             (Action::Pass, _) | (Action::Send { .. } | Action::Reply, None) => {}

@@ -1,0 +1,210 @@
+//! Value: what the packet engine tells of itself that is no service's and no endpoint's: drops of nobody's packets, what its
+//! interfaces lost, what its tables hold.
+//!
+//! Made before the engine and known to both sides, so that a scrape asks nobody: workers and the engine's control thread write,
+//! the admin side reads. What belongs to a service stands in its own cells.
+//!
+//! Budget: nothing here is written for a packet that goes on. Drops are rare, taps tell their counts a few times a second.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use super::cells::Counter;
+use crate::base::Reason;
+use crate::flow::Shared;
+
+/// See the file's head. One for a process.
+#[derive(Default)]
+pub struct Packets {
+    pub strays: Strays,
+    /// Events that found the control side's queue full. The data path repeats them with later packets.
+    pub events_lost: Counter,
+    shared: OnceLock<Arc<Shared>>,
+    interfaces: Mutex<BTreeMap<Arc<str>, Arc<InterfaceCells>>>,
+}
+
+impl Packets {
+    /// The engine begins: this is what its workers share.
+    pub fn began(&self, shared: Arc<Shared>) {
+        // A process has one engine, which begins once.
+        let _ = self.shared.set(shared);
+    }
+
+    /// What workers share, once there are any.
+    pub fn shared(&self) -> Option<&Shared> {
+        self.shared.get().map(Arc::as_ref)
+    }
+
+    /// The cells of an interface, which from now on is served.
+    pub fn interface(&self, name: &Arc<str>) -> Arc<InterfaceCells> {
+        self.interfaces.lock().entry(name.clone()).or_default().clone()
+    }
+
+    /// An interface is no longer served: its series end.
+    pub fn forget(&self, name: &str) {
+        self.interfaces.lock().remove(name);
+    }
+
+    /// Interfaces that are served, by their names.
+    pub fn interfaces(&self) -> Vec<(Arc<str>, Arc<InterfaceCells>)> {
+        self.interfaces.lock().iter().map(|(name, cells)| (name.clone(), cells.clone())).collect()
+    }
+
+    /// Whether a thread takes frames from the interface.
+    pub fn serves(&self, name: &str) -> bool {
+        self.interfaces.lock().get(name).is_some_and(|cells| cells.workers() > 0)
+    }
+}
+
+/// Packets that were dropped before it was known whose they were, by reason. Written by every packet worker: rare.
+#[derive(Debug)]
+pub struct Strays([Counter; Reason::COUNT]);
+
+impl Default for Strays {
+    fn default() -> Strays {
+        Strays(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Strays {
+    pub fn count(&self, reason: Reason) {
+        self.0[reason.index()].add_shared(1);
+    }
+
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.0[reason.index()].get()
+    }
+}
+
+/// Why a frame got no further than its interface: `strata_interface_frames_lost_total{reason}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Lost {
+    /// Its worker was too slow: it found the tap full.
+    Overrun,
+    /// It came without its end, longer than any buffer.
+    Cut,
+    /// It has a VLAN tag that the tap cannot see.
+    Tagged,
+    /// The way out was full.
+    NoRoom,
+    /// Longer than the way out sends, or segments.
+    TooLong,
+    /// The way out is down, or gone.
+    LinkDown,
+    /// It would have gone out wrong, or the kernel refused it for another reason.
+    Refused,
+}
+
+impl Lost {
+    pub const ALL: [Lost; 7] =
+        [Lost::Overrun, Lost::Cut, Lost::Tagged, Lost::NoRoom, Lost::TooLong, Lost::LinkDown, Lost::Refused];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Lost::Overrun => "overrun",
+            Lost::Cut => "cut",
+            Lost::Tagged => "tagged",
+            Lost::NoRoom => "no-room",
+            Lost::TooLong => "too-long",
+            Lost::LinkDown => "link-down",
+            Lost::Refused => "refused",
+        }
+    }
+}
+
+/// What is counted for an interface, by all of its workers: each adds what is new a few times a second.
+#[derive(Debug, Default)]
+pub struct InterfaceCells {
+    workers: AtomicU64,
+    pub received: Counter,
+    /// Of those that came in here, there or elsewhere.
+    pub sent: Counter,
+    lost: [Counter; Lost::ALL.len()],
+}
+
+impl InterfaceCells {
+    pub fn lose(&self, why: Lost, frames: u64) {
+        self.lost[why as usize].add_shared(frames);
+    }
+
+    pub fn lost(&self, why: Lost) -> u64 {
+        self.lost[why as usize].get()
+    }
+
+    /// A worker begins to take frames.
+    pub fn enter(&self) {
+        self.workers.fetch_add(1, Relaxed);
+    }
+
+    /// A worker takes no more.
+    pub fn leave(&self) {
+        self.workers.fetch_sub(1, Relaxed);
+    }
+
+    pub fn workers(&self) -> u64 {
+        self.workers.load(Relaxed)
+    }
+}
+
+/// One table of a packet service as the engine serves by it. Written by the engine's control thread.
+#[derive(Debug, Default)]
+pub struct SlotGauges {
+    marked: AtomicU64,
+    fingerprint: AtomicU64,
+}
+
+impl SlotGauges {
+    pub fn set(&self, marked: usize, fingerprint: u64) {
+        self.marked.store(marked as u64, Relaxed);
+        self.fingerprint.store(fingerprint, Relaxed);
+    }
+
+    /// Slots in transition.
+    pub fn marked(&self) -> u64 {
+        self.marked.load(Relaxed)
+    }
+
+    /// 0 before the engine has a table.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_served_while_a_worker_takes_its_frames_and_known_until_it_is_forgotten() {
+        let packets = Packets::default();
+        let name: Arc<str> = "eth0".into();
+        assert!(!packets.serves("eth0") && packets.interfaces().is_empty());
+        let cells = packets.interface(&name);
+        assert!(!packets.serves("eth0"));
+        cells.enter();
+        packets.interface(&name).lose(Lost::NoRoom, 2);
+        assert!(packets.serves("eth0"));
+        assert_eq!(packets.interfaces()[0].1.lost(Lost::NoRoom), 2, "the same cells");
+        cells.leave();
+        assert!(!packets.serves("eth0"));
+        packets.forget("eth0");
+        assert!(packets.interfaces().is_empty());
+    }
+
+    #[test]
+    fn every_loss_has_a_word_and_a_cell_of_its_own() {
+        let cells = InterfaceCells::default();
+        for (n, why) in (1..).zip(Lost::ALL) {
+            cells.lose(why, n);
+        }
+        assert_eq!(Lost::ALL.map(|why| cells.lost(why)), [1, 2, 3, 4, 5, 6, 7]);
+        let mut words = Lost::ALL.map(Lost::word).to_vec();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Lost::ALL.len());
+    }
+}
