@@ -20,6 +20,8 @@ mod load;
 mod modes;
 #[path = "netns/node.rs"]
 mod node;
+#[path = "netns/probes.rs"]
+mod probes;
 #[path = "netns/rig.rs"]
 mod rig;
 #[path = "netns/server.rs"]

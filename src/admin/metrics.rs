@@ -193,6 +193,7 @@ impl Page {
             let [pool, endpoint] = labels;
             self.value(&names::PROBES, &[pool, endpoint, "passed"], cells.sum(|row| row.probes_passed.get()));
             self.value(&names::PROBES, &[pool, endpoint, "failed"], cells.sum(|row| row.probes_failed.get()));
+            self.value(&names::PROBES, &[pool, endpoint, "impossible"], cells.sum(|row| row.probes_impossible.get()));
         }
     }
 

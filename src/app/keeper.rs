@@ -16,8 +16,9 @@ use tokio::task::{self, JoinSet};
 use crate::admin::{EndpointReport, Refused};
 use crate::base::units::show_duration;
 use crate::base::{EndpointAddr, Moment, Weight, clock, limits};
-use crate::health::{Event, Health, Intent, Schedule, Transition, Why};
+use crate::health::{Event, Health, Intent, Schedule, Transition};
 use crate::net::{ControlEvent, Crew};
+use crate::seam::probe::Failure;
 use crate::state::Snapshot;
 
 mod wards;
@@ -67,7 +68,7 @@ struct Outcome {
     checker: Rc<Checker>,
     began: Moment,
     took: Duration,
-    result: Result<(), Why>,
+    result: Result<(), Failure>,
 }
 
 enum Wake {
@@ -215,11 +216,13 @@ impl Keeper {
         self.schedule.done(ward, now, self.random.u64(..));
         match outcome {
             Ok((_, outcome)) => {
-                if self.wards.count_probe(ward, &outcome.checker, outcome.took, outcome.result.is_ok()) {
+                if self.wards.count_probe(ward, &outcome.checker, outcome.took, &outcome.result) {
                     let began = outcome.began;
                     let event = match outcome.result {
                         Ok(()) => Event::ProbeSucceeded { began },
-                        Err(why) => Event::ProbeFailed { began, why },
+                        Err(Failure::Endpoint(why)) => Event::ProbeFailed { began, why },
+                        // It says nothing of the endpoint, and nothing happens to it.
+                        Err(Failure::Ours(_)) => return,
                     };
                     self.apply(ward, event, now);
                 }
@@ -307,7 +310,7 @@ async fn run_probe(checker: Rc<Checker>, address: EndpointAddr) -> Outcome {
     let patience = checker.pace.timeout;
     let result = match tokio::time::timeout(patience, checker.probe.check(address)).await {
         Ok(result) => result,
-        Err(_) => Err(format!("timeout after {}", show_duration(patience)).into()),
+        Err(_) => Err(Failure::from(format!("timeout after {}", show_duration(patience)))),
     };
     Outcome { checker, began, took: clock::now().since(began), result }
 }

@@ -24,6 +24,7 @@ use crate::mode::packet::engine as packet;
 use crate::net::Crew;
 use crate::observe::log;
 use crate::observe::sink::{Destination, Sink, Writer};
+use crate::probe;
 use crate::state::{Change, Snapshot, diff};
 use crate::sys;
 
@@ -197,6 +198,10 @@ impl Supervisor {
         let current = self.crew.snapshot.load_full();
         let admin = self.admin.prepare(&next.settings).map_err(|error| vec![error])?;
         let records = self.records_of(&current, &next)?;
+        let forbidden = probe::forbidden(next.pools());
+        if !forbidden.is_empty() {
+            return Err(forbidden);
+        }
         let packets = self.packets.prepare(&next)?;
         // Last: a socket that listens and is then thrown away resets whoever connected in between.
         let prepared = self.listeners.prepare(&next, self.workers.len())?;

@@ -159,6 +159,8 @@ pub const NETLINK_BYTES: usize = 64 * 1024;
 
 /// Probes in flight at once, over all pools.
 pub const PROBES_IN_FLIGHT: usize = 256;
+/// Bytes of a frame of ours to an endpoint that is probed: 1280 of a datagram, and what goes before it (a VLAN tag, a tunnel).
+pub const PROBE_FRAME_BYTES: usize = 1400;
 /// Bytes of a probe's answer that are read and matched.
 pub const PROBE_BODY_BYTES: usize = 64 * 1024;
 

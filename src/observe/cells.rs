@@ -250,6 +250,8 @@ pub struct EndpointCells {
     pub requests: Counter,
     pub probes_passed: Counter,
     pub probes_failed: Counter,
+    /// This machine could not make them.
+    pub probes_impossible: Counter,
     errors: [Counter; UpstreamError::ALL.len()],
     /// By packet services, to the endpoint.
     pub sent: Carried,

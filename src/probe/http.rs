@@ -16,7 +16,7 @@ use crate::base::{EndpointAddr, limits};
 use crate::doc::{Field, Grammar, Kind, Settings};
 use crate::health::Why;
 use crate::seam::Probe;
-use crate::seam::probe::{FALL, INTERVAL, PORT, RISE, Spec, TIMEOUT, address, port};
+use crate::seam::probe::{FALL, Failure, INTERVAL, PORT, RISE, Spec, TIMEOUT, address, port};
 use crate::wire::http1::{Asked, Decoder, Pieces, Progress, Reject, ResponseHead};
 
 pub(super) const SPEC: Spec = Spec {
@@ -44,6 +44,7 @@ pub(super) const SPEC: Spec = Spec {
         example: "probe = { type = \"http\", path = \"/healthz\", expect = [\"200\", \"204\"] }",
     },
     build: |settings: &Settings| Box::new(Http::of(settings)),
+    able: || Ok(()),
 };
 
 struct Http {
@@ -118,8 +119,8 @@ impl Http {
 }
 
 impl Probe for Http {
-    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>> {
-        Box::pin(async move { self.exchange(address(endpoint, self.port)?).await })
+    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + '_>> {
+        Box::pin(async move { Ok(self.exchange(address(endpoint, self.port)?).await?) })
     }
 }
 

@@ -2,26 +2,42 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
 use crate::health::Why;
-use crate::seam::probe::Spec;
+use crate::seam::probe::{Failure, Spec};
+use crate::state::Pool;
 
+mod arp;
 mod http;
+mod icmp;
 mod tcp;
 
 /// Every kind of probe, in the order in which help and documentation list them.
-pub static CATALOG: &[Spec] = &[tcp::SPEC, http::SPEC];
+pub static CATALOG: &[Spec] = &[tcp::SPEC, http::SPEC, icmp::SPEC, arp::SPEC];
 
 /// The probe of that name (`probe = { type = "NAME" }`).
 pub fn find(name: &str) -> Option<&'static Spec> {
     CATALOG.iter().find(|spec| spec.grammar.name == name)
 }
 
+/// Which pools this machine does not let us probe, and what is missing: to be known before anybody relies on it.
+pub fn forbidden<'p>(pools: impl Iterator<Item = &'p Arc<Pool>>) -> Vec<String> {
+    let mut missing = Vec::new();
+    for pool in pools {
+        let spec = pool.spec.probe.as_ref().and_then(|probe| find(probe.name));
+        if let Some(Err(why)) = spec.map(|spec| (spec.able)()) {
+            missing.push(format!("pool {}: {why}", pool.spec.name));
+        }
+    }
+    missing
+}
+
 /// A connection to `address`, or why there is none.
 async fn connect(address: SocketAddr) -> Result<TcpStream, Why> {
-    let stream = TcpStream::connect(address).await.map_err(|error| connect_failure(&error))?;
+    let stream = TcpStream::connect(address).await.map_err(|error| reason("connect", &error))?;
     // On loopback, a connect to a free port in the ephemeral range can meet itself (RFC 9293 §3.5, simultaneous open): a
     // dead endpoint would seem alive.
     if stream.local_addr().ok() == stream.peer_addr().ok() {
@@ -30,15 +46,21 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Why> {
     Ok(stream)
 }
 
-fn connect_failure(error: &io::Error) -> Why {
+/// What the kernel says of a `step` towards an endpoint.
+fn reason(step: &str, error: &io::Error) -> Why {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect refused".into(),
-        io::ErrorKind::ConnectionReset => "connect reset".into(),
-        io::ErrorKind::TimedOut => "connect timed out".into(),
+        io::ErrorKind::ConnectionRefused => format!("{step} refused").into(),
+        io::ErrorKind::ConnectionReset => format!("{step} reset").into(),
+        io::ErrorKind::TimedOut => format!("{step} timed out").into(),
         io::ErrorKind::HostUnreachable => "host unreachable".into(),
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => "network unreachable".into(),
-        _ => format!("connect failed: {error}").into(),
+        _ => format!("{step} failed: {error}").into(),
     }
+}
+
+/// What has nothing to do with the endpoint.
+fn ours(error: &io::Error) -> Failure {
+    Failure::Ours(error.to_string().into())
 }
 
 #[cfg(test)]

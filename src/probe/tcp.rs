@@ -5,9 +5,8 @@ use std::pin::Pin;
 use super::connect;
 use crate::base::EndpointAddr;
 use crate::doc::{Grammar, Settings};
-use crate::health::Why;
 use crate::seam::Probe;
-use crate::seam::probe::{FALL, INTERVAL, PORT, RISE, Spec, TIMEOUT, address, port};
+use crate::seam::probe::{FALL, Failure, INTERVAL, PORT, RISE, Spec, TIMEOUT, address, port};
 
 pub(super) const SPEC: Spec = Spec {
     grammar: Grammar {
@@ -17,6 +16,7 @@ pub(super) const SPEC: Spec = Spec {
         example: "probe = { type = \"tcp\", interval = \"2s\", timeout = \"500ms\" }",
     },
     build: |settings: &Settings| Box::new(Tcp { port: port(settings) }),
+    able: || Ok(()),
 };
 
 struct Tcp {
@@ -24,7 +24,7 @@ struct Tcp {
 }
 
 impl Probe for Tcp {
-    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>> {
-        Box::pin(async move { connect(address(endpoint, self.port)?).await.map(drop) })
+    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + '_>> {
+        Box::pin(async move { Ok(connect(address(endpoint, self.port)?).await.map(drop)?) })
     }
 }

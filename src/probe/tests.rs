@@ -28,7 +28,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 async fn check(settings: &Settings, address: SocketAddr) -> Result<(), String> {
     let probe = (find(settings.name).unwrap().build)(settings);
     let outcome = tokio::time::timeout(Duration::from_secs(10), probe.check(address.into())).await;
-    outcome.expect("the probe hangs").map_err(|why| why.to_string())
+    outcome.expect("the probe hangs").map_err(|failure| match failure {
+        Failure::Endpoint(why) => why.to_string(),
+        Failure::Ours(why) => format!("ours: {why}"),
+    })
 }
 
 /// Probes a server that takes one connection, reads a request head, writes `answer` and closes. Returns the request too.
@@ -179,4 +182,24 @@ fn an_endpoint_without_a_port_is_probed_at_the_probes_own_or_not_at_all() {
         let own = settings("tcp", &[("port", Value::Integer(address.port().into()))]);
         assert_eq!(check(&own, host).await, Ok(()));
     });
+}
+
+#[test]
+fn this_machine_answers_an_echo() {
+    if (icmp::SPEC.able)().is_err() {
+        eprintln!("skipped: echo requests are not permitted");
+        return;
+    }
+    let probe = settings("icmp", &[]);
+    block_on(async {
+        for own in ["127.0.0.1:0", "[::1]:0"] {
+            assert_eq!(check(&probe, own.parse().unwrap()).await, Ok(()), "{own}");
+        }
+    });
+}
+
+#[test]
+fn an_address_of_this_machine_is_asked_for_on_no_link() {
+    let outcome = block_on(check(&settings("arp", &[]), "127.0.0.1:0".parse().unwrap()));
+    assert_eq!(outcome, Err("it is this machine itself".to_owned()));
 }

@@ -15,8 +15,23 @@ pub trait Probe {
     /// Checks `endpoint` once and leaves no connection behind. The caller bounds it in time, by dropping it.
     ///
     /// # Errors
-    /// Why it failed, in a few words that fit into a log line: `connect refused`, `status 503`.
-    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Why>> + '_>>;
+    /// Why it failed, or could not be made.
+    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + '_>>;
+}
+
+/// Why a probe did not pass, in a few words that fit into a log line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// As far as can be told, it is the endpoint: `connect refused`, `status 503`.
+    Endpoint(Why),
+    /// This machine could not make the probe, which says nothing of the endpoint: its health stays as it is.
+    Ours(Why),
+}
+
+impl<T: Into<Why>> From<T> for Failure {
+    fn from(why: T) -> Failure {
+        Failure::Endpoint(why.into())
+    }
 }
 
 /// One kind of probe.
@@ -25,6 +40,8 @@ pub struct Spec {
     pub grammar: Grammar,
     /// The grammar has checked the settings, so nothing is left to go wrong.
     pub build: fn(&Settings) -> Box<dyn Probe>,
+    /// Whether this machine lets us probe in this way; if not, what is missing and how to get it.
+    pub able: fn() -> Result<(), String>,
 }
 
 /// How often and how patiently an endpoint is probed, and how many results it takes: the same for every kind of probe.

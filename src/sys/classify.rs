@@ -100,6 +100,29 @@ impl Filter {
         Filter { code: code.into_iter().map(Instruction::into).collect() }
     }
 
+    /// Lets through what says where somebody is, if it is sent to this machine: ARP replies and neighbour advertisements.
+    pub(super) fn where_somebody_is() -> Filter {
+        let mut code = Assembler::default();
+        only_to(&mut code, &[]);
+        let [arp, v4, v6] = families(&mut code, MISS);
+        code.place(arp);
+        code.load(Size::Half, ARP_OPERATION);
+        code.skip_unless(ARP_REPLY, 1);
+        code.give(HIT);
+        code.give(MISS);
+        code.place(v4);
+        code.give(MISS);
+        code.place(v6);
+        code.load(Size::Byte, V6_NEXT_HEADER);
+        code.skip_if(ICMPV6, 1);
+        code.give(MISS);
+        code.load(Size::Byte, ICMPV6_TYPE);
+        code.skip_unless(ADVERTISEMENT, 1);
+        code.give(HIT);
+        code.give(MISS);
+        Filter { code: code.finish().into_iter().map(Instruction::into).collect() }
+    }
+
     /// Lets nothing through: for a socket that only sends.
     pub(super) fn nothing() -> Filter {
         let mut code = Assembler::default();
@@ -299,7 +322,7 @@ fn neighbour<'a>(code: &mut Assembler, types: &[u32], rules: impl Iterator<Item 
     code.load(Size::Byte, V6_NEXT_HEADER);
     code.skip_if(ICMPV6, 1);
     code.jump(other);
-    code.load(Size::Byte, 54);
+    code.load(Size::Byte, ICMPV6_TYPE);
     for kind in types {
         code.skip_unless(*kind, 1);
         code.jump(asked);
@@ -336,12 +359,14 @@ const ARP_OPERATION: u32 = 20;
 const ARP_SENDER: u32 = 28;
 const ARP_TARGET: u32 = 38;
 const ARP_REQUEST: u32 = 1;
+const ARP_REPLY: u32 = 2;
 const V4_FRAGMENT_OFFSET: u32 = 0x1fff;
 const V6_NEXT_HEADER: u32 = 20;
 const V6_SOURCE: u32 = 22;
 const V6_DESTINATION: u32 = 38;
 const V6_TARGET: u32 = 62;
 const ICMPV6: u32 = 58;
+const ICMPV6_TYPE: u32 = 54;
 const SOLICITATION: u32 = 135;
 const ADVERTISEMENT: u32 = 136;
 

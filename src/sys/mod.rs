@@ -7,6 +7,7 @@
 mod assemble;
 pub mod capability;
 pub mod classify;
+pub mod echo;
 pub mod ingress;
 pub mod link;
 pub mod listen;

@@ -27,11 +27,13 @@ use crate::sys::classify::Rule;
 
 mod batch;
 mod frame;
+mod line;
 mod plain;
 mod ring;
 mod socket;
 
 pub use frame::{Checksum, Frame, Gso, GsoKind, Missing};
+pub use line::Line;
 pub use plain::Plain;
 pub use ring::Ring;
 pub use socket::PacketError;

@@ -13,10 +13,10 @@ use super::Happening;
 use crate::admin::EndpointReport;
 use crate::base::{EndpointAddr, Moment, PoolId, Weight, clock};
 use crate::doc::Settings;
-use crate::health::{Cause, Event, Health, Machine, OutlierRules, Peers, Rules, Schedule, Start, Transition};
+use crate::health::{Cause, Event, Health, Machine, OutlierRules, Peers, Rules, Schedule, Start, Transition, Why};
 use crate::net::Crew;
 use crate::probe;
-use crate::seam::probe::{Pace, Probe};
+use crate::seam::probe::{Failure, Pace, Probe};
 use crate::state::{Endpoint, EndpointSpec, Pool, Snapshot, Status};
 
 /// Never given twice, so that the result of a probe cannot be taken for another endpoint's.
@@ -44,12 +44,16 @@ struct Ward {
     weight: Weight,
     cause: Cause,
     since: Moment,
+    /// Why the last probe of it could not be made.
+    trouble: Option<Why>,
 }
 
 struct Kept {
     pool: Arc<Pool>,
     rules: Rules,
     checker: Option<Rc<Checker>>,
+    /// Why probes of it could not be made, as was said last.
+    trouble: Option<Why>,
 }
 
 /// A pool's probe as it was built.
@@ -152,9 +156,11 @@ impl Wards {
         let machine = Machine::new(rules);
         endpoint.set_status(Status { intent: machine.intent(), health: machine.health(), weight });
         endpoint.changed_at.store(now.0, Relaxed);
-        let ward = Ward { pool, endpoint: endpoint.clone(), machine, weight, cause: Cause::Start, since: now };
+        let (endpoint, cause) = (endpoint.clone(), Cause::Start);
+        let address = endpoint.address;
+        let ward = Ward { pool, endpoint, machine, weight, cause, since: now, trouble: None };
         self.wards.insert(id, ward);
-        self.by_address.insert((pool, endpoint.address), id);
+        self.by_address.insert((pool, address), id);
         id
     }
 
@@ -290,19 +296,42 @@ impl Wards {
         self.wards.get(&id).is_some_and(|ward| ward.machine.wants_probes())
     }
 
-    /// Counts a probe. False: it was made by a probe that the pool has no more, and says nothing.
-    pub(super) fn count_probe(&self, id: WardId, checker: &Rc<Checker>, took: Duration, passed: bool) -> bool {
-        let Some(ward) = self.wards.get(&id) else { return false };
-        let Some(kept) = self.pools.get(&ward.pool) else { return false };
+    /// Counts a probe, and says so when none can be made. False: it was made by a probe that the pool has no more, and says
+    /// nothing.
+    pub(super) fn count_probe(
+        &mut self,
+        id: WardId,
+        checker: &Rc<Checker>,
+        took: Duration,
+        result: &Result<(), Failure>,
+    ) -> bool {
+        let Some(ward) = self.wards.get_mut(&id) else { return false };
+        let Some(kept) = self.pools.get_mut(&ward.pool) else { return false };
         if !kept.checker.as_ref().is_some_and(|current| Rc::ptr_eq(current, checker)) {
             return false;
         }
         let cells = ward.endpoint.cells.control();
-        if passed {
-            cells.probes_passed.one()
-        } else {
-            cells.probes_failed.one()
+        match result {
+            Ok(()) => cells.probes_passed.one(),
+            Err(Failure::Endpoint(_)) => cells.probes_failed.one(),
+            Err(Failure::Ours(_)) => cells.probes_impossible.one(),
         }
+        let trouble = match result {
+            Err(Failure::Ours(why)) => Some(why.clone()),
+            Ok(()) | Err(Failure::Endpoint(_)) => None,
+        };
+        if trouble != kept.trouble {
+            let pool = &*kept.pool.spec.name;
+            match &trouble {
+                // Once a pool: what hinders one probe hinders most.
+                Some(why) => {
+                    tracing::error!(pool, %why, "probes cannot be made; the health of endpoints stays as it is")
+                }
+                None => tracing::info!(pool, "probes can be made again"),
+            }
+            kept.trouble.clone_from(&trouble);
+        }
+        ward.trouble = trouble;
         kept.pool.cells.control().probe_duration.observe(took);
         true
     }
@@ -360,7 +389,10 @@ impl Wards {
                 Some(EndpointReport {
                     pool: kept.pool.spec.name.clone(),
                     endpoint: endpoint.name.clone(),
-                    cause: (ward.cause != Cause::Start).then(|| ward.cause.to_string()),
+                    cause: match &ward.trouble {
+                        Some(why) => Some(format!("cannot be probed: {why}")),
+                        None => (ward.cause != Cause::Start).then(|| ward.cause.to_string()),
+                    },
                     since: Some(now.since(ward.since)),
                     next_probe: schedule.due(*id).map(|due| due.since(now)),
                 })
@@ -372,6 +404,7 @@ impl Wards {
 impl Kept {
     /// `before` gives its probe where the settings are the same, so that results under way still count.
     fn of(pool: &Arc<Pool>, before: Option<Kept>) -> Kept {
+        let trouble = before.as_ref().and_then(|before| before.trouble.clone());
         let checker = pool.spec.probe.as_ref().and_then(|settings| {
             let same = before.and_then(|before| before.checker).filter(|checker| checker.settings == *settings);
             same.or_else(|| {
@@ -384,6 +417,6 @@ impl Kept {
             probe: checker.as_ref().map(|checker| checker.pace.rules),
             outlier: OutlierRules::of(&pool.spec.outlier),
         };
-        Kept { pool: pool.clone(), rules, checker }
+        Kept { pool: pool.clone(), rules, checker, trouble }
     }
 }
