@@ -18,6 +18,8 @@ mod lab;
 mod load;
 #[path = "netns/modes.rs"]
 mod modes;
+#[path = "netns/neighbours.rs"]
+mod neighbours;
 #[path = "netns/node.rs"]
 mod node;
 #[path = "netns/probes.rs"]
