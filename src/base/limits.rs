@@ -151,6 +151,8 @@ pub const PACKET_SLOT_BYTES: usize = 16 * 1024;
 pub const PACKET_SOCKET_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of a frame: what the kernel merges when nobody raised `gro_max_size`, with its header.
 pub const PACKET_FRAME_BYTES: usize = 64 * 1024 + 64;
+/// Bytes of segments of merged frames that wait to be sent: a batch of Ethernet frames is 110 KiB, and one of the longest 64.
+pub const PACKET_DIVIDED_BYTES: usize = 256 * 1024;
 
 /// How long the kernel may take for an answer to a netlink request: it has it at once.
 pub const NETLINK_ANSWER: Duration = Duration::from_secs(2);
@@ -197,6 +199,9 @@ pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// Clients on our own links whose MAC addresses NAT knows: 256 KiB.
 pub const LEARNED_NEIGHBORS: usize = 1 << 14;
 
+/// Segments of one merged frame that it is taken apart into: 64 KiB of the least that Linux puts into each (`tcp_min_snd_mss`, 48
+/// bytes) are 1366. A virtual machine may claim a byte, and would have 65 000 packets made of one.
+pub const MERGED_SEGMENTS: usize = 1500;
 /// VLAN tags of a frame: a customer's and a provider's (802.1ad). More is a loop or an attack (hardening G2).
 pub const VLAN_TAGS: usize = 2;
 /// IPv6 extension headers that are walked for a transport header (hardening G20).

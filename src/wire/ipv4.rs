@@ -169,6 +169,16 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         bytes::put(self.buffer.as_mut(), DESTINATION, &address.octets());
     }
 
+    /// Raw, as [`Packet::set_source`].
+    pub fn set_total_len(&mut self, len: u16) {
+        bytes::put(self.buffer.as_mut(), TOTAL_LENGTH, &len.to_be_bytes());
+    }
+
+    /// Raw, as [`Packet::set_source`].
+    pub fn set_identification(&mut self, identification: u16) {
+        bytes::put(self.buffer.as_mut(), IDENTIFICATION, &identification.to_be_bytes());
+    }
+
     pub fn set_checksum(&mut self, checksum: u16) {
         bytes::put(self.buffer.as_mut(), CHECKSUM, &checksum.to_be_bytes());
     }

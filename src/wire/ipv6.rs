@@ -186,6 +186,11 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         bytes::put(self.buffer.as_mut(), DESTINATION, &address.octets());
     }
 
+    /// Bytes after the fixed header. UDP's and TCP's checksums count them too.
+    pub fn set_payload_len(&mut self, len: u16) {
+        bytes::put(self.buffer.as_mut(), PAYLOAD_LENGTH, &len.to_be_bytes());
+    }
+
     /// One hop. `false`, and nothing changed, when none is left (G7).
     pub fn decrement_hop_limit(&mut self) -> bool {
         let limit = self.hop_limit();

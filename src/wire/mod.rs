@@ -29,6 +29,7 @@ pub mod ndp;
 pub mod packet;
 pub mod pcap;
 pub mod rewrite;
+pub mod segments;
 pub mod show;
 pub mod tcp;
 pub mod udp;

@@ -50,6 +50,11 @@ impl Flags {
         Flags(self.0 | other.0)
     }
 
+    #[must_use]
+    pub const fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
+    }
+
     pub const fn contains(self, other: Flags) -> bool {
         self.0 & other.0 == other.0
     }
@@ -210,6 +215,16 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Segment<T> {
     /// Raw, as [`Segment::set_source_port`].
     pub fn set_destination_port(&mut self, port: u16) {
         bytes::put(self.buffer.as_mut(), DESTINATION_PORT, &port.to_be_bytes());
+    }
+
+    /// Raw, as [`Segment::set_source_port`].
+    pub fn set_sequence(&mut self, sequence: u32) {
+        bytes::put(self.buffer.as_mut(), SEQUENCE, &sequence.to_be_bytes());
+    }
+
+    /// Raw, as [`Segment::set_source_port`].
+    pub fn set_flags(&mut self, flags: Flags) {
+        bytes::put(self.buffer.as_mut(), FLAGS, &[flags.0]);
     }
 
     pub fn set_checksum(&mut self, checksum: u16) {

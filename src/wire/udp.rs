@@ -98,6 +98,11 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Datagram<T> {
         bytes::put(self.buffer.as_mut(), DESTINATION_PORT, &port.to_be_bytes());
     }
 
+    /// Raw, as [`Datagram::set_source_port`].
+    pub fn set_length(&mut self, length: u16) {
+        bytes::put(self.buffer.as_mut(), LENGTH, &length.to_be_bytes());
+    }
+
     pub fn set_checksum(&mut self, checksum: u16) {
         bytes::put(self.buffer.as_mut(), CHECKSUM, &checksum.to_be_bytes());
     }
