@@ -13,6 +13,7 @@ use strata::base::Moment;
 use strata::flow::decide::{Action, Event};
 use strata::flow::{FrameBuf, decide};
 use strata::wire::checksum::Stored;
+use strata::wire::segments::{Kind, Merged, Segments};
 use strata::wire::show;
 
 use world::{Change, Live, World};
@@ -57,16 +58,30 @@ struct Step {
     /// Whether that is still so after.
     still_partial: Option<bool>,
     segment: Option<u16>,
+    /// Those are fragments of one datagram.
+    #[serde(default)]
+    of_fragments: bool,
+    /// After `divide`: what becomes of each packet in the frame.
+    #[serde(default)]
+    each: Vec<Part>,
     #[serde(default)]
     cut: bool,
     /// The same frame as often, and each time the same.
     #[serde(default = "once")]
     times: usize,
-    /// `send LINK`, `reply`, `pass`, `drop WORD`.
+    /// `send LINK`, `reply`, `divide`, `pass`, `drop WORD`.
     verdict: Option<String>,
     why: Option<String>,
     endpoint: Option<std::net::IpAddr>,
     event: Option<String>,
+    out: Option<String>,
+}
+
+/// What must become of one packet of many.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    verdict: String,
     out: Option<String>,
 }
 
@@ -174,7 +189,9 @@ fn run_step(file: &File, step: &Step, live: &Live, now: Moment) -> Result<(), St
     let interface = live.interface(&step.on);
     let mut frame = FrameBuf::new(&mut buffer, FrameBuf::HEADROOM, bytes.len(), interface).unwrap();
     frame.stored = if step.partial { Stored::Partial } else { Stored::Whole };
-    frame.segment = step.segment;
+    let kind = if step.of_fragments { Kind::Other } else { Kind::Segments };
+    frame.merged = step.segment.map(|size| Merged { kind, size });
+    let merged = frame.merged;
     frame.cut = step.cut;
     let got = decide(&live.tables, &live.shared, now, step.entropy, &mut frame);
 
@@ -184,13 +201,7 @@ fn run_step(file: &File, step: &Step, live: &Live, now: Moment) -> Result<(), St
             let _ = write!(wrong, "{what} {got:?}, not {want:?}; ");
         }
     };
-    let verdict = match got.action {
-        Action::Send { interface } => format!("send {}", live.name(interface)),
-        Action::Reply => "reply".to_owned(),
-        Action::Pass => "pass".to_owned(),
-        Action::Drop(reason) => format!("drop {}", reason.word()),
-    };
-    expect("verdict", step.verdict.as_deref().unwrap_or("none given"), &verdict);
+    expect("verdict", step.verdict.as_deref().unwrap_or("none given"), &word(live, got.action));
     if let Some(why) = &step.why {
         expect("why", why, got.why.word());
     }
@@ -211,35 +222,75 @@ fn run_step(file: &File, step: &Step, live: &Live, now: Moment) -> Result<(), St
     }
     let out = match (&step.out, got.action) {
         (Some(out), _) => Some(notation::frame(&expand(file, out))),
-        (None, Action::Pass) => Some(bytes),
+        (None, Action::Pass | Action::Divide) => Some(bytes),
         (None, _) => None,
     };
     let sent = matches!(got.action, Action::Send { .. } | Action::Reply);
     match out {
-        Some(out) if out != frame.bytes() => {
-            let at = out.iter().zip(frame.bytes()).position(|(a, b)| a != b);
-            let at = at.unwrap_or(out.len().min(frame.bytes().len()));
-            let part = |bytes: &[u8]| -> String {
-                bytes.iter().skip(at & !7).take(24).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
-            };
-            let (want, is) = (show::frame(&out), show::frame(frame.bytes()));
-            let _ = write!(
-                wrong,
-                "differs at byte {at}, of {} and {}\n    want {want}\n    got  {is}\n    want {:04x} {}\n    got  {:04x} {}",
-                out.len(),
-                frame.bytes().len(),
-                at & !7,
-                part(&out),
-                at & !7,
-                part(frame.bytes()),
-            );
-        }
+        Some(out) => wrong.push_str(&differs(&out, frame.bytes())),
         None if sent => {
             let _ = write!(wrong, "nothing said about what goes out:\n    got  {}", show::frame(frame.bytes()));
         }
         _ => {}
     }
+    if let (Action::Divide, Some(merged)) = (got.action, merged) {
+        wrong.push_str(&divided(file, step, live, now, frame.bytes(), merged));
+    }
     if wrong.is_empty() { Ok(()) } else { Err(format!("{wrong}\n    in   {}", expand(file, text))) }
+}
+
+fn word(live: &Live, action: Action) -> String {
+    match action {
+        Action::Send { interface } => format!("send {}", live.name(interface)),
+        Action::Reply => "reply".to_owned(),
+        Action::Divide => "divide".to_owned(),
+        Action::Pass => "pass".to_owned(),
+        Action::Drop(reason) => format!("drop {}", reason.word()),
+    }
+}
+
+/// Where two frames are not the same, if they are not.
+fn differs(want: &[u8], got: &[u8]) -> String {
+    if want == got {
+        return String::new();
+    }
+    let at = want.iter().zip(got).position(|(a, b)| a != b).unwrap_or(want.len().min(got.len()));
+    let part = |bytes: &[u8]| -> String {
+        bytes.iter().skip(at & !7).take(24).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+    };
+    format!(
+        "differs at byte {at}, of {} and {}\n    want {}\n    got  {}\n    want {:04x} {}\n    got  {:04x} {}",
+        want.len(),
+        got.len(),
+        show::frame(want),
+        show::frame(got),
+        at & !7,
+        part(want),
+        at & !7,
+        part(got),
+    )
+}
+
+/// Has each packet of a frame that is many decided about, and says what is not as the step wants it.
+fn divided(file: &File, step: &Step, live: &Live, now: Moment, bytes: &[u8], merged: Merged) -> String {
+    let segments = Segments::of_frame(bytes, merged).expect("a frame that is divided can be");
+    let mut wrong = String::new();
+    if segments.count() != step.each.len() {
+        let _ = write!(wrong, "{} packets, not {}; ", segments.count(), step.each.len());
+    }
+    for (nth, want) in step.each.iter().enumerate().take(segments.count()) {
+        let mut buffer = vec![0xee; FrameBuf::HEADROOM + segments.longest() + 1400];
+        let len = segments.write(bytes, nth, &mut buffer[FrameBuf::HEADROOM..]).expect("room");
+        let interface = live.interface(&step.on);
+        let mut frame = FrameBuf::new(&mut buffer, FrameBuf::HEADROOM, len, interface).unwrap();
+        let got = word(live, decide(&live.tables, &live.shared, now, step.entropy, &mut frame).action);
+        let out = want.out.as_ref().map(|out| notation::frame(&expand(file, out)));
+        let differs = out.map_or_else(String::new, |out| differs(&out, frame.bytes()));
+        if got != want.verdict || !differs.is_empty() {
+            let _ = write!(wrong, "packet {nth} {got:?}, not {:?} {differs}; ", want.verdict);
+        }
+    }
+    wrong
 }
 
 /// The longest word first, or `$lb` would be found in `$lb1`.

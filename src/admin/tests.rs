@@ -276,6 +276,7 @@ async fn what_the_packet_engine_tells_is_shown_while_it_serves() {
         packets.began(Arc::new(Shared::with(Records::new(64, key), nat, Fragments::new(1, key), key)));
         packets.events_lost.add_shared(3);
         packets.interface(&"eth0".into()).lose(Lost::Overrun, 4);
+        packets.interface(&"eth0".into()).divided.add_shared(2);
         let game = snapshot.service_named("game").unwrap();
         game.kept.slots(Family::V4).set(5, 6 << 12);
         game.kept.slots(Family::V6).set(7, 8 << 12);
@@ -287,6 +288,7 @@ async fn what_the_packet_engine_tells_is_shown_while_it_serves() {
             ("strata_control_events_lost_total", 3.0),
             ("strata_interface_workers{interface=\"eth0\"}", 1.0),
             ("strata_interface_frames_lost_total{interface=\"eth0\",reason=\"overrun\"}", 4.0),
+            ("strata_interface_frames_divided_total{interface=\"eth0\"}", 2.0),
             ("strata_slots_marked{service=\"game\"}", 12.0),
             ("strata_slots_fingerprint{service=\"game\",family=\"v4\"}", 6.0),
             ("strata_slots_fingerprint{service=\"game\",family=\"v6\"}", 8.0),

@@ -188,6 +188,7 @@ impl<'s> Stage<'s> {
         let action = match verdict.action {
             Action::Send { .. } => "send",
             Action::Reply => "reply",
+            Action::Divide => "divide",
             Action::Pass => "pass",
             Action::Drop(_) => "drop",
         };

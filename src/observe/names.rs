@@ -126,6 +126,8 @@ metrics! {
             "Frames for VIPs, and from endpoints under NAT, that came in by the interface.";
         INTERFACE_SENT = Counter "strata_interface_frames_sent_total" ["interface"]
             "Those of them, and answers to them, that the kernel took to send, on this interface or another.";
+        INTERFACE_DIVIDED = Counter "strata_interface_frames_divided_total" ["interface"]
+            "Those that were many packets in one and had to be taken apart, for a tunnel.";
         INTERFACE_LOST = Counter "strata_interface_frames_lost_total" ["interface" "reason"]
             "Frames that the interface or the way out had no place for, beside what strata_drops_total counts.";
     }

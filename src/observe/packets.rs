@@ -123,6 +123,8 @@ pub struct InterfaceCells {
     pub received: Counter,
     /// Of those that came in here, there or elsewhere.
     pub sent: Counter,
+    /// Of those that came in here, taken apart.
+    pub divided: Counter,
     lost: [Counter; Lost::ALL.len()],
 }
 

@@ -6,7 +6,7 @@
 //!   and lost.
 //! - [`Ring`]: a receive ring that the kernel writes to and frames are rewritten in, and one system call for a batch of sends.
 //!
-//! Neither allocates per frame. Both tell, beside the bytes, what bytes do not: the tag, the state of the checksum, that a
+//! Neither allocates per frame. Both take apart a frame that stands for several, where one asks for it. Both tell, beside the bytes, what bytes do not: the tag, the state of the checksum, that a
 //! frame stands for several, that a frame is not whole ([`Frame`]).
 //!
 //! **Workers** share an interface by fanout: the kernel hashes addresses and ports so that both directions of a flow go to one
@@ -28,6 +28,7 @@ use crate::sys::classify::Rule;
 mod batch;
 mod frame;
 mod line;
+mod outbox;
 mod plain;
 mod ring;
 mod socket;
@@ -84,6 +85,23 @@ pub enum Qdisc {
     Bypass,
 }
 
+/// What becomes of a received frame. `Option<u32>` is one too: the interface, or `Stay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes nowhere.
+    Stay,
+    /// It goes out by this interface, as it is now.
+    Send(u32),
+    /// It stands for several (`Frame::gso`) and is taken apart: each of them comes next, as if it had come alone.
+    Divide,
+}
+
+impl From<Option<u32>> for Fate {
+    fn from(interface: Option<u32>) -> Fate {
+        interface.map_or(Fate::Stay, Fate::Send)
+    }
+}
+
 /// A group of taps of one interface among which the kernel spreads flows. Its members are of one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fanout {
@@ -115,6 +133,8 @@ pub struct Counters {
     pub overrun: u64,
     /// Frames that came without their end: longer than `limits::PACKET_FRAME_BYTES`.
     pub cut: u64,
+    /// Frames that were taken apart.
+    pub divided: u64,
     /// Frames whose VLAN tag this engine cannot see.
     pub tagged: u64,
     /// Frames given to the kernel.
@@ -174,15 +194,15 @@ impl Tap {
     }
 
     /// Waits for a frame, then hands over what has come, one frame after the other and a batch at most. `decide` rewrites the
-    /// frame where it is and names the interface to send it on, or lets it go. What is sent has been given to the kernel in
-    /// this order when the call returns.
+    /// frame where it is and names the interface to send it on, or lets it go, or has it taken apart. What is sent has been given
+    /// to the kernel in this order when the call returns.
     ///
     /// # Returns
     /// How many frames came: 0 when none did in time, or a signal did.
     ///
     /// # Errors
     /// `ENETDOWN` once when the interface goes down; the tap goes on when it comes up again. Anything else is the end of it.
-    pub fn receive(&mut self, decide: impl FnMut(&mut Frame<'_>) -> Option<u32>) -> io::Result<usize> {
+    pub fn receive<F: Into<Fate>>(&mut self, decide: impl FnMut(&mut Frame<'_>) -> F) -> io::Result<usize> {
         match self {
             Tap::Plain(plain) => plain.receive(decide),
             Tap::Ring(ring) => ring.receive(decide),

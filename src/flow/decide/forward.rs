@@ -18,6 +18,7 @@ use crate::wire::ip::Fragment;
 use crate::wire::ipip::Outer;
 use crate::wire::packet::{Packet, Transport};
 use crate::wire::rewrite::{self, Edit};
+use crate::wire::segments::Segments;
 use crate::wire::tcp::{self, Segment};
 use crate::wire::{gue, ipip};
 
@@ -96,7 +97,8 @@ impl Engine<'_> {
         Some(Means::Tunnel(outer, variant))
     }
 
-    /// Whether a packet has a hop left and fits the way onward; if not, what its sender gets: an error from `from`.
+    /// Whether a packet has a hop left and fits the way onward; if not, what its sender gets: an error from `from`. Many packets
+    /// in one frame are judged as one, and refused as one; those that have to go one by one are told by `Divide`.
     pub(super) fn may_go(
         &self,
         frame: &mut FrameBuf<'_>,
@@ -111,16 +113,19 @@ impl Engine<'_> {
         }
         let mtu = usize::try_from(hop.mtu).unwrap_or(usize::MAX).saturating_sub(overhead);
         let came = self.link().map_or(usize::MAX, |link| usize::try_from(link.mtu).unwrap_or(usize::MAX));
-        let segment = frame.segment.map(usize::from).filter(|segment| *segment < packet.payload_len());
-        let size = match segment {
-            // The way out takes it apart as the way in put it together, but for a tunnel, which it does not know.
-            Some(segment) if overhead == 0 => packet.len.saturating_sub(packet.payload_len()).saturating_add(segment),
-            Some(_) => return Err(Verdict::drop(Reason::OversizedFrame)),
+        let merged = frame.merged.filter(|merged| merged.is_many(packet));
+        // The way out takes it apart as the way in put it together, but for a tunnel, which it does not know.
+        let divides = merged.filter(|_| overhead > 0);
+        if divides.is_some_and(|merged| Segments::new(self.arrival.header_len, packet, merged).is_none()) {
+            return Err(Verdict::drop(Reason::OversizedFrame));
+        }
+        let size = match merged {
+            Some(merged) => packet.len.saturating_sub(packet.payload_len()).saturating_add(merged.size.into()),
             None if packet.len > came => return Err(Verdict::drop(Reason::OversizedFrame)),
             None => packet.len,
         };
         if size <= mtu {
-            return Ok(());
+            return if divides.is_some() { Err(Verdict::new(Action::Divide, Why::Merged)) } else { Ok(()) };
         }
         let words = (Why::TooBig, Reason::PacketTooBig);
         // An MTU that nobody may believe tells nobody anything.
@@ -171,8 +176,9 @@ impl Engine<'_> {
         (outer, variant, flow): (&Outer, Option<gue::Variant>, &Flow),
         why: Why,
     ) -> Verdict {
-        // No card finishes a checksum inside a tunnel that it does not know.
+        // No card finishes a checksum inside a tunnel that it does not know, nor sees segments there.
         frame.finish();
+        frame.merged = None;
         rewrite::decrement_hops(self.datagram_mut(frame));
         frame.truncate(self.arrival.header_len.saturating_add(packet.len));
         let mut out = [0; FrameBuf::HEADROOM];

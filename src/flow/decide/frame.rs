@@ -9,6 +9,7 @@ use crate::base::MacAddr;
 use crate::wire::checksum::{self, Stored};
 use crate::wire::ethernet::{self, EtherType, Frame, Header, Tag};
 use crate::wire::packet::{Packet, Transport};
+use crate::wire::segments::Merged;
 use crate::wire::{Fault, tcp};
 
 /// A frame, and what its card or kernel said beside it.
@@ -21,8 +22,8 @@ pub struct FrameBuf<'a> {
     pub interface: u32,
     /// Whether its sender has finished its checksum. Followed through every rewrite; what is sent may still be partial.
     pub stored: Stored,
-    /// Payload bytes of each segment, if this is many segments in one frame (`gso_size` of a vnet header).
-    pub segment: Option<u16>,
+    /// That it is many packets in one frame, where the kernel says so.
+    pub merged: Option<Merged>,
     /// Whether the capture cut it off.
     pub cut: bool,
 }
@@ -34,7 +35,7 @@ impl<'a> FrameBuf<'a> {
     /// The frame of `len` bytes that begins at `start` of `buffer`. `None` when it does not lie within.
     pub fn new(buffer: &'a mut [u8], start: usize, len: usize, interface: u32) -> Option<FrameBuf<'a>> {
         let end = start.checked_add(len).filter(|end| *end <= buffer.len())?;
-        Some(FrameBuf { buffer, start, end, interface, stored: Stored::Whole, segment: None, cut: false })
+        Some(FrameBuf { buffer, start, end, interface, stored: Stored::Whole, merged: None, cut: false })
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -114,7 +115,7 @@ impl<'a> FrameBuf<'a> {
         self.start = self.start.min(last);
         self.end = self.start.saturating_add(len);
         self.stored = Stored::Whole;
-        self.segment = None;
+        self.merged = None;
         self.begin_with(len, parts)
     }
 }

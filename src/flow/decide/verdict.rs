@@ -26,6 +26,8 @@ pub enum Action {
     Send { interface: u32 },
     /// It was replaced by an answer, which goes out where it came from.
     Reply,
+    /// It is many packets in one and as it was: it is to be taken apart, and each to be decided about.
+    Divide,
     /// It is none of ours, and as it was: the kernel has it too.
     Pass,
     /// It goes nowhere. Counted.
@@ -59,6 +61,10 @@ pub enum Why {
     HopsExhausted,
     /// Its connection died with its endpoint.
     Reset,
+
+    // Divide
+    /// Whose packets have to go one by one, into a tunnel.
+    Merged,
 
     // Pass
     /// Neither to a VIP nor from an endpoint whose packets are translated.
@@ -136,6 +142,7 @@ impl Why {
             Why::TooBig => "too-big",
             Why::HopsExhausted => "hops-exhausted",
             Why::Reset => "reset",
+            Why::Merged => "merged",
             Why::NotOurs => "not-ours",
             Why::OtherProtocol => "other-protocol",
             Why::OtherStation => "other-station",

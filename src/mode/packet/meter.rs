@@ -41,10 +41,11 @@ impl Meter {
 
     fn add(&mut self, seen: Counters) {
         // Every field by name: a count that is added to taps shall not be forgotten here.
-        let Counters { received, overrun, cut, tagged, sent, no_room, too_long, link_down, refused } = seen;
+        let Counters { received, overrun, cut, divided, tagged, sent, no_room, too_long, link_down, refused } = seen;
         let told = std::mem::replace(&mut self.told, seen);
         self.cells.received.add_shared(received - told.received);
         self.cells.sent.add_shared(sent - told.sent);
+        self.cells.divided.add_shared(divided - told.divided);
         for (why, seen, told) in [
             (Lost::Overrun, overrun, told.overrun),
             (Lost::Cut, cut, told.cut),
@@ -75,7 +76,7 @@ mod tests {
         let cells = Arc::new(InterfaceCells::default());
         let (mut one, mut two) = (Meter::new(&cells), Meter::new(&cells));
         assert_eq!(cells.workers(), 2);
-        let seen = |received, sent, no_room| Counters { received, sent, no_room, ..Counters::default() };
+        let seen = |received, sent, no_room| Counters { received, sent, no_room, divided: sent, ..Counters::default() };
         one.add(seen(5, 3, 0));
         one.add(seen(9, 7, 1));
         two.add(seen(1, 1, 0));
@@ -83,6 +84,7 @@ mod tests {
         let mut next = Meter::new(&cells);
         next.add(seen(2, 0, 2));
         assert_eq!((cells.received.get(), cells.sent.get(), cells.workers()), (12, 8, 2));
+        assert_eq!(cells.divided.get(), 8);
         assert_eq!((cells.lost(Lost::NoRoom), cells.lost(Lost::Overrun)), (3, 0));
     }
 }

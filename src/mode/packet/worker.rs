@@ -14,7 +14,7 @@ use crate::base::{Moment, Reason, WorkerId, clock};
 use crate::flow::decide::{Action, FrameBuf, Shared, Verdict, Why, decide};
 use crate::observe::Packets;
 use crate::observe::packets::InterfaceCells;
-use crate::sys::packet::{Checksum, Frame, Missing, Tap};
+use crate::sys::packet::{Checksum, Fate, Frame, Gso, Missing, Tap};
 use crate::wire::checksum::Stored;
 use crate::wire::ethernet::{EtherType, Frame as Ethernet};
 use arc_swap::ArcSwap;
@@ -56,25 +56,26 @@ impl Post {
         meter.finish(&mut tap);
     }
 
-    /// Decides about one frame; where it goes.
-    fn one(&self, force: &Force, now: Moment, entropy: u64, frame: &mut Frame<'_>) -> Option<u32> {
+    /// Decides about one frame.
+    fn one(&self, force: &Force, now: Moment, entropy: u64, frame: &mut Frame<'_>) -> Fate {
         let (tag, gso, missing) = (frame.tag(), frame.gso(), frame.missing());
         let partial = matches!(frame.checksum(), Checksum::Partial { .. });
         let (buffer, range) = frame.window();
         let length = range.len();
-        let mut buf = FrameBuf::new(buffer, range.start, length, self.interface)?;
+        let Some(mut buf) = FrameBuf::new(buffer, range.start, length, self.interface) else { return Fate::Stay };
         buf.stored = if partial { Stored::Partial } else { Stored::Whole };
-        buf.segment = gso.map(|gso| gso.size);
+        buf.merged = gso.map(Gso::merged);
         buf.cut = missing == Some(Missing::Tail);
         if let Some(tag) = tag
             && !buf.insert_tag(tag)
         {
             // No header that a tag could stand in.
             self.packets.strays.count(Reason::TruncatedPacket);
-            return None;
+            return Fate::Stay;
         }
         let verdict = decide(&force.tables, &self.shared, now, entropy, &mut buf);
         let (start, end, finished) = (buf.start(), buf.start() + buf.bytes().len(), buf.stored == Stored::Whole);
+        let is_one = buf.merged.is_none();
         let ipv6 = Ethernet::new_checked(buf.bytes()).is_ok_and(|frame| frame.ether_type() == EtherType::IPV6);
         self.count(force, &verdict, length, ipv6);
         if let Some(event) = verdict.event {
@@ -83,20 +84,24 @@ impl Post {
                 self.packets.events_lost.add_shared(1);
             }
         }
-        let interface = match verdict.action {
-            Action::Send { interface } => interface,
+        let fate = match verdict.action {
+            Action::Send { interface } => Fate::Send(interface),
             Action::Reply => {
                 frame.set_new();
-                self.interface
+                Fate::Send(self.interface)
             }
-            Action::Pass | Action::Drop(_) => return None,
+            Action::Divide => Fate::Divide,
+            Action::Pass | Action::Drop(_) => return Fate::Stay,
         };
         // The tag is in the bytes now.
         frame.set_tag(None);
         if partial && finished {
             frame.set_checksum_finished();
         }
-        frame.set_range(start..end).then_some(interface)
+        if is_one {
+            frame.set_one();
+        }
+        if frame.set_range(start..end) { fate } else { Fate::Stay }
     }
 
     /// `ipv6`: what goes out is.
@@ -119,8 +124,9 @@ impl Post {
                     carried.bytes.add_shared(length as u64);
                 }
             }
-            // Neighbours' questions and pings are answered for the VIP, whatever is served there.
-            (Action::Pass, _) | (Action::Send { .. } | Action::Reply, None) => {}
+            // Neighbours' questions and pings are answered for the VIP, whatever is served there. What is divided is counted by its
+            // parts.
+            (Action::Pass | Action::Divide, _) | (Action::Send { .. } | Action::Reply, None) => {}
         }
     }
 }

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use crate::wire::ethernet::{self, Tag};
+use crate::wire::segments::{Kind, Merged, Segments};
 
 /// A received frame in a buffer that it may be rewritten in.
 pub struct Frame<'a> {
@@ -161,6 +162,16 @@ impl<'a> Frame<'a> {
         self.sum = Sum::Stored;
     }
 
+    /// It is one packet, whatever stood beside it.
+    pub const fn set_one(&mut self) {
+        self.gso = None;
+    }
+
+    /// How it is taken apart, where it can be.
+    pub(super) fn segments(&self) -> Option<Segments> {
+        Segments::of_frame(self.bytes(), self.gso?.merged())
+    }
+
     /// The bytes are a new frame, an answer: whole, finished, one packet. The tag stays, for an answer goes back to its VLAN.
     pub const fn set_new(&mut self) {
         (self.sum, self.gso, self.missing) = (Sum::Stored, None, None);
@@ -202,6 +213,15 @@ impl<'a> Frame<'a> {
 pub(super) struct Unsendable;
 
 impl Gso {
+    /// The same in the words of the codec.
+    pub const fn merged(self) -> Merged {
+        let kind = match self.kind {
+            GsoKind::Tcp4 | GsoKind::Tcp6 | GsoKind::Udp => Kind::Segments,
+            GsoKind::UdpFragments | GsoKind::Other => Kind::Other,
+        };
+        Merged { kind, size: self.size }
+    }
+
     fn new(raw: u8, size: u16) -> Gso {
         let kind = match raw & !GSO_ECN {
             1 => GsoKind::Tcp4,

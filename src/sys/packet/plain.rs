@@ -17,7 +17,7 @@ use pnet::datalink::{
 use super::frame::{Frame, Missing, PRIVATE, VNET_LEN, Vnet};
 use super::ring::want;
 use super::socket::{Socket, step};
-use super::{Counters, Options, PacketError, Qdisc};
+use super::{Counters, Fate, Options, PacketError, Qdisc};
 use crate::base::{MacAddr, limits};
 use crate::sys::classify::{Filter, Rule, TAGGED_REST, Wanted};
 
@@ -26,11 +26,18 @@ pub struct Plain {
     /// The same socket as `receiver`'s.
     socket: Socket,
     receiver: Box<dyn DataLinkReceiver>,
-    /// One for each interface that frames leave by, ours first.
-    senders: Vec<(u32, Box<dyn DataLinkSender>)>,
     /// Where a frame is rewritten: `pnet` lends its own buffer for reading only.
     buffer: Box<[u8]>,
+    /// Where segments of a merged frame are put, one after the other.
+    part: Box<[u8]>,
     macs: Vec<MacAddr>,
+    out: Out,
+}
+
+/// The ways out.
+struct Out {
+    /// One for each interface that frames leave by, ours first.
+    senders: Vec<(u32, Box<dyn DataLinkSender>)>,
     qdisc: Qdisc,
     counters: Counters,
 }
@@ -42,14 +49,14 @@ impl Plain {
         let wanted = Wanted { rules: options.rules, macs: options.macs, tags: false };
         let socket = Socket::new(options, &Filter::new(&wanted))?;
         let (sender, receiver) = channel(&socket, options)?;
+        let senders = vec![(options.interface, sender)];
         Ok(Plain {
-            senders: vec![(options.interface, sender)],
             socket,
             receiver,
             buffer: vec![0; FRAME_AT + limits::PACKET_FRAME_BYTES].into(),
+            part: vec![0; FRAME_AT + limits::PACKET_FRAME_BYTES].into(),
             macs: options.macs.to_vec(),
-            qdisc: options.qdisc,
-            counters: Counters::default(),
+            out: Out { senders, qdisc: options.qdisc, counters: Counters::default() },
         })
     }
 
@@ -57,7 +64,7 @@ impl Plain {
     ///
     /// # Errors
     /// See there.
-    pub fn receive(&mut self, mut decide: impl FnMut(&mut Frame<'_>) -> Option<u32>) -> io::Result<usize> {
+    pub fn receive<F: Into<Fate>>(&mut self, mut decide: impl FnMut(&mut Frame<'_>) -> F) -> io::Result<usize> {
         let read = match self.receiver.next() {
             Ok(read) => read,
             Err(error) => {
@@ -69,7 +76,7 @@ impl Plain {
                 };
             }
         };
-        self.counters.received += 1;
+        self.out.counters.received += 1;
         let Some((vnet, bytes)) = read.split_first_chunk::<VNET_LEN>() else { return Ok(1) };
         let missing = match bytes.len() {
             // A frame that is a header and no more is either cut by our filter or carries nothing.
@@ -82,13 +89,15 @@ impl Plain {
         let at = FRAME_AT..FRAME_AT + length;
         self.buffer[at.clone()].copy_from_slice(&bytes[..length]);
         let mut frame = Frame::new(&mut self.buffer, at, Vnet::parse(vnet)).with_missing(missing);
-        let interface = decide(&mut frame);
-        self.counters.missing(missing);
-        if let Some(interface) = interface {
-            match frame.seal() {
-                Ok(range) => self.send_sealed(interface, range),
-                Err(_) => self.counters.refused += 1,
-            }
+        let fate = decide(&mut frame).into();
+        self.out.counters.missing(missing);
+        match fate {
+            Fate::Stay => {}
+            Fate::Send(interface) => match frame.seal() {
+                Ok(range) => self.out.send(interface, &self.buffer[range]),
+                Err(_) => self.out.counters.refused += 1,
+            },
+            Fate::Divide => self.out.divide(&frame, &mut self.part, &mut decide),
         }
         Ok(1)
     }
@@ -96,38 +105,13 @@ impl Plain {
     /// See [`super::Tap::send`].
     pub fn send(&mut self, interface: u32, frame: &[u8]) {
         let Some(room) = self.buffer.get_mut(..VNET_LEN + frame.len()) else {
-            self.counters.too_long += 1;
+            self.out.counters.too_long += 1;
             return;
         };
         let (vnet, bytes) = room.split_at_mut(VNET_LEN);
         vnet.fill(0);
         bytes.copy_from_slice(frame);
-        self.send_sealed(interface, 0..VNET_LEN + frame.len());
-    }
-
-    fn send_sealed(&mut self, interface: u32, range: std::ops::Range<usize>) {
-        let index = match self.senders.iter().position(|(to, _)| *to == interface) {
-            Some(index) => index,
-            None => match self.open_sender(interface) {
-                Ok(sender) => {
-                    self.senders.push((interface, sender));
-                    self.senders.len() - 1
-                }
-                Err(error) => return self.counters.unsent(&error.cause),
-            },
-        };
-        match self.senders[index].1.send_to(&self.buffer[range], None) {
-            Some(Ok(())) => self.counters.sent += 1,
-            Some(Err(error)) => self.counters.unsent(&error),
-            None => self.counters.refused += 1,
-        }
-    }
-
-    /// `pnet` sends on the interface that its socket is bound to, so another interface needs another socket.
-    fn open_sender(&self, interface: u32) -> Result<Box<dyn DataLinkSender>, PacketError> {
-        let options = Options { interface, qdisc: self.qdisc, ..Options::default() };
-        let socket = Socket::new(&options, &Filter::nothing())?;
-        channel(&socket, &options).map(|(sender, _)| sender)
+        self.out.send(interface, room);
     }
 
     /// See [`super::Tap::want`].
@@ -140,8 +124,62 @@ impl Plain {
 
     /// See [`super::Tap::counters`].
     pub fn counters(&mut self) -> Counters {
-        self.counters.add_kernel(self.socket.statistics().unwrap_or_default());
-        self.counters
+        self.out.counters.add_kernel(self.socket.statistics().unwrap_or_default());
+        self.out.counters
+    }
+}
+
+impl Out {
+    /// Takes a frame apart, has each of its segments decided about, and sends those that go on.
+    fn divide<F: Into<Fate>>(
+        &mut self,
+        frame: &Frame<'_>,
+        part: &mut [u8],
+        decide: &mut impl FnMut(&mut Frame<'_>) -> F,
+    ) {
+        let Some(segments) = frame.segments() else {
+            self.counters.refused += 1;
+            return;
+        };
+        self.counters.divided += 1;
+        for nth in 0..segments.count() {
+            let Some(written) = segments.write(frame.bytes(), nth, &mut part[FRAME_AT..]) else {
+                self.counters.refused += 1;
+                continue;
+            };
+            let mut segment = Frame::new(part, FRAME_AT..FRAME_AT + written, Vnet::default());
+            match (decide(&mut segment).into(), segment.seal()) {
+                (Fate::Stay, _) => {}
+                (Fate::Send(interface), Ok(range)) => self.send(interface, &part[range]),
+                (Fate::Send(_), Err(_)) | (Fate::Divide, _) => self.counters.refused += 1,
+            }
+        }
+    }
+
+    /// Sends what was sealed.
+    fn send(&mut self, interface: u32, sealed: &[u8]) {
+        let index = match self.senders.iter().position(|(to, _)| *to == interface) {
+            Some(index) => index,
+            None => match self.open_sender(interface) {
+                Ok(sender) => {
+                    self.senders.push((interface, sender));
+                    self.senders.len() - 1
+                }
+                Err(error) => return self.counters.unsent(&error.cause),
+            },
+        };
+        match self.senders[index].1.send_to(sealed, None) {
+            Some(Ok(())) => self.counters.sent += 1,
+            Some(Err(error)) => self.counters.unsent(&error),
+            None => self.counters.refused += 1,
+        }
+    }
+
+    /// `pnet` sends on the interface that its socket is bound to, so another interface needs another socket.
+    fn open_sender(&self, interface: u32) -> Result<Box<dyn DataLinkSender>, PacketError> {
+        let options = Options { interface, qdisc: self.qdisc, ..Options::default() };
+        let socket = Socket::new(&options, &Filter::nothing())?;
+        channel(&socket, &options).map(|(sender, _)| sender)
     }
 }
 

@@ -30,10 +30,10 @@ use std::time::Duration;
 
 use libc::c_int;
 
-use super::batch::Batch;
 use super::frame::{Frame, Missing, PRIVATE, VNET_LEN, Vnet};
+use super::outbox::Outbox;
 use super::socket::{Socket, address, check, step};
-use super::{Counters, Options, PacketError};
+use super::{Counters, Fate, Options, PacketError};
 use crate::base::{MacAddr, limits};
 use crate::sys::classify::{Filter, Rule, Wanted};
 use crate::sys::link;
@@ -45,7 +45,7 @@ pub struct Ring {
     slots: Slots,
     /// The slot that the kernel fills next, once it is ours.
     next: usize,
-    batch: Batch,
+    out: Outbox,
     /// Where frames go that are longer than a slot.
     long: Box<[u8]>,
     macs: Vec<MacAddr>,
@@ -81,7 +81,7 @@ impl Ring {
             socket.join_fanout(fanout)?;
         }
         Ok(Ring {
-            batch: Batch::new(options.interface),
+            out: Outbox::new(options.interface),
             socket,
             slots,
             next: 0,
@@ -96,7 +96,7 @@ impl Ring {
     ///
     /// # Errors
     /// See there.
-    pub fn receive(&mut self, mut decide: impl FnMut(&mut Frame<'_>) -> Option<u32>) -> io::Result<usize> {
+    pub fn receive<F: Into<Fate>>(&mut self, mut decide: impl FnMut(&mut Frame<'_>) -> F) -> io::Result<usize> {
         if !self.slots.is_ours(self.next) && !self.wait_for_one()? {
             return Ok(0);
         }
@@ -109,7 +109,7 @@ impl Ring {
         }
         // SAFETY: what was pushed lies in slots from `first` to `next`, which are ours until the loop below; no frame on them
         // is alive.
-        unsafe { self.batch.flush(self.socket.as_fd(), &mut self.counters) };
+        unsafe { self.out.flush(self.socket.as_fd(), &mut self.counters) };
         let mut slot = first;
         for _ in 0..taken {
             self.slots.give_back(slot);
@@ -119,7 +119,7 @@ impl Ring {
         Ok(taken)
     }
 
-    fn one(&mut self, decide: &mut impl FnMut(&mut Frame<'_>) -> Option<u32>) {
+    fn one<F: Into<Fate>>(&mut self, decide: &mut impl FnMut(&mut Frame<'_>) -> F) {
         let slot = self.slots.at(self.next);
         // SAFETY: `slot` is the start of a slot, aligned to 16 and longer than the header; the kernel wrote the header before it
         // gave us the slot, and leaves it alone until the slot goes back.
@@ -141,18 +141,23 @@ impl Ring {
         let at = start..start + header.tp_snaplen as usize;
         let missing = (header.tp_snaplen < header.tp_len).then_some(Missing::Tail);
         let mut frame = Frame::new(buffer, at, vnet).with_tag(tag).with_missing(missing);
-        let interface = decide(&mut frame);
+        let fate = decide(&mut frame).into();
         self.counters.missing(missing);
-        let Some(interface) = interface else { return };
-        match frame.seal() {
-            // SAFETY: `seal` gives a range within the slot's buffer.
-            Ok(range) => self.batch.push(interface, unsafe { slot.add(range.start) }.as_ptr(), range.len()),
-            Err(_) => self.counters.refused += 1,
+        match (fate, self.socket.as_fd()) {
+            (Fate::Stay, _) => {}
+            (Fate::Send(interface), _) => match frame.seal() {
+                // SAFETY: `seal` gives a range within the slot's buffer.
+                Ok(range) => self.out.batch.push(interface, unsafe { slot.add(range.start) }.as_ptr(), range.len()),
+                Err(_) => self.counters.refused += 1,
+            },
+            // SAFETY: what was pushed lies in slots before this one, which go back only after the whole batch, and no frame on them
+            // is alive.
+            (Fate::Divide, socket) => unsafe { self.out.divide(&frame, socket, &mut self.counters, decide) },
         }
     }
 
     /// The frame that waits beside the ring. Sent at once, after what is queued before it: the next one needs its buffer.
-    fn long_one(&mut self, tag: Option<Tag>, decide: &mut impl FnMut(&mut Frame<'_>) -> Option<u32>) {
+    fn long_one<F: Into<Fate>>(&mut self, tag: Option<Tag>, decide: &mut impl FnMut(&mut Frame<'_>) -> F) {
         let start = PRIVATE + limits::PACKET_HEADROOM;
         let Some(into) = self.long.get_mut(start - VNET_LEN..) else { return };
         // SAFETY: `into` is a live, writable slice, and the call writes its length at most.
@@ -168,20 +173,26 @@ impl Ring {
         let vnet = into.first_chunk().map_or_else(Vnet::default, Vnet::parse);
         let missing = (length > limits::PACKET_FRAME_BYTES).then_some(Missing::Tail);
         let mut frame = Frame::new(&mut self.long, start..start + length, vnet).with_tag(tag).with_missing(missing);
-        let interface = decide(&mut frame);
+        let fate = decide(&mut frame).into();
         self.counters.missing(missing);
-        let Some(interface) = interface else { return };
+        let socket = self.socket.as_fd();
+        let interface = match fate {
+            Fate::Stay => return,
+            Fate::Send(interface) => interface,
+            // SAFETY: what was pushed lies in slots that go back only after the whole batch, and no frame on them is alive.
+            Fate::Divide => return unsafe { self.out.divide(&frame, socket, &mut self.counters, decide) },
+        };
         let Ok(range) = frame.seal() else {
             self.counters.refused += 1;
             return;
         };
-        if self.batch.is_full() {
+        if self.out.batch.is_full() {
             // SAFETY: what was pushed lies in slots that go back only after the whole batch, and no frame on them is alive.
-            unsafe { self.batch.flush(self.socket.as_fd(), &mut self.counters) };
+            unsafe { self.out.flush(socket, &mut self.counters) };
         }
-        self.batch.push(interface, self.long[range.clone()].as_ptr(), range.len());
+        self.out.batch.push(interface, self.long[range.clone()].as_ptr(), range.len());
         // SAFETY: as above, and `long` is not written to before the call returns.
-        unsafe { self.batch.flush(self.socket.as_fd(), &mut self.counters) };
+        unsafe { self.out.flush(socket, &mut self.counters) };
     }
 
     /// Whether a frame came in time.

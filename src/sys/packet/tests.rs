@@ -332,6 +332,7 @@ struct Passed {
     partial: u64,
     merged: u64,
     longest: usize,
+    longest_sent: usize,
     counters: Counters,
 }
 
@@ -350,8 +351,9 @@ impl Middle {
         Some(Middle { client, server, middle, ends })
     }
 
-    /// Hands frames on while `work` runs, each way on a thread of its own.
-    fn carry(&self, engine: Engine, work: impl FnOnce()) -> [Passed; 2] {
+    /// Hands frames on while `work` runs, each way on a thread of its own. `merged` says whether those that stand for several are
+    /// taken apart.
+    fn carry(&self, engine: Engine, merged: Fate, work: impl FnOnce()) -> [Passed; 2] {
         let done = AtomicBool::new(false);
         let [m0, m1] = self.ends;
         // Promiscuous in all but name: frames are to the other end's MAC.
@@ -363,7 +365,7 @@ impl Middle {
         thread::scope(|scope| {
             let running = taps.map(|(mut tap, to)| {
                 let (done, middle) = (&done, &self.middle);
-                scope.spawn(move || middle.run(|| pass(&mut tap, to, done)))
+                scope.spawn(move || middle.run(|| pass(&mut tap, to, merged, done)))
             });
             // Ends the threads when `work` panics, too.
             let _stop = Stop(&done);
@@ -382,14 +384,20 @@ impl Drop for Stop<'_> {
     }
 }
 
-fn pass(tap: &mut Tap, to: u32, done: &AtomicBool) -> Passed {
+fn pass(tap: &mut Tap, to: u32, merged: Fate, done: &AtomicBool) -> Passed {
     let mut passed = Passed::default();
     while !done.load(Ordering::Acquire) {
         tap.receive(|frame| {
             passed.partial += u64::from(matches!(frame.checksum(), Checksum::Partial { .. }));
             passed.merged += u64::from(frame.gso().is_some());
             passed.longest = passed.longest.max(frame.bytes().len());
-            Some(to)
+            match merged {
+                Fate::Divide if frame.gso().is_some() => Fate::Divide,
+                _ => {
+                    passed.longest_sent = passed.longest_sent.max(frame.bytes().len());
+                    Fate::Send(to)
+                }
+            }
         })
         .unwrap();
     }
@@ -411,13 +419,18 @@ fn transfer(middle: &Middle, server: SocketAddr, text: &[u8]) -> Vec<u8> {
     })
 }
 
+/// Bytes that are like no others of theirs.
+fn text(length: u32) -> Vec<u8> {
+    (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
 #[test]
 fn tcp_crosses_with_unfinished_checksums_and_segments_that_nobody_has_cut() {
     let Some(middle) = Middle::new() else { return };
-    let text: Vec<u8> = (0..4_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let text = text(4_000_000);
     for engine in BOTH {
         for server in ["10.7.0.2:7000", "[fd07::2]:7000"] {
-            let [there, back] = middle.carry(engine, || {
+            let [there, back] = middle.carry(engine, Fate::Stay, || {
                 assert!(transfer(&middle, server.parse().unwrap(), &text) == text, "{engine:?} {server}: bytes differ");
             });
             assert!(there.partial > 0 && back.partial > 0, "{engine:?} {server}: checksums were finished");
@@ -434,7 +447,7 @@ fn a_frame_longer_than_any_buffer_is_counted_and_not_forwarded() {
     let Some(middle) = Middle::new() else { return };
     middle.client.sh("ip link set c gso_max_size 200000");
     for engine in BOTH {
-        let [there, _] = middle.carry(engine, || {
+        let [there, _] = middle.carry(engine, Fate::Stay, || {
             let server: SocketAddr = "[fd07::2]:7000".parse().unwrap();
             let text = vec![7; 8_000_000];
             assert!(transfer(&middle, server, &text) == text, "{engine:?}: what is lost is sent again");
@@ -442,4 +455,134 @@ fn a_frame_longer_than_any_buffer_is_counted_and_not_forwarded() {
         let Counters { cut, refused, .. } = there.counters;
         assert!(cut > 0 && refused == cut, "{engine:?} {:?}, longest {}", there.counters, there.longest);
     }
+}
+
+#[test]
+fn a_merged_frame_is_taken_apart_and_its_segments_go_on() {
+    let Some(middle) = Middle::new() else { return };
+    let text = text(2_000_000);
+    for engine in BOTH {
+        for server in ["10.7.0.2:7000", "[fd07::2]:7000"] {
+            let [there, _] = middle.carry(engine, Fate::Divide, || {
+                assert!(transfer(&middle, server.parse().unwrap(), &text) == text, "{engine:?} {server}: bytes differ");
+            });
+            assert!(there.longest > limits::PACKET_SLOT_BYTES, "{engine:?} {server}: {}", there.longest);
+            assert!(there.longest_sent <= 1514, "{engine:?} {server}: {}", there.longest_sent);
+            let Counters { divided, sent, received, refused, too_long, .. } = there.counters;
+            // Each is two segments at least.
+            assert!(divided > 0 && sent >= received + divided, "{engine:?} {server}: {:?}", there.counters);
+            assert_eq!((divided, refused + too_long), (there.merged, 0), "{engine:?} {server}: {:?}", there.counters);
+        }
+    }
+}
+
+/// The frame with its checksum finished. TCP has two words for zero, and the kernel uses both.
+fn finished(mut bytes: Vec<u8>, checksum: Checksum) -> Vec<u8> {
+    if let Checksum::Partial { start, offset } = checksum {
+        crate::wire::checksum::complete(&mut bytes, start, offset).unwrap();
+    }
+    let at = if bytes[12..14] == [0x86, 0xdd] { 14 + 40 + 16 } else { 14 + 20 + 16 };
+    if bytes[at..].starts_with(&[0xff, 0xff]) {
+        bytes[at..at + 2].fill(0);
+    }
+    bytes
+}
+
+/// Neighbours' questions and the like go by too.
+fn is_tcp(frame: &[u8]) -> bool {
+    let (kind, after) = frame[12..].split_at(2);
+    kind == [0x08, 0x00] && after[9] == 6 || kind == [0x86, 0xdd] && after[6] == 6
+}
+
+/// What the kernel sends where a card takes no merged frames, and what we make of the same.
+#[test]
+fn a_merged_frame_is_taken_apart_as_the_kernel_does_it() {
+    let Some(middle) = Middle::new() else { return };
+    middle.middle.sh("ip link set m1 gso_max_size 1000");
+    let text = text(200_000);
+    for server in ["10.7.0.2:7000", "[fd07::2]:7000"] {
+        let [m0, m1] = middle.ends;
+        let tap = |namespace: &Namespace, interface, macs: &[MacAddr]| {
+            let options = Options { interface, macs, wait: Duration::from_millis(5), ..Options::default() };
+            namespace.run(|| Tap::open(Engine::Ring, &options).unwrap())
+        };
+        let mut there = tap(&middle.middle, m0, &[MacAddr([2, 0, 0, 0, 1, 3])]);
+        let mut back = tap(&middle.middle, m1, &[MacAddr([2, 0, 0, 0, 1, 1])]);
+        let mut end = tap(&middle.server, middle.server.index("s"), &[]);
+        let (mut ours, mut kernels, mut merged) = (Vec::new(), Vec::new(), 0);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let _stop = Stop(&done);
+            scope.spawn(|| middle.middle.run(|| pass(&mut back, m0, Fate::Stay, &done)));
+            let (ours, merged) = (&mut ours, &mut merged);
+            let mut expect = |frame: &mut Frame<'_>| {
+                match frame.segments() {
+                    Some(segments) => {
+                        *merged += 1;
+                        for nth in 0..segments.count() {
+                            let mut out = vec![0; segments.longest()];
+                            let length = segments.write(frame.bytes(), nth, &mut out).unwrap();
+                            out.truncate(length);
+                            ours.push(finished(out, Checksum::Stored));
+                        }
+                    }
+                    None if is_tcp(frame.bytes()) => ours.push(finished(frame.bytes().to_vec(), frame.checksum())),
+                    None => {}
+                }
+                Some(m1)
+            };
+            let kernels = &mut kernels;
+            let mut meet = |frame: &mut Frame<'_>| {
+                if is_tcp(frame.bytes()) {
+                    kernels.push(finished(frame.bytes().to_vec(), frame.checksum()));
+                }
+                None::<u32>
+            };
+            let transfer = scope.spawn(|| transfer(&middle, server.parse().unwrap(), &text) == text);
+            while !transfer.is_finished() {
+                there.receive(&mut expect).unwrap();
+                end.receive(&mut meet).unwrap();
+            }
+            assert!(transfer.join().unwrap(), "{server}: bytes differ");
+            while there.receive(&mut expect).unwrap() + end.receive(&mut meet).unwrap() > 0 {}
+        });
+        assert!(merged > 0 && ours.len() > 140, "{server}: {merged} merged, {} in all", ours.len());
+        let differs = ours.iter().zip(&kernels).position(|(ours, kernels)| ours != kernels);
+        assert_eq!((differs, ours.len()), (None, kernels.len()), "{server}");
+    }
+}
+
+/// Over a wire in between, tagged on the way in and not on the way out.
+#[test]
+fn a_merged_frame_keeps_its_vlan_tag() {
+    let Some(middle) = Middle::new() else { return };
+    middle.middle.sh("ip link add x0 type veth peer name x1; ip link set x0 up; ip link set x1 up");
+    let [m0, m1] = middle.ends;
+    let [x0, x1] = ["x0", "x1"].map(|name| middle.middle.index(name));
+    let text = text(1_000_000);
+    let (macs, done) = ([MacAddr([2, 0, 0, 0, 1, 1]), MacAddr([2, 0, 0, 0, 1, 3])], AtomicBool::new(false));
+    let tagged = thread::scope(|scope| {
+        let _stop = Stop(&done);
+        let wires = [(m0, x0, Some(Tag::vlan(7))), (x1, m1, None), (m1, m0, None)].map(|(interface, to, tag)| {
+            let options = Options { interface, macs: &macs, wait: Duration::from_millis(5), ..Options::default() };
+            let mut tap = middle.middle.run(|| Tap::open(Engine::Ring, &options).unwrap());
+            let done = &done;
+            scope.spawn(move || {
+                let mut merged = 0;
+                while !done.load(Ordering::Acquire) {
+                    let hand_on = |frame: &mut Frame<'_>| {
+                        merged += u64::from(frame.gso().is_some() && frame.tag() == Some(Tag::vlan(7)));
+                        frame.set_tag(tag);
+                        Some(to)
+                    };
+                    tap.receive(hand_on).unwrap();
+                }
+                merged
+            })
+        });
+        assert!(transfer(&middle, "10.7.0.2:7000".parse().unwrap(), &text) == text, "bytes differ");
+        done.store(true, Ordering::Release);
+        wires.map(|wire| wire.join().unwrap())
+    });
+    assert!(tagged[1] > 0, "no merged frame had a tag on the wire in between");
 }

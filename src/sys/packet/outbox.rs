@@ -1,0 +1,100 @@
+//! Io: what is on its way out of a ring: frames that wait for their system call, and those that a merged frame was taken apart into,
+//! which lie in no slot.
+//!
+//! Budget: no allocation after `Outbox::new`; of a merged frame one copy.
+
+use std::cell::UnsafeCell;
+use std::os::fd::BorrowedFd;
+
+use super::batch::Batch;
+use super::frame::{Frame, PRIVATE, Vnet};
+use super::{Counters, Fate};
+use crate::base::limits;
+
+pub(super) struct Outbox {
+    pub batch: Batch,
+    room: Room,
+}
+
+/// Memory that is lent piece by piece and taken back all at once.
+struct Room {
+    cells: Box<[UnsafeCell<u8>]>,
+    used: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(home: u32) -> Outbox {
+        let cells = (0..limits::PACKET_DIVIDED_BYTES).map(|_| UnsafeCell::new(0)).collect();
+        Outbox { batch: Batch::new(home), room: Room { cells, used: 0 } }
+    }
+
+    /// Gives every queued frame to the kernel.
+    ///
+    /// # Safety
+    /// As [`Batch::flush`]: what was pushed can still be read.
+    pub(super) unsafe fn flush(&mut self, socket: BorrowedFd<'_>, counters: &mut Counters) {
+        // SAFETY: the caller's promise; pieces of `room` that were pushed are lent to nobody else before it is cleared.
+        unsafe { self.batch.flush(socket, counters) };
+        self.room.used = 0;
+    }
+
+    /// Takes `frame` apart, has each of its segments decided about, and queues those that go on. Sends in between when there is no
+    /// more room.
+    ///
+    /// # Safety
+    /// As [`Batch::flush`], for what was pushed before; `frame` is not among it.
+    pub(super) unsafe fn divide<F: Into<Fate>>(
+        &mut self,
+        frame: &Frame<'_>,
+        socket: BorrowedFd<'_>,
+        counters: &mut Counters,
+        decide: &mut impl FnMut(&mut Frame<'_>) -> F,
+    ) {
+        let Some(segments) = frame.segments() else {
+            counters.refused += 1;
+            return;
+        };
+        counters.divided += 1;
+        let length = START + segments.longest();
+        for nth in 0..segments.count() {
+            if self.batch.is_full() || self.room.piece(length).is_none() {
+                // SAFETY: the caller's promise for what was there before; pieces of `room` that this pushed are borrowed by no frame
+                // any more, since `seal` took each.
+                unsafe { self.flush(socket, counters) };
+            }
+            let Some(piece) = self.room.piece(length) else {
+                counters.too_long += 1;
+                continue;
+            };
+            // SAFETY: `piece` has `length` bytes of `room` that are lent to nobody: those that were pushed lie before it, and the
+            // slice is gone before the next one is made.
+            let buffer = unsafe { std::slice::from_raw_parts_mut(piece, length) };
+            let Some(written) = segments.write(frame.bytes(), nth, &mut buffer[START..]) else {
+                counters.refused += 1;
+                continue;
+            };
+            let mut part = Frame::new(buffer, START..START + written, Vnet::default());
+            match (decide(&mut part).into(), part.seal()) {
+                (Fate::Stay, _) => {}
+                (Fate::Send(interface), Ok(range)) => {
+                    self.room.used += length;
+                    // SAFETY: `seal` gives a range within the piece.
+                    self.batch.push(interface, unsafe { piece.add(range.start) }, range.len());
+                }
+                (Fate::Send(_), Err(_)) | (Fate::Divide, _) => counters.refused += 1,
+            }
+        }
+    }
+}
+
+impl Room {
+    /// The next free piece, if there is one of this length. It is free until `used` has grown by it.
+    fn piece(&self, length: usize) -> Option<*mut u8> {
+        let free = self.cells.get(self.used..)?.get(..length)?;
+        // To be written to, which a cell allows through a shared reference.
+        Some(free.as_ptr().cast::<u8>().cast_mut())
+    }
+}
+
+/// Where a segment is put in its piece: as much room before it as a slot has.
+const START: usize = PRIVATE + limits::PACKET_HEADROOM;
