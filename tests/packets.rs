@@ -1,6 +1,7 @@
 //! The corpus of packets: tables, a frame in, and what becomes of it, byte for byte (`tests/packets/README.md`).
 //!
-//! The cases are data, so that another engine can be held to them: all it needs is to run a [`Step`].
+//! The cases are data, so that another engine can be held to them: all it needs is to run a [`Step`]. The first engine is held to
+//! more by them: whatever a packet is and becomes, deciding about it allocates nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use strata::base::Moment;
 use strata::flow::decide::{Action, Event};
 use strata::flow::{FrameBuf, decide};
+use strata::sys::allocation::{Counting, taken};
 use strata::wire::checksum::Stored;
 use strata::wire::segments::{Kind, Merged, Segments};
 use strata::wire::show;
@@ -24,6 +26,9 @@ mod notation;
 mod properties;
 #[path = "packets/world.rs"]
 mod world;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// A file of the corpus.
 struct File {
@@ -193,9 +198,14 @@ fn run_step(file: &File, step: &Step, live: &Live, now: Moment) -> Result<(), St
     frame.merged = step.segment.map(|size| Merged { kind, size });
     let merged = frame.merged;
     frame.cut = step.cut;
+    let before = taken();
     let got = decide(&live.tables, &live.shared, now, step.entropy, &mut frame);
+    let allocated = taken() - before;
 
     let mut wrong = String::new();
+    if allocated > 0 {
+        let _ = write!(wrong, "{allocated} allocations; ");
+    }
     let mut expect = |what: &str, want: &str, got: &str| {
         if want != got {
             let _ = write!(wrong, "{what} {got:?}, not {want:?}; ");

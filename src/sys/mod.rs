@@ -4,6 +4,7 @@
 //! their own.
 #![allow(unsafe_code, reason = "the one module that may; each block says why it is sound")]
 
+pub mod allocation;
 mod assemble;
 pub mod capability;
 pub mod classify;

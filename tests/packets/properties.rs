@@ -9,6 +9,7 @@ use proptest::sample::{Index, select};
 use strata::base::Moment;
 use strata::flow::decide::{Action, Verdict};
 use strata::flow::{FrameBuf, decide};
+use strata::sys::allocation::taken;
 use strata::wire::ethernet::Frame;
 use strata::wire::packet::Packet;
 use strata::wire::{gue, ipip};
@@ -28,7 +29,9 @@ fn decided(live: &Live, interface: u32, bytes: &[u8]) -> (Verdict, Vec<u8>) {
     buffer.extend(bytes);
     buffer.extend([0; 1400]);
     let mut frame = FrameBuf::new(&mut buffer, FrameBuf::HEADROOM, bytes.len(), interface).unwrap();
+    let before = taken();
     let verdict = decide(&live.tables, &live.shared, NOW, 7, &mut frame);
+    assert_eq!(taken() - before, 0, "deciding about {bytes:02x?} allocates");
     (verdict, frame.bytes().to_vec())
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::*;
+use crate::sys::allocation::taken;
 use crate::sys::netns::{Namespace, await_that, namespaces};
 use crate::wire::ethernet::{EtherType, Header, Tag};
 
@@ -101,6 +102,34 @@ fn a_frame_goes_through_and_back_as_it_was() {
         assert_eq!(until(&mut far, b"there and back").len(), 1);
         let counters = tap.counters();
         assert_eq!((counters.received, counters.sent), (1, 1), "{engine:?} {counters:?}");
+    }
+}
+
+#[test]
+fn a_frame_in_and_out_again_allocates_nothing() {
+    let Some(cable) = Cable::new() else { return };
+    for engine in BOTH {
+        let (mut tap, mut far) = (cable.near(engine, Options::default()), cable.far());
+        let mut round = |count: usize| {
+            let (mut seen, mut allocated) = (0, 0);
+            for _ in 0..count {
+                far.send(cable.at_far, &hello(b"again"));
+            }
+            await_that("all frames", || {
+                let before = taken();
+                tap.receive(|frame| {
+                    seen += 1;
+                    // One is let go, for that is a way out too.
+                    (seen > 1 && frame.bytes().len() > 1).then_some(cable.at_near)
+                })
+                .unwrap();
+                allocated += taken() - before;
+                seen == count
+            });
+            allocated
+        };
+        round(3);
+        assert_eq!(round(500), 0, "{engine:?}");
     }
 }
 
