@@ -8,6 +8,8 @@ mod changes;
 #[path = "common/cli.rs"]
 mod cli;
 mod common;
+#[path = "netns/counts.rs"]
+mod counts;
 #[path = "netns/flood.rs"]
 mod flood;
 #[path = "netns/ground.rs"]

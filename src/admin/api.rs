@@ -111,7 +111,9 @@ impl Api {
                 Ok(json(StatusCode::OK, &describe::status(&self.control, uptime, &self.reports().await)))
             }
             (_, ["api", "config"]) => Ok(json(StatusCode::OK, &snapshot().effective)),
-            (_, ["api", "services"]) => Ok(json(StatusCode::OK, &describe::services(&snapshot()))),
+            (_, ["api", "services"]) => {
+                Ok(json(StatusCode::OK, &describe::services(&snapshot(), &self.control.crew.packets)))
+            }
             (_, ["api", "pools"]) => Ok(json(StatusCode::OK, &describe::pools(&snapshot(), &self.reports().await))),
             _ => Err(Refusal::not_found()),
         }

@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use super::control::{Control, EndpointReport};
 use super::document;
-use crate::base::{Moment, PoolId, Reason, clock};
+use crate::base::{Moment, Reason, clock};
 use crate::observe::Packets;
 use crate::observe::cells::UpstreamError;
 use crate::route::Pattern;
-use crate::state::{Endpoint, Family, Forward, PacketSpec, Pool, PoolView, Service, Snapshot, Traffic};
+use crate::state::{Endpoint, Pool, PoolView, Service, Snapshot, Traffic};
 use crate::wire::http1::Reject;
+
+mod packets;
+
+pub use packets::{Carriers, answers_here, engine, families, fill, marked};
 
 pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -> document::Status {
     let crew = &control.crew;
@@ -28,7 +32,9 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
         connections: snapshot.services().map(|service| u64::from(service.kept.open.load(Relaxed))).sum(),
         last_reload_successful: control.reloads.last_successful(),
         last_reload_success_at_ms: control.reloads.success_at_ms(),
-        services: services(&snapshot),
+        services: services(&snapshot, &crew.packets),
+        vips: packets::vips(&snapshot),
+        packets: packets::engine_document(&snapshot, &crew.packets),
         pools: pools(&snapshot, reports),
     }
 }
@@ -38,11 +44,11 @@ pub fn is_ready(control: &Control) -> bool {
     control.crew.snapshot.load().generation > 0 && !control.crew.draining()
 }
 
-pub fn services(snapshot: &Snapshot) -> Vec<document::Service> {
-    snapshot.services().map(|each| service(snapshot, each)).collect()
+pub fn services(snapshot: &Snapshot, packets: &Packets) -> Vec<document::Service> {
+    snapshot.services().map(|each| service(snapshot, each, packets)).collect()
 }
 
-fn service(snapshot: &Snapshot, service: &Service) -> document::Service {
+fn service(snapshot: &Snapshot, service: &Service, packets: &Packets) -> document::Service {
     let cells = &service.kept.cells;
     let name = |id| snapshot.pool(id).map(|pool| pool.spec.name.to_string()).unwrap_or_default();
     let (routes, mut pools): (Vec<document::Route>, Vec<String>) = match &service.traffic {
@@ -61,78 +67,29 @@ fn service(snapshot: &Snapshot, service: &Service) -> document::Service {
     let mut seen = HashSet::new();
     pools.retain(|pool| seen.insert(pool.clone()));
     let responses = responses(service);
+    let packet = match &service.traffic {
+        Traffic::Packet(packet) => Some(packet),
+        Traffic::L4(_) | Traffic::L7(_) => None,
+    };
+    let opened = cells.sum(|row| row.connections_opened.get());
     document::Service {
         name: service.spec.name.to_string(),
         mode: service.mode().word().to_owned(),
+        forward: packet.map(|packet| packet.forward.word().to_owned()),
+        engine: engine(service, snapshot, packets).to_owned(),
         listen: listen(snapshot, service),
         pools,
         routes,
-        connections: service.kept.open.load(Relaxed).into(),
-        connections_total: cells.sum(|row| row.connections_opened.get()),
+        connections: packet.is_none().then(|| service.kept.open.load(Relaxed).into()),
+        connections_total: packet.is_none().then_some(opened),
         requests_total: responses.iter().map(|(_, count)| count).sum(),
         server_errors_total: responses.iter().filter(|(code, _)| *code >= 500).map(|(_, count)| count).sum(),
+        packets_total: packet.map(|_| cells.sum(|row| row.packets.get())),
+        slots_marked: packet.map(|packet| packets::marked(service, packet)),
         bytes_received_total: cells.sum(|row| row.bytes_received.get()),
-        bytes_sent_total: cells.sum(|row| row.bytes_sent.get()),
+        bytes_sent_total: packets::answers_here(service).then(|| cells.sum(|row| row.bytes_sent.get())),
         drops: drops(service),
     }
-}
-
-/// What carries the service's traffic. A packet service has no engine while no thread takes frames from its VIP's interface.
-pub fn engine(service: &Service, snapshot: &Snapshot, packets: &Packets) -> &'static str {
-    match &service.traffic {
-        Traffic::L4(_) => "proxy",
-        Traffic::L7(_) => "http",
-        Traffic::Packet(packet) => {
-            let vip = snapshot.vip(packet.vip);
-            if vip.is_some_and(|vip| packets.serves(&vip.spec.interface)) { "userspace" } else { "none" }
-        }
-    }
-}
-
-/// Who carries traffic to a pool: what is known of its endpoints follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Carriers {
-    /// An `l4` proxy or `l7` service.
-    pub proxies: bool,
-    pub packets: bool,
-    /// A packet service whose answers come by here.
-    pub translated: bool,
-}
-
-const NO_CARRIER: Carriers = Carriers { proxies: false, packets: false, translated: false };
-
-/// A pool that nobody uses shows what a proxy's does.
-impl Default for Carriers {
-    fn default() -> Carriers {
-        Carriers { proxies: true, ..NO_CARRIER }
-    }
-}
-
-impl Carriers {
-    /// Those of every pool that the snapshot's services use.
-    pub fn of_all(snapshot: &Snapshot) -> HashMap<PoolId, Carriers> {
-        let mut all: HashMap<PoolId, Carriers> = HashMap::new();
-        for service in snapshot.services() {
-            match &service.traffic {
-                Traffic::Packet(packet) => {
-                    let carriers = all.entry(packet.pool).or_insert(NO_CARRIER);
-                    carriers.packets = true;
-                    carriers.translated |= matches!(packet.forward, Forward::Nat | Forward::FullNat);
-                }
-                Traffic::L4(l4) => all.entry(l4.pool).or_insert(NO_CARRIER).proxies = true,
-                Traffic::L7(l7) => {
-                    l7.spec.routes.iter().for_each(|route| all.entry(route.pool).or_insert(NO_CARRIER).proxies = true);
-                }
-            }
-        }
-        all
-    }
-}
-
-/// The tables of a packet service that its VIP has addresses for.
-pub fn families(packet: &PacketSpec, snapshot: &Snapshot) -> impl Iterator<Item = Family> {
-    let addresses = snapshot.vip(packet.vip).map(|vip| vip.spec.addresses.clone()).unwrap_or_default();
-    Family::all_of(packet).iter().copied().filter(move |family| addresses.iter().any(|at| family.holds(*at)))
 }
 
 /// Where clients reach it: the addresses it listens on, or those of its VIP with its ports.
@@ -153,11 +110,14 @@ fn drops(service: &Service) -> Vec<document::Drop> {
     let cells = &service.kept.cells;
     let reasons = Reason::ALL.iter().map(|reason| (reason.word(), cells.sum(|row| row.dropped(*reason))));
     let rejects = Reject::ALL.iter().map(|reject| (reject.word(), cells.sum(|row| row.rejected(*reject))));
-    let mut drops: Vec<document::Drop> = reasons
-        .chain(rejects)
-        .filter(|(_, count)| *count > 0)
-        .map(|(reason, count)| document::Drop { reason: reason.to_owned(), count })
-        .collect();
+    largest_first(reasons.chain(rejects))
+}
+
+/// Those that were counted.
+fn largest_first(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<document::Drop> {
+    let counted = counts.filter(|(_, count)| *count > 0);
+    let mut drops: Vec<_> =
+        counted.map(|(reason, count)| document::Drop { reason: reason.to_owned(), count }).collect();
     drops.sort_by_key(|drop| std::cmp::Reverse(drop.count));
     drops
 }
@@ -180,10 +140,12 @@ pub fn responses(service: &Service) -> Vec<(u16, u64)> {
 pub fn pools(snapshot: &Snapshot, reports: &[EndpointReport]) -> Vec<document::Pool> {
     let reports: HashMap<(&str, &str), &EndpointReport> =
         reports.iter().map(|report| ((&*report.pool, &*report.endpoint), report)).collect();
-    snapshot.pools().map(|each| pool(each, &reports)).collect()
+    let carriers = Carriers::of_all(snapshot);
+    let carriers = |pool: &Pool| carriers.get(&pool.id).copied().unwrap_or_default();
+    snapshot.pools().map(|each| pool(each, carriers(each), &reports)).collect()
 }
 
-fn pool(pool: &Pool, reports: &HashMap<(&str, &str), &EndpointReport>) -> document::Pool {
+fn pool(pool: &Pool, carriers: Carriers, reports: &HashMap<(&str, &str), &EndpointReport>) -> document::Pool {
     let usable = Usable::of(&pool.view());
     let report = |endpoint: &Endpoint| reports.get(&(&*pool.spec.name, &*endpoint.name)).copied();
     document::Pool {
@@ -191,11 +153,20 @@ fn pool(pool: &Pool, reports: &HashMap<(&str, &str), &EndpointReport>) -> docume
         balance: pool.spec.balance.name.to_owned(),
         probe: pool.spec.probe.as_ref().map(|probe| probe.name.to_owned()),
         usable: usable.0.len(),
-        endpoints: pool.endpoints.iter().map(|each| endpoint(each, usable.contains(each), report(each))).collect(),
+        endpoints: pool
+            .endpoints
+            .iter()
+            .map(|each| endpoint(each, usable.contains(each), carriers, report(each)))
+            .collect(),
     }
 }
 
-fn endpoint(endpoint: &Endpoint, usable: bool, report: Option<&EndpointReport>) -> document::Endpoint {
+fn endpoint(
+    endpoint: &Endpoint,
+    usable: bool,
+    carriers: Carriers,
+    report: Option<&EndpointReport>,
+) -> document::Endpoint {
     let status = endpoint.status();
     let cells = &endpoint.cells;
     let changed_at = endpoint.changed_at.load(Relaxed);
@@ -215,6 +186,10 @@ fn endpoint(endpoint: &Endpoint, usable: bool, report: Option<&EndpointReport>) 
         requests_total: cells.sum(|row| row.requests.get()),
         errors_total: UpstreamError::ALL.iter().map(|kind| cells.sum(|row| row.errors(*kind))).sum(),
         probes_failed_total: cells.sum(|row| row.probes_failed.get()),
+        packets_sent_total: carriers.packets.then(|| cells.sum(|row| row.sent.packets.get())),
+        bytes_sent_total: carriers.packets.then(|| cells.sum(|row| row.sent.bytes.get())),
+        packets_received_total: carriers.translated.then(|| cells.sum(|row| row.received.packets.get())),
+        bytes_received_total: carriers.translated.then(|| cells.sum(|row| row.received.bytes.get())),
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Status {
     /// Unix time in ms when a configuration last came into force.
     pub last_reload_success_at_ms: u64,
     pub services: Vec<Service>,
+    pub vips: Vec<Vip>,
+    /// Where there are VIPs.
+    pub packets: Option<Packets>,
     pub pools: Vec<Pool>,
 }
 
@@ -28,21 +31,31 @@ pub struct Status {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     pub name: String,
-    /// `l4`, `l7`.
+    /// `l2`, `l3`, `l4`, `l7`.
     pub mode: String,
+    /// What becomes of packets: `mac`, `nat`, `full-nat`, `ipip`, `gue`. Absent where connections or requests are carried.
+    pub forward: Option<String>,
+    /// `http`, `proxy`, `userspace`; `none` while nothing carries it.
+    pub engine: String,
     pub listen: Vec<String>,
     /// Pools it sends to, each once, in the order of the file.
     pub pools: Vec<String>,
     /// L7: where requests go, in the order of the file.
     pub routes: Vec<Route>,
-    pub connections: u64,
-    pub connections_total: u64,
+    /// Absent where packets are forwarded: connections are not known.
+    pub connections: Option<u64>,
+    pub connections_total: Option<u64>,
     /// L7: final responses.
     pub requests_total: u64,
     /// L7: final responses with a status of 500 or more.
     pub server_errors_total: u64,
+    /// Where packets are forwarded: forwarded or answered, of both directions where both come by here.
+    pub packets_total: Option<u64>,
+    /// Where packets are forwarded: slots in transition.
+    pub slots_marked: Option<u64>,
     pub bytes_received_total: u64,
-    pub bytes_sent_total: u64,
+    /// Absent where endpoints answer clients themselves.
+    pub bytes_sent_total: Option<u64>,
     /// Reasons with a count above zero, largest first.
     pub drops: Vec<Drop>,
 }
@@ -59,6 +72,49 @@ pub struct Route {
 pub struct Drop {
     pub reason: String,
     pub count: u64,
+}
+
+/// A virtual address that packet services are reached at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Vip {
+    pub name: String,
+    pub interface: String,
+    pub addresses: Vec<VipAddress>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VipAddress {
+    pub address: String,
+    /// What neighbours are told; absent while the interface is not there.
+    pub mac: Option<String>,
+}
+
+/// What the packet engine holds and loses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Packets {
+    /// Flows remembered because their slot is in transition, and the most of them.
+    pub flow_records: usize,
+    pub flow_records_limit: usize,
+    /// Flows translated by a record, and the most of them.
+    pub nat_flows: usize,
+    pub nat_flows_limit: usize,
+    /// Of packets to VIPs that were dropped before it was known whose they were: reasons with a count above zero, largest first.
+    pub drops: Vec<Drop>,
+    /// By name.
+    pub interfaces: Vec<Interface>,
+}
+
+/// An interface that packets come in by.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    pub name: String,
+    /// Threads that take its frames.
+    pub workers: u64,
+    pub frames_received_total: u64,
+    /// Of those that came in here.
+    pub frames_sent_total: u64,
+    /// Reasons with a count above zero, largest first.
+    pub lost: Vec<Drop>,
 }
 
 /// An entry of `GET /api/pools`.
@@ -96,6 +152,12 @@ pub struct Endpoint {
     pub requests_total: u64,
     pub errors_total: u64,
     pub probes_failed_total: u64,
+    /// Where packet services use the pool: to the endpoint.
+    pub packets_sent_total: Option<u64>,
+    pub bytes_sent_total: Option<u64>,
+    /// Where its answers come by here: from the endpoint, to clients.
+    pub packets_received_total: Option<u64>,
+    pub bytes_received_total: Option<u64>,
 }
 
 /// Body of `POST /api/pools/{pool}/endpoints/{endpoint}/weight`.

@@ -121,7 +121,9 @@ impl Page {
             self.value(&names::CONNECTIONS_ACTIVE, &[name], service.kept.open.load(Relaxed).into());
         }
         self.value(&names::BYTES_RECEIVED, &[name], cells.sum(|row| row.bytes_received.get()));
-        self.value(&names::BYTES_SENT, &[name], cells.sum(|row| row.bytes_sent.get()));
+        if describe::answers_here(service) {
+            self.value(&names::BYTES_SENT, &[name], cells.sum(|row| row.bytes_sent.get()));
+        }
         if !packets {
             self.value(&names::ACCESS_LOST, &[name], cells.sum(|row| row.access_records_lost.get()));
         }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::admin::document::{Endpoint, Pool, Service, Status};
+use crate::admin::document::{Drop, Endpoint, Packets, Pool, Service, Status, Vip};
 
 /// The whole document, aligned; in colour for a terminal that shows it.
 pub fn render(status: &Status, colour: bool) -> String {
@@ -15,9 +15,17 @@ pub fn render(status: &Status, colour: bool) -> String {
         out.line("");
         services(&mut out, &status.services);
     }
+    if !status.vips.is_empty() {
+        out.line("");
+        vips(&mut out, &status.vips);
+    }
+    if let Some(engine) = &status.packets {
+        out.line("");
+        packets(&mut out, engine);
+    }
     for each in &status.pools {
         out.line("");
-        pool(&mut out, each);
+        pool(&mut out, each, &status.services);
     }
     out.text
 }
@@ -46,45 +54,111 @@ fn head(out: &mut Out, status: &Status) {
 }
 
 fn services(out: &mut Out, services: &[Service]) {
-    let mut table = Table::new(&[
-        ("SERVICE", Left),
-        ("MODE", Left),
-        ("LISTEN", Left),
-        ("OPEN", Right),
-        ("CONNECTIONS", Right),
-        ("REQUESTS", Right),
-        ("5XX", Right),
-        ("RECEIVED", Right),
-        ("SENT", Right),
-        ("POOLS", Left),
+    let packets = services.iter().any(forwards);
+    let proxies = !services.iter().all(forwards);
+    let mut table = Table::new([
+        ("SERVICE", Left, true),
+        ("MODE", Left, true),
+        ("ENGINE", Left, packets),
+        ("LISTEN", Left, true),
+        ("OPEN", Right, proxies),
+        ("CONNECTIONS", Right, proxies),
+        ("REQUESTS", Right, proxies),
+        ("5XX", Right, proxies),
+        ("PACKETS", Right, packets),
+        ("RECEIVED", Right, true),
+        ("SENT", Right, true),
+        ("POOLS", Left, true),
     ]);
     for service in services {
         // A mode that knows no requests has no count of them, rather than zero.
         let of_requests = |n: u64| if service.mode == "l7" { count(n) } else { "-".to_owned() };
         let failed = if service.server_errors_total > 0 { Style::Warn } else { Style::Plain };
+        let carried = if service.engine == "none" { Style::Bad } else { Style::Plain };
         table.row([
             Cell::new(&service.name, Style::Strong),
-            Cell::plain(&service.mode),
+            Cell::plain(&mode(service)),
+            Cell::new(&service.engine, carried),
             Cell::plain(&service.listen.join(", ")),
-            Cell::plain(&count(service.connections)),
-            Cell::plain(&count(service.connections_total)),
+            Cell::plain(&known(service.connections, count)),
+            Cell::plain(&known(service.connections_total, count)),
             Cell::plain(&of_requests(service.requests_total)),
             Cell::new(&of_requests(service.server_errors_total), failed),
+            Cell::plain(&known(service.packets_total, count)),
             Cell::plain(&size(service.bytes_received_total)),
-            Cell::plain(&size(service.bytes_sent_total)),
+            Cell::plain(&known(service.bytes_sent_total, size)),
             Cell::plain(&service.pools.join(", ")),
         ]);
-        let drops: Vec<String> =
-            service.drops.iter().take(DROPS).map(|drop| format!("{} {}", drop.reason, count(drop.count))).collect();
-        if !drops.is_empty() {
-            let more = if service.drops.len() > DROPS { ", …" } else { "" };
-            table.note(format!("  drops: {}{more}", drops.join(", ")));
+        table.counted("drops", &service.drops);
+        if let Some(marked @ 1..) = service.slots_marked {
+            table.note(format!("  slots: {} in transition", count(marked)));
         }
     }
     table.print(out);
 }
 
-fn pool(out: &mut Out, pool: &Pool) {
+fn forwards(service: &Service) -> bool {
+    service.packets_total.is_some()
+}
+
+/// `l3 gue`; `l2` has one way to forward only.
+fn mode(service: &Service) -> String {
+    match service.forward.as_deref() {
+        None | Some("mac") => service.mode.clone(),
+        Some(forward) => format!("{} {forward}", service.mode),
+    }
+}
+
+fn vips(out: &mut Out, vips: &[Vip]) {
+    let mut table = Table::new(
+        [("VIP", Left), ("ADDRESS", Left), ("MAC", Left), ("INTERFACE", Left)].map(|(title, side)| (title, side, true)),
+    );
+    for vip in vips {
+        for (nth, at) in vip.addresses.iter().enumerate() {
+            table.row([
+                Cell::new(if nth == 0 { &vip.name } else { "" }, Style::Strong),
+                Cell::plain(&at.address),
+                Cell::plain(at.mac.as_deref().unwrap_or("-")),
+                Cell::new(&vip.interface, if at.mac.is_some() { Style::Plain } else { Style::Bad }),
+            ]);
+        }
+    }
+    table.print(out);
+}
+
+fn packets(out: &mut Out, packets: &Packets) {
+    let of = |n: usize, most: usize| format!("{} of {}", count(n as u64), count(most as u64));
+    let line = format!(
+        "{}  {} flow records, {} translated flows",
+        out.paint("packets", Style::Strong),
+        of(packets.flow_records, packets.flow_records_limit),
+        of(packets.nat_flows, packets.nat_flows_limit)
+    );
+    out.line(&line);
+    let mut table = Table::new([
+        ("INTERFACE", Left, true),
+        ("WORKERS", Right, true),
+        ("FRAMES RECEIVED", Right, true),
+        ("FRAMES SENT", Right, true),
+        ("LOST", Right, true),
+    ]);
+    for interface in &packets.interfaces {
+        let lost = interface.lost.iter().map(|lost| lost.count).sum();
+        let served = if interface.workers > 0 { Style::Plain } else { Style::Bad };
+        table.row([
+            Cell::plain(&interface.name),
+            Cell::new(&count(interface.workers), served),
+            Cell::plain(&count(interface.frames_received_total)),
+            Cell::plain(&count(interface.frames_sent_total)),
+            Cell::new(&count(lost), if lost > 0 { Style::Warn } else { Style::Plain }),
+        ]);
+        table.counted("lost", &interface.lost);
+    }
+    table.counted("drops of no service", &packets.drops);
+    table.print(out);
+}
+
+fn pool(out: &mut Out, pool: &Pool, services: &[Service]) {
     let usable = format!("{} of {} usable", pool.usable, pool.endpoints.len());
     let style = match pool.usable {
         0 => Style::Bad,
@@ -101,19 +175,29 @@ fn pool(out: &mut Out, pool: &Pool) {
         clean(&probe)
     );
     out.line(&line);
-    let mut table = Table::new(&[
-        ("ENDPOINT", Left),
-        ("STATE", Left),
-        ("SINCE", Right),
-        ("WEIGHT", Right),
-        ("IN FLIGHT", Right),
-        ("REQUESTS", Right),
-        ("ERRORS", Right),
-        ("CAUSE", Left),
+    endpoints(out, pool, services);
+}
+
+fn endpoints(out: &mut Out, pool: &Pool, services: &[Service]) {
+    let packets = pool.endpoints.iter().any(|endpoint| endpoint.packets_sent_total.is_some());
+    let proxies = !packets || services.iter().any(|service| !forwards(service) && service.pools.contains(&pool.name));
+    let mut table = Table::new([
+        ("ENDPOINT", Left, true),
+        ("STATE", Left, true),
+        ("SINCE", Right, true),
+        ("WEIGHT", Right, true),
+        ("IN FLIGHT", Right, proxies),
+        ("REQUESTS", Right, proxies),
+        ("ERRORS", Right, proxies),
+        ("PACKETS", Right, packets),
+        ("SENT", Right, packets),
+        ("RECEIVED", Right, packets),
+        ("CAUSE", Left, true),
     ]);
     for endpoint in &pool.endpoints {
         let (state, style) = state(endpoint);
         let failed = if endpoint.errors_total > 0 { Style::Warn } else { Style::Plain };
+        let both = |sent: u64| sent + endpoint.packets_received_total.unwrap_or(0);
         table.row([
             Cell::plain(&endpoint.name),
             Cell::new(&state, style),
@@ -122,10 +206,18 @@ fn pool(out: &mut Out, pool: &Pool) {
             Cell::plain(&count(endpoint.in_flight.into())),
             Cell::plain(&count(endpoint.requests_total)),
             Cell::new(&count(endpoint.errors_total), failed),
+            Cell::plain(&known(endpoint.packets_sent_total.map(both), count)),
+            Cell::plain(&known(endpoint.bytes_sent_total, size)),
+            Cell::plain(&known(endpoint.bytes_received_total, size)),
             Cell::plain(endpoint.cause.as_deref().unwrap_or_default()),
         ]);
     }
     table.print(out);
+}
+
+/// What is not known is no zero.
+fn known(n: Option<u64>, shown: fn(u64) -> String) -> String {
+    n.map_or("-".to_owned(), shown)
 }
 
 /// What is seen, and what the operator wants where that is something else than work.
@@ -206,8 +298,9 @@ impl Cell {
     }
 }
 
-struct Table<'a, const N: usize> {
-    columns: &'a [(&'static str, Side); N],
+struct Table<const N: usize> {
+    /// Title, side, and whether it is shown.
+    columns: [(&'static str, Side, bool); N],
     rows: Vec<Row<N>>,
 }
 
@@ -216,9 +309,9 @@ enum Row<const N: usize> {
     Note(String),
 }
 
-impl<'a, const N: usize> Table<'a, N> {
-    fn new(columns: &'a [(&'static str, Side); N]) -> Table<'a, N> {
-        Table { columns, rows: vec![Row::Cells(columns.map(|(title, _)| Cell::new(title, Style::Faint)))] }
+impl<const N: usize> Table<N> {
+    fn new(columns: [(&'static str, Side, bool); N]) -> Table<N> {
+        Table { columns, rows: vec![Row::Cells(columns.map(|(title, ..)| Cell::new(title, Style::Faint)))] }
     }
 
     fn row(&mut self, cells: [Cell; N]) {
@@ -227,6 +320,16 @@ impl<'a, const N: usize> Table<'a, N> {
 
     fn note(&mut self, note: String) {
         self.rows.push(Row::Note(note));
+    }
+
+    /// A note of the first few reasons, where there is one.
+    fn counted(&mut self, what: &str, reasons: &[Drop]) {
+        let shown: Vec<String> =
+            reasons.iter().take(DROPS).map(|drop| format!("{} {}", clean(&drop.reason), count(drop.count))).collect();
+        if !shown.is_empty() {
+            let more = if reasons.len() > DROPS { ", …" } else { "" };
+            self.note(format!("  {what}: {}{more}", shown.join(", ")));
+        }
     }
 
     fn print(&self, out: &mut Out) {
@@ -243,7 +346,8 @@ impl<'a, const N: usize> Table<'a, N> {
                 Row::Note(note) => out.paint(note, Style::Faint),
                 Row::Cells(cells) => {
                     let mut line = String::new();
-                    for ((cell, width), (_, side)) in cells.iter().zip(widths).zip(self.columns) {
+                    let shown = cells.iter().zip(widths).zip(self.columns).filter(|(_, (_, _, shown))| *shown);
+                    for ((cell, width), (_, side, _)) in shown {
                         let space = " ".repeat(width - cell.text.chars().count());
                         let text = out.paint(&cell.text, cell.style);
                         let _ = match side {
@@ -317,7 +421,7 @@ const DROPS: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::document::Drop;
+    use crate::admin::document::{Interface, VipAddress};
 
     fn status() -> Status {
         let endpoint = |name: &str, health: &str, usable| Endpoint {
@@ -352,19 +456,29 @@ mod tests {
                     mode: "l7".into(),
                     listen: vec![":80".into(), "127.0.0.1:8080".into()],
                     pools: vec!["api".into(), "web".into()],
-                    connections: 16,
-                    connections_total: 99,
+                    engine: "http".into(),
+                    connections: Some(16),
+                    connections_total: Some(99),
                     requests_total: 1_234_567,
                     server_errors_total: 3,
                     bytes_received_total: 9_000,
-                    bytes_sent_total: 5_000_000_000,
+                    bytes_sent_total: Some(5_000_000_000),
                     drops: vec![
                         Drop { reason: "no-route".into(), count: 12 },
                         Drop { reason: "bad-host".into(), count: 1 },
                     ],
                     ..Service::default()
                 },
-                Service { name: "db".into(), mode: "l4".into(), listen: vec![":5432".into()], ..Service::default() },
+                Service {
+                    name: "db".into(),
+                    mode: "l4".into(),
+                    engine: "proxy".into(),
+                    listen: vec![":5432".into()],
+                    connections: Some(0),
+                    connections_total: Some(0),
+                    bytes_sent_total: Some(0),
+                    ..Service::default()
+                },
             ],
             pools: vec![Pool {
                 name: "web".into(),
@@ -396,6 +510,134 @@ ENDPOINT      STATE          SINCE  WEIGHT  IN FLIGHT  REQUESTS  ERRORS  CAUSE
 10.0.0.9:80   draining (up)  5m 3s      20          0     12.3k       0
 "
         );
+    }
+
+    /// Two packet services of a VIP beside the others: one whose answers come by here, and one whose do not.
+    fn every_layer() -> Status {
+        let before = status();
+        let service = |name: &str, mode: &str, forward: &str, engine: &str| Service {
+            name: name.into(),
+            mode: mode.into(),
+            forward: Some(forward.into()),
+            engine: engine.into(),
+            listen: vec!["10.0.0.100:80/tcp".into()],
+            pools: vec![name.into()],
+            packets_total: Some(12_345),
+            slots_marked: Some(0),
+            bytes_received_total: 1_000,
+            ..Service::default()
+        };
+        let drop = |reason: &str, count| Drop { reason: reason.into(), count };
+        let packets = Packets {
+            flow_records: 12,
+            flow_records_limit: 524_288,
+            nat_flows_limit: 131_072,
+            drops: vec![drop("no-service", 4)],
+            interfaces: vec![Interface {
+                name: "eth0".into(),
+                workers: 2,
+                frames_received_total: 24_690,
+                frames_sent_total: 24_600,
+                lost: vec![drop("overrun", 80), drop("no-room", 10)],
+            }],
+            ..Packets::default()
+        };
+        let endpoint = Endpoint {
+            name: "10.0.0.41".into(),
+            intent: "ready".into(),
+            health: "up".into(),
+            usable: true,
+            weight: 1,
+            packets_sent_total: Some(30),
+            bytes_sent_total: Some(2_000),
+            packets_received_total: Some(12),
+            bytes_received_total: Some(70_000),
+            ..Endpoint::default()
+        };
+        let direct = Endpoint { packets_received_total: None, bytes_received_total: None, ..endpoint.clone() };
+        let pool = |name: &str, endpoint| Pool {
+            name: name.into(),
+            balance: "maglev".into(),
+            usable: 1,
+            endpoints: vec![endpoint],
+            ..Pool::default()
+        };
+        let address =
+            |address: &str, mac: Option<&str>| VipAddress { address: address.into(), mac: mac.map(str::to_owned) };
+        Status {
+            services: before
+                .services
+                .into_iter()
+                .chain([
+                    Service {
+                        slots_marked: Some(1024),
+                        drops: vec![drop("no-neighbor", 3)],
+                        ..service("game", "l2", "mac", "userspace")
+                    },
+                    Service { bytes_sent_total: Some(5_000), ..service("mail", "l3", "full-nat", "none") },
+                ])
+                .collect(),
+            vips: vec![
+                Vip {
+                    name: "game".into(),
+                    interface: "eth0".into(),
+                    addresses: vec![
+                        address("10.0.0.100", Some("00:00:5e:00:01:33")),
+                        address("fd00::100", Some("00:00:5e:00:02:33")),
+                    ],
+                },
+                Vip { name: "old".into(), interface: "eth7".into(), addresses: vec![address("10.0.0.9", None)] },
+            ],
+            packets: Some(packets),
+            pools: vec![pool("game", direct), pool("mail", endpoint)],
+            ..before
+        }
+    }
+
+    #[test]
+    fn packets_are_shown_beside_connections_with_the_same_words() {
+        assert_eq!(
+            render(&every_layer(), false),
+            "\
+strata 1.2.3  ready  up 2h 5m, generation 4, 2 workers, 17 connections
+
+SERVICE  MODE         ENGINE     LISTEN               OPEN  CONNECTIONS  REQUESTS  5XX  PACKETS  RECEIVED     SENT  POOLS
+edge     l7           http       :80, 127.0.0.1:8080    16           99      1.2M    3        -    9000 B  4.6 GiB  api, web
+  drops: no-route 12, bad-host 1
+db       l4           proxy      :5432                   0            0         -    -        -       0 B      0 B
+game     l2           userspace  10.0.0.100:80/tcp       -            -         -    -    12.3k    1000 B        -  game
+  drops: no-neighbor 3
+  slots: 1024 in transition
+mail     l3 full-nat  none       10.0.0.100:80/tcp       -            -         -    -    12.3k    1000 B   5000 B  mail
+
+VIP   ADDRESS     MAC                INTERFACE
+game  10.0.0.100  00:00:5e:00:01:33  eth0
+      fd00::100   00:00:5e:00:02:33  eth0
+old   10.0.0.9    -                  eth7
+
+packets  12 of 524.2k flow records, 0 of 131.0k translated flows
+INTERFACE  WORKERS  FRAMES RECEIVED  FRAMES SENT  LOST
+eth0             2            24.6k        24.6k    90
+  lost: overrun 80, no-room 10
+  drops of no service: no-service 4
+
+pool game  1 of 1 usable  maglev, no probe
+ENDPOINT   STATE  SINCE  WEIGHT  PACKETS    SENT  RECEIVED  CAUSE
+10.0.0.41  up         -       1       30  2000 B         -
+
+pool mail  1 of 1 usable  maglev, no probe
+ENDPOINT   STATE  SINCE  WEIGHT  PACKETS    SENT  RECEIVED  CAUSE
+10.0.0.41  up         -       1       42  2000 B  68.3 KiB
+"
+        );
+    }
+
+    #[test]
+    fn where_there_are_only_packets_nothing_is_said_of_connections() {
+        let mut status = every_layer();
+        status.services.drain(..2);
+        let text = render(&status, false);
+        assert!(!text.contains("CONNECTIONS") && !text.contains("REQUESTS") && text.contains("PACKETS"), "{text}");
     }
 
     #[test]

@@ -4,12 +4,11 @@ use super::Page;
 use crate::admin::describe::{self, Carriers};
 use crate::base::{Reason, clock, limits};
 use crate::flow::nat::PortUse;
-use crate::flow::{nat, records};
 use crate::observe::names;
 use crate::observe::packets::{InterfaceCells, Lost, Packets};
-use crate::state::{Endpoint, Family, Pool, Service, Snapshot, Traffic};
+use crate::state::{Endpoint, Pool, Service, Snapshot, Traffic};
 
-/// What ports are lent for, in the order of [`nat::Nat::ports_of`].
+/// What ports are lent for, in the order of `flow::Nat::ports_of`.
 const LENT_FOR: [&str; 3] = ["tcp", "udp", "icmp"];
 
 impl Page {
@@ -18,17 +17,10 @@ impl Page {
         for reason in Reason::ALL.iter().filter(|reason| reason.is_of_packets()) {
             self.value(&names::STRAYS, &[reason.word()], engine.strays.dropped(*reason));
         }
-        // Before the engine has begun its tables are empty, and as large as they will be.
-        let shared = engine.shared();
-        let records = shared
-            .map_or(records::Fill { capacity: limits::FLOW_RECORDS, ..records::Fill::default() }, |shared| {
-                shared.records.fill()
-            });
+        let (records, flows) = describe::fill(engine);
         self.value(&names::FLOW_RECORDS, &[], records.records as u64);
         self.value(&names::FLOW_RECORDS_UNPROVEN, &[], records.unproven as u64);
         self.value(&names::FLOW_RECORDS_LIMIT, &[], records.capacity as u64);
-        let flows = shared
-            .map_or(nat::Fill { capacity: limits::NAT_FLOWS, ..nat::Fill::default() }, |shared| shared.nat.fill());
         self.value(&names::NAT_FLOWS, &[], flows.flows as u64);
         self.value(&names::NAT_FLOWS_UNPROVEN, &[], flows.unproven as u64);
         self.value(&names::NAT_FLOWS_LIMIT, &[], flows.capacity as u64);
@@ -89,8 +81,7 @@ impl Page {
     pub(super) fn slots(&mut self, service: &Service, snapshot: &Snapshot) {
         let Traffic::Packet(packet) = &service.traffic else { return };
         let name = &*service.spec.name;
-        let marked = Family::all_of(packet).iter().map(|family| service.kept.slots(*family).marked()).sum();
-        self.value(&names::SLOTS_MARKED, &[name], marked);
+        self.value(&names::SLOTS_MARKED, &[name], describe::marked(service, packet));
         for family in describe::families(packet, snapshot) {
             // What a float holds exactly.
             let fingerprint = service.kept.slots(family).fingerprint() >> 12;
