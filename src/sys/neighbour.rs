@@ -23,7 +23,9 @@ pub struct Neighbour {
 /// What is known of its MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Seen lately, or fixed by the operator.
+    /// By the operator, and for good.
+    Fixed(MacAddr),
+    /// Seen lately.
     Known(MacAddr),
     /// Known, but not seen for a while (30 s unless configured): it may have changed.
     Stale(MacAddr),
@@ -36,7 +38,7 @@ pub enum Standing {
 impl Standing {
     pub const fn mac(self) -> Option<MacAddr> {
         match self {
-            Standing::Known(mac) | Standing::Stale(mac) => Some(mac),
+            Standing::Fixed(mac) | Standing::Known(mac) | Standing::Stale(mac) => Some(mac),
             Standing::Asking | Standing::Absent => None,
         }
     }
@@ -67,11 +69,15 @@ pub fn neighbour(interface: u32, address: IpAddr) -> io::Result<Option<Neighbour
     }
 }
 
-/// Has the kernel find out the MAC, or find out again when it is stale. The answer is there later, in [`neighbour`].
+/// Has the kernel find out the MAC, or find out again when it is stale. The answer is there later, in [`neighbour`]. What the
+/// operator has fixed stays: the kernel would forget it by being asked (`__neigh_update` takes `NUD_PERMANENT` off).
 ///
 /// # Errors
 /// `EPERM` without `CAP_NET_ADMIN`; otherwise what the kernel said.
 pub fn solicit(interface: u32, address: IpAddr) -> io::Result<()> {
+    if let Some(Neighbour { standing: Standing::Fixed(_), .. }) = neighbour(interface, address)? {
+        return Ok(());
+    }
     Netlink::open()?.change(about(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE, interface, address, NTF_USE))
 }
 
@@ -89,7 +95,8 @@ fn read_neighbour(body: &[u8]) -> Option<Neighbour> {
     let state = half(header, 8)?;
     let mac = || Some(MacAddr(attribute(rest, NDA_LLADDR)?.try_into().ok()?));
     let standing = match state {
-        state if state & (NUD_REACHABLE | NUD_PERMANENT) != 0 => Standing::Known(mac()?),
+        state if state & NUD_PERMANENT != 0 => Standing::Fixed(mac()?),
+        state if state & NUD_REACHABLE != 0 => Standing::Known(mac()?),
         // Delayed and probed: still in use while the kernel asks again.
         state if state & (NUD_STALE | NUD_DELAY | NUD_PROBE) != 0 => Standing::Stale(mac()?),
         state if state & NUD_INCOMPLETE != 0 => Standing::Asking,
@@ -263,13 +270,16 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_that_the_operator_fixed_is_known_and_an_old_one_stale() {
+    fn a_neighbour_that_the_operator_fixed_stays_so_and_an_old_one_is_stale() {
         let Some([here, _there]) = link() else { return };
         here.sh("ip neigh add 10.0.0.7 lladdr 02:00:00:00:00:07 dev eth0 nud permanent; \
             ip neigh add 10.0.0.8 lladdr 02:00:00:00:00:08 dev eth0 nud stale");
         let interface = here.index("eth0");
         let standing = |to: [u8; 4]| here.run(|| neighbour(interface, to.into()).unwrap().unwrap().standing);
-        assert_eq!(standing([10, 0, 0, 7]), Standing::Known(MacAddr([2, 0, 0, 0, 0, 7])));
+        for _ in 0..2 {
+            assert_eq!(standing([10, 0, 0, 7]), Standing::Fixed(MacAddr([2, 0, 0, 0, 0, 7])));
+            here.run(|| solicit(interface, [10, 0, 0, 7].into()).unwrap());
+        }
         assert_eq!(standing([10, 0, 0, 8]), Standing::Stale(MacAddr([2, 0, 0, 0, 0, 8])));
         assert_eq!(standing([10, 0, 0, 8]).mac(), Some(MacAddr([2, 0, 0, 0, 0, 8])));
     }
