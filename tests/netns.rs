@@ -14,6 +14,8 @@ mod counts;
 mod flood;
 #[path = "netns/ground.rs"]
 mod ground;
+#[path = "netns/io.rs"]
+mod io;
 #[path = "netns/lab.rs"]
 mod lab;
 #[path = "netns/load.rs"]

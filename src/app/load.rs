@@ -108,6 +108,7 @@ pub fn nothing() -> Snapshot {
         metrics: None,
         admin: None,
         hash_key: machine.random_key,
+        packet_io: None,
         drain_timeout: std::time::Duration::ZERO,
         log_level: "info",
         log_json: false,

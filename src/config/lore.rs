@@ -35,6 +35,7 @@ pub(super) static LORE: Lore = Lore {
         ("affinity", "[service.NAME]"),
         ("on_down", "[service.NAME]"),
         ("flow_timeouts", "[service.NAME]"),
+        ("io", "[packets]"),
         ("interface", "[vip.NAME]"),
         ("mac", "[vip.NAME], or an endpoint"),
         ("balance", "[pool.NAME]"),

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::root::{Survey, User};
 use super::service::{nothing, read_reference, wrong_mode};
-use super::value::{FlowTimeouts, Packet};
+use super::value::{FlowTimeouts, Packet, Packets};
 use super::vip::read_address;
 use crate::base::{PortRange, Transport, limits};
 use crate::doc::{Diagnostic, Item, Spanned, Table, codes, quote};
 use crate::flow::{Affinity, OnDown};
-use crate::state::{Engine, Forward, ModeKind};
+use crate::state::{Engine, Forward, Io, ModeKind};
 
 /// What is known of a packet service before its keys are read; `None` for what could not be.
 #[derive(Clone, Copy)]
@@ -62,6 +62,11 @@ pub(super) fn read_packet(
         slots: slots.unwrap_or(Spanned::implied(limits::MAGLEV_SLOTS)),
         flow_timeouts: timeouts.unwrap_or(FLOW_TIMEOUTS),
     })
+}
+
+/// `[packets]`: what holds for all packet services, whose taps are an interface's.
+pub(super) fn read_packets(table: &mut Table<'_>) -> Packets {
+    Packets { io: table.get("io").and_then(|item| item.one_of(IOS)).and_then(|io| io.value) }
 }
 
 /// Reports what only proxies have.
@@ -209,6 +214,7 @@ pub(super) fn called(known: Known) -> String {
     }
 }
 
+const IOS: &[(&str, Option<Io>)] = &[("auto", None), ("ring", Some(Io::Ring)), ("pnet", Some(Io::Pnet))];
 const AFFINITIES: &[(&str, Affinity)] = &[("flow", Affinity::Flow), ("packet", Affinity::Packet)];
 const ON_DOWN: &[(&str, OnDown)] = &[("rehash", OnDown::Rehash), ("keep", OnDown::Keep), ("reset", OnDown::Reset)];
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::Catalogs;
 use super::check;
+use super::packet::read_packets;
 use super::pool::read_pool;
 use super::service::{Context, read_service};
-use super::value::{AccessLog, Admin, Cluster, Config, Drain, Level, Log, LogFormat, Metrics};
+use super::value::{AccessLog, Admin, Cluster, Config, Drain, Level, Log, LogFormat, Metrics, Packets};
 use super::vip::read_vip;
 use crate::base::address::AdminListen;
 use crate::base::{HashKey, Listen, limits};
@@ -102,6 +103,7 @@ pub(super) fn read_config(root: &mut Table<'_>, source: &Source, catalogs: &Cata
     let access_default = access_log.as_ref().map(|access| access.format);
     let access_log = access_log.unwrap_or(AccessLog { format: access::Format::Json, output: Output::Stdout });
     let cluster = root.get("cluster").and_then(|item| item.table("cluster", read_cluster));
+    let packets = root.get("packets").and_then(|item| item.table("packets", read_packets));
     let drain = root.get("drain").and_then(|item| item.table("drain", read_drain));
 
     let line_starts = source.line_starts();
@@ -129,6 +131,7 @@ pub(super) fn read_config(root: &mut Table<'_>, source: &Source, catalogs: &Cata
         log,
         access_log,
         cluster: cluster.unwrap_or(Cluster { hash_key: None }),
+        packets: packets.unwrap_or(Packets { io: None }),
         drain: drain.unwrap_or(Drain { timeout: DRAIN }),
         vips,
         services,

@@ -12,7 +12,7 @@ use crate::base::{HashKey, Listen};
 use crate::doc::render;
 use crate::observe::access::Format;
 use crate::observe::sink::Output;
-use crate::state::{Snapshot, TrafficSpec, diff};
+use crate::state::{Io, Snapshot, TrafficSpec, diff};
 
 const MACHINE: Machine = Machine { cores: 3, random_key: HashKey::new([7; 16]) };
 const NO_PROBES: Catalogs<'_> = Catalogs { probes: &[] };
@@ -39,6 +39,7 @@ fn empty() -> Snapshot {
         metrics: None,
         admin: None,
         hash_key: HashKey::new([0; 16]),
+        packet_io: None,
         drain_timeout: Duration::ZERO,
         log_level: "info",
         log_json: false,
@@ -114,7 +115,8 @@ fn everything_that_is_written_arrives() {
 #[test]
 fn process_tables_arrive() {
     let text = "workers = 2\n[metrics]\nlisten = \":9901\"\n[admin]\nlisten = \"unix:/run/s.sock\"\n[log]\nlevel = \"debug\"\n\
-                format = \"json\"\n[access_log]\nformat = \"combined\"\noutput = \"/var/log/x\"\n[drain]\ntimeout = \"5s\"\n";
+                format = \"json\"\n[access_log]\nformat = \"combined\"\noutput = \"/var/log/x\"\n[drain]\ntimeout = \"5s\"\n\
+                [packets]\nio = \"pnet\"\n";
     let config = config(text);
     assert_eq!(config.workers, Some(2));
     assert_eq!(config.metrics.map(|m| m.listen.value), Some(Listen::Any(9901)));
@@ -123,6 +125,24 @@ fn process_tables_arrive() {
     assert_eq!(config.access_log.format, Format::Combined);
     assert_eq!(config.access_log.output, Output::File("/var/log/x".into()));
     assert_eq!(config.drain.timeout, Duration::from_secs(5));
+    assert_eq!(config.packets.io, Some(Io::Pnet));
+}
+
+#[test]
+fn what_moves_packets_is_the_files_to_say_and_else_what_works() {
+    for (text, io, shown) in [
+        ("", None, "auto"),
+        ("[packets]", None, "auto"),
+        ("[packets]\nio = \"auto\"", None, "auto"),
+        ("[packets]\nio = \"ring\"", Some(Io::Ring), "ring"),
+        ("[packets]\nio = \"pnet\"", Some(Io::Pnet), "pnet"),
+    ] {
+        let next = snapshot(text, &empty());
+        assert_eq!((next.settings.packet_io, &next.effective["packets"]["io"]), (io, &shown.into()), "{text}");
+    }
+    let (ring, pnet) = (snapshot("[packets]\nio = \"ring\"", &empty()), "[packets]\nio = \"pnet\"");
+    let changes: Vec<String> = diff(&ring, &snapshot(pnet, &ring)).iter().map(ToString::to_string).collect();
+    assert_eq!(changes, ["settings: packets changed"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use packet::{FlowTimeouts, Packet, Vip};
+pub use packet::{FlowTimeouts, Packet, Packets, Vip};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::base::address::AdminListen;
@@ -34,6 +34,7 @@ pub struct Config {
     pub log: Log,
     pub access_log: AccessLog,
     pub cluster: Cluster,
+    pub packets: Packets,
     pub drain: Drain,
     /// In the order of the file.
     #[serde(rename = "vip", serialize_with = "by_name", skip_serializing_if = "Vec::is_empty")]

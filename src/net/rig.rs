@@ -73,6 +73,7 @@ pub fn settings() -> crate::state::Settings {
         metrics: None,
         admin: None,
         hash_key: HashKey::new([7; 16]),
+        packet_io: None,
         drain_timeout: Duration::from_secs(5),
         log_level: "info",
         log_json: false,

@@ -53,9 +53,9 @@ impl Packets {
         self.interfaces.lock().iter().map(|(name, cells)| (name.clone(), cells.clone())).collect()
     }
 
-    /// Whether a thread takes frames from the interface.
-    pub fn serves(&self, name: &str) -> bool {
-        self.interfaces.lock().get(name).is_some_and(|cells| cells.workers() > 0)
+    /// The word of the engine that takes frames from the interface; `None` while no thread does.
+    pub fn engine(&self, name: &str) -> Option<&'static str> {
+        self.interfaces.lock().get(name).filter(|cells| cells.workers() > 0).map(|cells| *cells.engine.lock())
     }
 }
 
@@ -120,6 +120,7 @@ impl Lost {
 #[derive(Debug, Default)]
 pub struct InterfaceCells {
     workers: AtomicU64,
+    engine: Mutex<&'static str>,
     pub received: Counter,
     /// Of those that came in here, there or elsewhere.
     pub sent: Counter,
@@ -135,6 +136,11 @@ impl InterfaceCells {
 
     pub fn lost(&self, why: Lost) -> u64 {
         self.lost[why as usize].get()
+    }
+
+    /// What its workers take frames by.
+    pub fn set_engine(&self, word: &'static str) {
+        *self.engine.lock() = word;
     }
 
     /// A worker begins to take frames.
@@ -184,15 +190,16 @@ mod tests {
     fn an_interface_is_served_while_a_worker_takes_its_frames_and_known_until_it_is_forgotten() {
         let packets = Packets::default();
         let name: Arc<str> = "eth0".into();
-        assert!(!packets.serves("eth0") && packets.interfaces().is_empty());
+        assert!(packets.engine("eth0").is_none() && packets.interfaces().is_empty());
         let cells = packets.interface(&name);
-        assert!(!packets.serves("eth0"));
+        cells.set_engine("userspace");
+        assert_eq!(packets.engine("eth0"), None);
         cells.enter();
         packets.interface(&name).lose(Lost::NoRoom, 2);
-        assert!(packets.serves("eth0"));
+        assert_eq!(packets.engine("eth0"), Some("userspace"));
         assert_eq!(packets.interfaces()[0].1.lost(Lost::NoRoom), 2, "the same cells");
         cells.leave();
-        assert!(!packets.serves("eth0"));
+        assert_eq!(packets.engine("eth0"), None);
         packets.forget("eth0");
         assert!(packets.interfaces().is_empty());
     }

@@ -60,6 +60,7 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
         ("admin", a.admin != b.admin),
         ("workers", a.workers != b.workers),
         ("hash_key", a.hash_key != b.hash_key),
+        ("packets", a.packet_io != b.packet_io),
         ("drain", a.drain_timeout != b.drain_timeout),
         ("log", (a.log_level, a.log_json) != (b.log_level, b.log_json)),
         ("access_log", a.access_output != b.access_output),

@@ -117,6 +117,32 @@ impl Engine {
     }
 }
 
+/// What hands frames to the userspace engine and takes them from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Io {
+    /// A ring shared with the kernel, and one system call for a batch of sends.
+    Ring,
+    /// `pnet`'s loop: four system calls a frame, and no VLAN tags.
+    Pnet,
+}
+
+impl Io {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Io::Ring => "ring",
+            Io::Pnet => "pnet",
+        }
+    }
+
+    /// The engine that a service has by it: what `strata status` and `strata_service_info` say.
+    pub const fn engine(self) -> &'static str {
+        match self {
+            Io::Ring => "userspace",
+            Io::Pnet => "userspace-pnet",
+        }
+    }
+}
+
 /// What the file says of a VIP; two equal specs are the same VIP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VipSpec {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use super::packet::{Vip, VipSpec};
+use super::packet::{Io, Vip, VipSpec};
 use super::pool::{Pool, PoolSpec};
 use super::service::{Kept, Service, ServiceSpec};
 use crate::base::address::AdminListen;
@@ -25,6 +25,8 @@ pub struct Settings {
     pub metrics: Option<Listen>,
     pub admin: Option<AdminListen>,
     pub hash_key: HashKey,
+    /// `None`: a ring, or what works where none can be made.
+    pub packet_io: Option<Io>,
     pub drain_timeout: Duration,
     /// The word of the level from which on log lines are written.
     pub log_level: &'static str,

@@ -70,9 +70,10 @@ impl Way {
     }
 }
 
-/// Lines that the test adds to every VIP and to every service.
+/// Lines that the test adds to what holds for all packet services, to every VIP and to every service.
 #[derive(Clone, Copy, Default)]
 pub struct Extra {
+    pub packets: &'static str,
     pub vip: &'static str,
     pub service: &'static str,
 }
@@ -200,6 +201,7 @@ fn prepare(way: Way, place: Place, host: &Node) -> Option<Process> {
 
 fn body(way: Way, place: Place, members: &[Member], extra: Extra) -> String {
     let mut text = String::from("[cluster]\nhash_key = \"4f1c2a9be0d37758a6c4e1902b7d5f63\"\n");
+    let _ = writeln!(text, "[packets]\n{}", extra.packets);
     for family in Family::BOTH {
         let (name, vip) = (pool(family), family.vip());
         let (mode, extra_vip, extra) = (way.mode(), extra.vip, extra.service);

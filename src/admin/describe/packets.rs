@@ -18,7 +18,7 @@ pub fn engine(service: &Service, snapshot: &Snapshot, packets: &Packets) -> &'st
         Traffic::L7(_) => "http",
         Traffic::Packet(packet) => {
             let vip = snapshot.vip(packet.vip);
-            if vip.is_some_and(|vip| packets.serves(&vip.spec.interface)) { "userspace" } else { "none" }
+            vip.and_then(|vip| packets.engine(&vip.spec.interface)).unwrap_or("none")
         }
     }
 }

@@ -94,6 +94,7 @@ impl World {
             metrics: None,
             admin: None,
             hash_key: HashKey::new([1; 16]),
+            packet_io: None,
             drain_timeout: Duration::from_secs(1),
             log_level: "info",
             log_json: false,

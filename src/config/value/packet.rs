@@ -10,7 +10,15 @@ use super::{duration, shown};
 use crate::base::PortRange;
 use crate::doc::Spanned;
 use crate::flow::{Affinity, OnDown};
-use crate::state::{Engine, Forward, ModeKind, VipMac};
+use crate::state::{Engine, Forward, Io, ModeKind, VipMac};
+
+/// What holds for all packet services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Packets {
+    /// `None`: a ring, or what works where none can be made.
+    #[serde(serialize_with = "io_word")]
+    pub io: Option<Io>,
+}
 
 /// A virtual address that packet services are reached at.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -74,6 +82,11 @@ fn forward_word<S: Serializer>(value: &Forward, serializer: S) -> Result<S::Ok, 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
 fn engine_word<S: Serializer>(value: &Engine, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(value.word())
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
+fn io_word<S: Serializer>(value: &Option<Io>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(value.map_or("auto", Io::word))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]

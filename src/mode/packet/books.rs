@@ -229,6 +229,7 @@ mod tests {
                     metrics: None,
                     admin: None,
                     hash_key: MACHINE.random_key,
+                    packet_io: None,
                     drain_timeout: std::time::Duration::ZERO,
                     log_level: "info",
                     log_json: false,

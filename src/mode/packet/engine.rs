@@ -16,16 +16,16 @@ use super::control::Control;
 use super::inputs::Machine;
 use super::look;
 use super::roster::Roster;
+use super::taps;
 use super::worker::{Post, WAIT};
 use crate::base::{HashKey, MacAddr, WorkerId};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{Inputs, Tables};
 use crate::observe::Packets;
-use crate::observe::packets::InterfaceCells;
-use crate::state::{Forward, PacketSpec, Snapshot, Traffic};
+use crate::state::{Forward, Io, PacketSpec, Snapshot, Traffic};
 use crate::sys::classify::Rule;
 use crate::sys::ingress::Ingress;
-use crate::sys::packet::{self, Fanout, Options, Tap};
+use crate::sys::packet::{Options, Tap};
 use crate::sys::{link, neighbour};
 
 /// What workers decide by, swapped whole.
@@ -72,7 +72,7 @@ struct Open {
     index: u32,
     wanted: Wanted,
     /// Keeps the kernel from handling the same packets.
-    _ingress: Ingress,
+    ingress: Ingress,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -82,13 +82,24 @@ struct Open {
 struct Wanted {
     rules: Vec<Rule>,
     macs: Vec<MacAddr>,
+    /// By what they are to come, as the file has it.
+    io: Option<Io>,
 }
 
 /// What a snapshot needs, opened.
 pub struct Prepared {
     machine: Machine,
     interfaces: Vec<(Arc<str>, u32)>,
-    opened: Vec<(Arc<str>, u32, Wanted, Vec<Tap>)>,
+    opened: Vec<Opened>,
+}
+
+/// An interface whose taps are open, and whom nobody serves yet.
+struct Opened {
+    name: Arc<str>,
+    index: u32,
+    wanted: Wanted,
+    io: Io,
+    taps: Vec<Tap>,
 }
 
 impl Engine {
@@ -120,8 +131,17 @@ impl Engine {
             {
                 continue;
             }
-            match open_taps(*index, self.workers, wanted) {
-                Ok(taps) => opened.push((name.clone(), *index, wanted.clone(), taps)),
+            let options = Options {
+                interface: *index,
+                rules: Some(&wanted.rules),
+                macs: &wanted.macs,
+                wait: WAIT,
+                ..Options::default()
+            };
+            match taps::open(wanted.io, name, self.workers, &options) {
+                Ok((io, taps)) => {
+                    opened.push(Opened { name: name.clone(), index: *index, wanted: wanted.clone(), io, taps });
+                }
                 Err(error) => errors.push(format!("interface {name}: {error}")),
             }
         }
@@ -153,12 +173,12 @@ impl Engine {
         let order = Order::Adopt { snapshot: snapshot.clone(), interfaces: interfaces.clone(), machine };
         // It ends only with the engine.
         let _ = running.control.send(order);
-        for (name, index, wanted, taps) in opened {
-            if let Some(before) = running.open.remove(&name) {
-                before.close();
-            }
-            let cells = running.packets.interface(&name);
-            let open = running.serve(index, wanted, taps, &cells)?;
+        for opened in opened {
+            let name = opened.name.clone();
+            // Nobody serves twice, and the kernel stays out of it in between.
+            let before = running.open.remove(&name).map(Open::close);
+            let open = running.serve(opened)?;
+            drop(before);
             running.open.insert(name, open);
         }
         let gone: Vec<Arc<str>> =
@@ -175,7 +195,7 @@ impl Engine {
     /// Ends every thread. Packets are not served from here on.
     pub fn stop(self) {
         let Some(running) = self.running else { return };
-        running.open.into_values().for_each(Open::close);
+        running.open.into_values().map(Open::close).for_each(drop);
         let _ = running.control.send(Order::Stop);
         if running.thread.join().is_err() {
             tracing::error!("the packet engine's control thread panicked");
@@ -204,7 +224,11 @@ impl Running {
         Ok(Running { force, shared, packets, sources, control, thread, open: BTreeMap::new() })
     }
 
-    fn serve(&self, index: u32, wanted: Wanted, taps: Vec<Tap>, cells: &Arc<InterfaceCells>) -> io::Result<Open> {
+    fn serve(&self, opened: Opened) -> io::Result<Open> {
+        let Opened { name, index, wanted, io, taps } = opened;
+        let cells = self.packets.interface(&name);
+        cells.set_engine(io.engine());
+        tracing::info!(interface = &*name, io = io.word(), workers = taps.len(), "packets are taken from an interface");
         let ingress = Ingress::new(index, &wanted.rules).map_err(io::Error::other)?;
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::with_capacity(taps.len());
@@ -221,18 +245,20 @@ impl Running {
             };
             threads.push(std::thread::Builder::new().name(format!("packets-{worker}")).spawn(move || post.run(tap))?);
         }
-        Ok(Open { index, wanted, _ingress: ingress, stop, threads })
+        Ok(Open { index, wanted, ingress, stop, threads })
     }
 }
 
 impl Open {
-    fn close(self) {
+    /// Ends its threads. Until what this gives is dropped, the kernel does not get the packets.
+    fn close(self) -> Ingress {
         self.stop.store(true, Relaxed);
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a packet worker panicked");
             }
         }
+        self.ingress
     }
 }
 
@@ -300,6 +326,7 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> B
         }
     }
     for (_, wanted) in all.values_mut() {
+        wanted.io = next.settings.packet_io;
         let mut seen = Vec::new();
         wanted.rules.retain(|rule| {
             !seen.contains(rule) && {
@@ -309,20 +336,6 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> B
         });
     }
     all
-}
-
-/// One tap a worker. Several share the interface's flows.
-fn open_taps(index: u32, workers: usize, wanted: &Wanted) -> Result<Vec<Tap>, packet::PacketError> {
-    let fanout = if workers > 1 { Some(Fanout::claim(index)?) } else { None };
-    let options = Options {
-        interface: index,
-        rules: Some(&wanted.rules),
-        macs: &wanted.macs,
-        fanout,
-        wait: WAIT,
-        ..Options::default()
-    };
-    (0..workers.max(1)).map(|_| Tap::open(packet::Engine::Ring, &options)).collect()
 }
 
 /// Orders and events that may wait for the control thread. Events beyond are heard with a later packet.

@@ -13,4 +13,5 @@ pub mod inputs;
 mod look;
 mod meter;
 mod roster;
+mod taps;
 mod worker;

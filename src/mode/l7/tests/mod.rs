@@ -89,6 +89,7 @@ impl World {
             metrics: None,
             admin: None,
             hash_key: HashKey::new([7; 16]),
+            packet_io: None,
             drain_timeout: Duration::from_secs(30),
             log_level: "info",
             log_json: false,
