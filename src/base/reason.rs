@@ -1,19 +1,27 @@
 //! Value: why a packet, connection or request was not forwarded, or ended otherwise than it should.
 //!
 //! The word is the metric label, the log word and the `explain` word at once (DESIGN §1). Malformed HTTP has words of its
-//! own (`wire::http1::Reject`); together they are the values of `strata_drops_total{reason}`.
+//! own (`wire::http1::Reject`); together they are the values of `strata_drops_total{reason}`. The line above each is what it
+//! means, for `explain` and `docs/drops.md`; what to do about it is in `way_out`.
+
+mod way_out;
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $word:literal, $status:literal;)*) => {
+    ($(#[doc = $meaning:literal] $name:ident = $word:literal, $status:literal;)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum Reason { $($(#[$doc])* $name),* }
+        pub enum Reason { $(#[doc = $meaning] $name),* }
 
         impl Reason {
             pub const ALL: &'static [Reason] = &[$(Reason::$name),*];
 
             pub const fn word(self) -> &'static str {
                 match self { $(Reason::$name => $word),* }
+            }
+
+            /// What it means, one line for people.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Reason::$name => $meaning.trim_ascii()),* }
             }
 
             /// The status an HTTP client is answered with, where one can still be sent. 0 for a packet's reasons: nobody is.
@@ -120,42 +128,42 @@ reasons! {
     BadTunnel = "bad-tunnel-header", 0;
 
     // Packets that are well-formed.
-    /// A VLAN that the VIP's interface is not configured for (G2).
-    UnexpectedVlan = "unexpected-vlan", 0;
-    /// A frame from a group's MAC address (G3).
-    GroupSourceMac = "group-source-mac", 0;
-    /// A frame to a group's MAC address with a packet for one host (RFC 1122 §3.3.6).
-    GroupDestinationMac = "group-destination-mac", 0;
-    /// A frame from one of our own MAC addresses: a loop (G3).
-    OwnSourceMac = "own-source-mac", 0;
-    /// A packet to a VIP from one of our own addresses: a loop, or forged (G22).
-    OwnSourceAddress = "own-source-address", 0;
-    /// A stranger claims the VIP (G4).
-    VipConflict = "vip-conflict", 0;
+    /// A VLAN that the VIP's interface is not configured for.
+    UnexpectedVlan = "unexpected-vlan", 0; // G2
+    /// A frame from a group's MAC address.
+    GroupSourceMac = "group-source-mac", 0; // G3
+    /// A frame to a group's MAC address with a packet for one host.
+    GroupDestinationMac = "group-destination-mac", 0; // RFC 1122 §3.3.6
+    /// A frame from one of our own MAC addresses: a loop.
+    OwnSourceMac = "own-source-mac", 0; // G3
+    /// A packet to a VIP from one of our own addresses: a loop, or forged.
+    OwnSourceAddress = "own-source-address", 0; // G22
+    /// A stranger claims the VIP.
+    VipConflict = "vip-conflict", 0; // G4
     /// The VIP has no service for this protocol and port.
     NoService = "no-service", 0;
-    /// No hop was left (G7). Answered while the rate allows.
-    HopsExhausted = "hops-exhausted", 0;
-    /// Larger than the way onward takes (G21). Answered while the rate allows.
-    PacketTooBig = "packet-too-big", 0;
+    /// No hop was left. Answered while the rate allows.
+    HopsExhausted = "hops-exhausted", 0; // G7
+    /// Larger than the way onward takes. Answered while the rate allows.
+    PacketTooBig = "packet-too-big", 0; // G21
     /// Larger than the link it came from: segments that the kernel or the card has put together, and that cannot be sent.
     OversizedFrame = "oversized-frame", 0;
-    /// A fragment whose first one has not been seen, or too long ago (G9).
-    FragmentWithoutFirst = "fragment-without-first", 0;
-    /// A fragment with bytes that were there before (G10).
-    FragmentOverlap = "fragment-overlap", 0;
+    /// A fragment whose first one has not been seen, or too long ago.
+    FragmentWithoutFirst = "fragment-without-first", 0; // G9
+    /// A fragment with bytes that were there before.
+    FragmentOverlap = "fragment-overlap", 0; // G10
     /// A datagram in too many pieces out of order.
     FragmentScattered = "fragment-scattered", 0;
     /// A fragmented message to the VIP itself, which puts nothing together.
     FragmentedIcmp = "fragmented-icmp", 0;
-    /// An ICMP message that a balancer has no part in, redirects among them (G19).
-    IcmpIgnored = "icmp-ignored", 0;
-    /// "Packet too big" with an MTU that no link has (G17).
-    TinyMtu = "tiny-mtu", 0;
-    /// An ICMP error about a packet that no service of ours has sent (G17).
-    UnknownFlow = "unknown-flow", 0;
-    /// A tunnel that leads to ourselves (G22).
-    TunnelLoop = "tunnel-loop", 0;
+    /// An ICMP message that a balancer has no part in, redirects among them.
+    IcmpIgnored = "icmp-ignored", 0; // G19
+    /// "Packet too big" with an MTU that no link has.
+    TinyMtu = "tiny-mtu", 0; // G17
+    /// An ICMP error about a packet that no service of ours has sent.
+    UnknownFlow = "unknown-flow", 0; // G17
+    /// A tunnel that leads to ourselves.
+    TunnelLoop = "tunnel-loop", 0; // G22
     /// No route leads to the next hop.
     Unroutable = "unroutable", 0;
     /// The next hop's MAC address is not known yet; it is asked for.

@@ -1,21 +1,25 @@
 //! Wiring: the commands. Arguments in, an exit code out: 0 done, 1 the answer is no, 2 wrong usage.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 
+use crate::app::load::{self, Origin};
 use crate::base::limits;
 use crate::health::Intent;
+use crate::state::Snapshot;
 
 mod check;
 mod decapsulate;
 mod demo;
 mod echo;
+mod explain;
+mod imagined;
 mod remote;
 mod replay;
 mod run;
@@ -86,6 +90,8 @@ enum Command {
         #[arg(long)]
         name: Option<String>,
     },
+    /// Say what becomes of one packet, and why: service, slot, endpoint, what is rewritten, or why it is dropped
+    Explain(explain::Arguments),
     /// Run a capture through the model that decides about packets: each verdict with its reason
     Replay(replay::Arguments),
     /// On an endpoint of a packet mode: print what it needs there, or apply it, or take it back
@@ -128,11 +134,27 @@ fn say(text: impl Display) -> anyhow::Result<()> {
     }
 }
 
+/// The first generation of a file. `None`: it is not valid, and what is wrong has been printed.
+fn read_config(file: &Path) -> anyhow::Result<Option<Snapshot>> {
+    let origin = Origin::File(file.to_owned());
+    let mut loaded = load::read(&origin).with_context(|| format!("cannot read {}", file.display()))?;
+    let snapshot = load::compile(&mut loaded, &load::nothing());
+    if snapshot.is_none() {
+        eprint!("{}", loaded.render(std::io::stderr().is_terminal()));
+    }
+    Ok(snapshot)
+}
+
+fn no_packet_service(file: &Path) -> anyhow::Error {
+    anyhow!("{}: no service of mode l2, l3 or l4 with a vip: nothing is decided packet by packet", file.display())
+}
+
 /// Parses the arguments, runs the command and says how it went.
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run { file } => run::run(&file),
         Command::Check { files, json } => check::check(&files, json),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Demo => demo::demo(),
         Command::Status { admin, json } => remote::status(&admin.admin, json),

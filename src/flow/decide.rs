@@ -38,10 +38,12 @@ mod frame;
 mod learned;
 mod neighbors;
 mod shared;
+mod trace;
 mod verdict;
 
 pub use frame::FrameBuf;
 pub use shared::Shared;
+pub use trace::{Matched, Picked, Trace, trace};
 pub use verdict::{Action, Event, Verdict, Why, reason};
 
 use frame::{Arrival, header};

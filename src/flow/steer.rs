@@ -87,6 +87,19 @@ impl Why {
             Why::RecordsFull => "records-full",
         }
     }
+
+    /// What it means, for people.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Why::Slot => "to the endpoint that its slot names; nothing is in transition",
+            Why::Recorded => "its flow is recorded, and stays where it is",
+            Why::Opened => "a new connection, in a slot that has moved: to the slot's endpoint, and recorded",
+            Why::Repeated => "its slot has just moved, and this may repeat an earlier SYN: to the endpoint before",
+            Why::Previous => "its slot has moved, and its flow is older: to the endpoint before, and recorded",
+            Why::Settled => "its slot has moved, and no older flow is left: to the slot's endpoint",
+            Why::RecordsFull => "its slot has moved, and there was no room to record it",
+        }
+    }
 }
 
 /// Decides about one packet of `service`, and records what later packets of its flow need.

@@ -367,12 +367,15 @@ impl Tables {
 impl Entry {
     /// The place of the service for a packet.
     pub(super) fn service(&self, protocol: Protocol, port: Option<u16>) -> Option<usize> {
-        let declared = port.and_then(|port| {
-            let after = self.ports.partition_point(|(p, first, ..)| (*p, *first) <= (protocol, port));
-            let (p, _, last, place) = self.ports.get(after.checked_sub(1)?)?;
-            (*p == protocol && port <= *last).then_some(*place)
-        });
-        declared.or(self.rest)
+        self.declared(protocol, port).map(|(_, place)| place).or(self.rest)
+    }
+
+    /// The ports that a packet's is among, and the place of the service that declares them.
+    pub(super) fn declared(&self, protocol: Protocol, port: Option<u16>) -> Option<(Ports, usize)> {
+        let port = port?;
+        let after = self.ports.partition_point(|(p, first, ..)| (*p, *first) <= (protocol, port));
+        let (p, first, last, place) = *self.ports.get(after.checked_sub(1)?)?;
+        (p == protocol && port <= last).then_some((Ports { protocol, first, last }, place))
     }
 }
 

@@ -14,6 +14,7 @@ pub mod answer;
 pub mod arp;
 mod bytes;
 pub mod checksum;
+pub mod compose;
 pub mod ethernet;
 mod fault;
 pub mod gue;

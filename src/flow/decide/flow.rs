@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use super::{Engine, FrameBuf, Verdict, Why};
-use crate::base::{FlowHash, Reason};
+use crate::base::{FlowHash, HashKey, Reason};
 use crate::flow::fragments::{self, Carried, Datagram};
 use crate::flow::nat::{self, Binding};
 use crate::flow::tables::{Entry, Forward, Served, Sticky};
@@ -94,10 +94,7 @@ impl Engine<'_> {
 
     fn steer(&self, served: &Served, flow: &Flow) -> Result<(u16, Why), Stop> {
         let service = &served.service;
-        let hash = match service.sticky {
-            Sticky::Flow => flow.hash,
-            Sticky::Source => self.tables.key.flow(&source_bytes(&flow.key)),
-        };
+        let hash = slot_hash(&self.tables.key, service.sticky, flow);
         let packet = steer::Packet { hash, key: &flow.key, kind: flow.kind };
         match steer(&service.slots, &self.shared.records, service.id, &packet, self.now) {
             Decision::Forward { endpoint, why } => Ok((endpoint, Why::Steered(why))),
@@ -227,6 +224,14 @@ pub(super) const fn kind(packet: &Packet) -> Kind {
         Kind::Syn { seq }
     } else {
         Kind::TcpData { seq }
+    }
+}
+
+/// What picks a slot.
+pub(super) fn slot_hash(key: &HashKey, sticky: Sticky, flow: &Flow) -> FlowHash {
+    match sticky {
+        Sticky::Flow => flow.hash,
+        Sticky::Source => key.flow(&source_bytes(&flow.key)),
     }
 }
 

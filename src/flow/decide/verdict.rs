@@ -151,6 +151,31 @@ impl Why {
             Why::Dropped(reason) => reason.word(),
         }
     }
+
+    /// What it means, for people.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Why::Steered(why) => why.meaning(),
+            Why::Translated => "to the endpoint of its slot; its flow is recorded, so that replies are translated back",
+            Why::WithFirst => "a fragment: with the first one of its datagram",
+            Why::About => "an ICMP error: to the endpoint whose flow it is about",
+            Why::Back => "a reply: translated back, to the client",
+            Why::BackAbout => "an ICMP error about a client's packet: to the client",
+            Why::IsAt => "Strata says at which MAC address the VIP is",
+            Why::Defended => "a stranger claims the VIP, and is told otherwise",
+            Why::Merged => "many packets that were merged on their way here: each is decided about by itself",
+            Why::Echo => "the VIP answers pings itself",
+            Why::TooBig => "larger than the way onward takes: the client is told how large it may be",
+            Why::HopsExhausted => "no hop was left: the client is told",
+            Why::Reset => "its connection died with its endpoint, and the client is told (`on_down = \"reset\"`)",
+            Why::NotOurs => "neither to a VIP nor from an endpoint whose replies are translated: the kernel has it",
+            Why::OtherProtocol => "neither IP nor ARP: the kernel has it",
+            Why::OtherStation => "the frame is for another MAC address",
+            Why::NoReply => "from an endpoint, but from no port that a service declares: the kernel has it",
+            Why::ToUs => "from an endpoint to an address of this machine: the kernel has it",
+            Why::Dropped(reason) => reason.meaning(),
+        }
+    }
 }
 
 /// The drop reason of a fault, which has the same word.

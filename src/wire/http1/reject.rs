@@ -1,11 +1,11 @@
 //! Value: why a message was refused. One word a reason: metric label, log word and `why` of an access record.
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $status:literal $word:literal;)*) => {
+    ($(#[doc = $meaning:literal] $name:ident = $status:literal $word:literal;)*) => {
         /// Why a request, a response or a body is refused. Whatever it is, the connection it came on is closed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reject {
-            $($(#[$doc])* $name,)*
+            $(#[doc = $meaning] $name,)*
         }
 
         impl Reject {
@@ -19,6 +19,11 @@ macro_rules! reasons {
 
             pub const fn word(self) -> &'static str {
                 match self { $(Reject::$name => $word,)* }
+            }
+
+            /// What it means, one line, with the row of the hardening catalogue.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Reject::$name => $meaning.trim_ascii(),)* }
             }
         }
     };
