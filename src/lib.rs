@@ -11,6 +11,7 @@ pub mod wire;
 // engine: pure decisions; no socket, clock, logger, metric or runtime, and no sibling imports
 pub mod balance;
 pub mod flow;
+pub mod ha;
 pub mod health;
 pub mod route;
 // model: what is known

@@ -40,5 +40,7 @@ mod talk;
 mod tunnel;
 #[path = "netns/vip.rs"]
 mod vip;
+#[path = "netns/watch.rs"]
+mod watch;
 #[path = "netns/world.rs"]
 mod world;

@@ -80,6 +80,10 @@ pub struct Vip {
     pub name: String,
     pub interface: String,
     pub addresses: Vec<VipAddress>,
+    /// As the metric `strata_vip_owner` has it.
+    pub owner: bool,
+    /// Claims of other machines.
+    pub conflicts_total: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -87,6 +87,10 @@ impl Collector for Collected {
         if snapshot.vips().next().is_some() {
             page.packets(&crew.packets, &snapshot);
         }
+        for vip in snapshot.vips() {
+            page.value(&names::VIP_OWNER, &[&vip.spec.name], vip.title.is_owner().into());
+            page.value(&names::VIP_CONFLICTS, &[&vip.spec.name], vip.title.conflicts());
+        }
         for service in snapshot.services() {
             page.service(service, &snapshot, &crew.packets);
         }

@@ -196,6 +196,24 @@ pub const ICMP_ERROR_INTERVAL: Duration = Duration::from_millis(1);
 pub const ICMP_ERROR_BURST: u32 = 50;
 /// How often an address is defended against a stranger (RFC 5227 §1.1, `DEFEND_INTERVAL`).
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+/// Announcements of a VIP's address when it is new where it is, as many as keepalived makes. RFC 5227 §2.3 asks for two and RFC
+/// 4861 §7.2.6 allows three in a row; both mean the first seconds only.
+pub const ANNOUNCEMENTS: u32 = 5;
+/// The first gap between them, which doubles: `RETRANS_TIMER` of RFC 4861 §10. The last comes 15 s after the first, so that a
+/// port which spanning tree holds back for its forward delay (15 s, IEEE 802.1D §17.14) hears one.
+pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
+/// And from then on: a few small frames a minute for each address. Hosts that slept and ports that come up late hear them.
+pub const ANNOUNCE_REFRESH: Duration = Duration::from_secs(60);
+/// A virtual MAC that was silent for longer sends a frame: switches forget it after 300 s, and after 15 s while their spanning
+/// tree changes (IEEE 802.1D §17.14). VRRP sends one a second.
+pub const MAC_REMINDER: Duration = Duration::from_secs(10);
+/// Addresses announced in one round of the control thread, 50 ms: three frames each, 4000 a second, which no switch minds.
+pub const ANNOUNCED_AT_ONCE: usize = 64;
+/// Strangers that claim VIPs, whose claims are told apart in the log: of a flood with ever other MACs, the first few say it.
+pub const VIP_CLAIMANTS: usize = 64;
+/// After a stranger's last word an address counts as contested for this long: three times the interval at which it is asked
+/// for and told otherwise.
+pub const CONTESTED: Duration = Duration::from_secs(30);
 /// Clients on our own links whose MAC addresses NAT knows: 256 KiB.
 pub const LEARNED_NEIGHBORS: usize = 1 << 14;
 

@@ -110,13 +110,17 @@ fn mode(service: &Service) -> String {
 }
 
 fn vips(out: &mut Out, vips: &[Vip]) {
-    let mut table = Table::new(
-        [("VIP", Left), ("ADDRESS", Left), ("MAC", Left), ("INTERFACE", Left)].map(|(title, side)| (title, side, true)),
-    );
+    let columns =
+        [("VIP", Left), ("OWNER", Left), ("CONFLICTS", Right), ("ADDRESS", Left), ("MAC", Left), ("INTERFACE", Left)];
+    let mut table = Table::new(columns.map(|(title, side)| (title, side, true)));
     for vip in vips {
+        let (owner, style) = if vip.owner { ("yes", Style::Good) } else { ("no", Style::Bad) };
+        let claimed = if vip.conflicts_total > 0 { Style::Warn } else { Style::Plain };
         for (nth, at) in vip.addresses.iter().enumerate() {
             table.row([
                 Cell::new(if nth == 0 { &vip.name } else { "" }, Style::Strong),
+                Cell::new(if nth == 0 { owner } else { "" }, style),
+                Cell::new(&if nth == 0 { count(vip.conflicts_total) } else { String::new() }, claimed),
                 Cell::plain(&at.address),
                 Cell::plain(at.mac.as_deref().unwrap_or("-")),
                 Cell::new(&vip.interface, if at.mac.is_some() { Style::Plain } else { Style::Bad }),
@@ -585,8 +589,16 @@ ENDPOINT      STATE          SINCE  WEIGHT  IN FLIGHT  REQUESTS  ERRORS  CAUSE
                         address("10.0.0.100", Some("00:00:5e:00:01:33")),
                         address("fd00::100", Some("00:00:5e:00:02:33")),
                     ],
+                    owner: true,
+                    conflicts_total: 0,
                 },
-                Vip { name: "old".into(), interface: "eth7".into(), addresses: vec![address("10.0.0.9", None)] },
+                Vip {
+                    name: "old".into(),
+                    interface: "eth7".into(),
+                    addresses: vec![address("10.0.0.9", None)],
+                    owner: false,
+                    conflicts_total: 12,
+                },
             ],
             packets: Some(packets),
             pools: vec![pool("game", direct), pool("mail", endpoint)],
@@ -610,10 +622,10 @@ game     l2           userspace  10.0.0.100:80/tcp       -            -         
   slots: 1024 in transition
 mail     l3 full-nat  none       10.0.0.100:80/tcp       -            -         -    -    12.3k    1000 B   5000 B  mail
 
-VIP   ADDRESS     MAC                INTERFACE
-game  10.0.0.100  00:00:5e:00:01:33  eth0
-      fd00::100   00:00:5e:00:02:33  eth0
-old   10.0.0.9    -                  eth7
+VIP   OWNER  CONFLICTS  ADDRESS     MAC                INTERFACE
+game  yes            0  10.0.0.100  00:00:5e:00:01:33  eth0
+                        fd00::100   00:00:5e:00:02:33  eth0
+old   no            12  10.0.0.9    -                  eth7
 
 packets  12 of 524.2k flow records, 0 of 131.0k translated flows
 INTERFACE  WORKERS  FRAMES RECEIVED  FRAMES SENT  LOST

@@ -104,6 +104,10 @@ metrics! {
             "Packets of the endpoint forwarded to clients: under NAT, for elsewhere its answers do not come by.";
         ENDPOINT_BYTES_RECEIVED = Counter "strata_endpoint_bytes_received_total" ["pool" "endpoint"]
             "Bytes of packets of the endpoint forwarded to clients, under NAT.";
+        VIP_OWNER = Gauge "strata_vip_owner" ["vip"]
+            "1 while this process answers for every address of the VIP, and no other machine has claimed one for 30 seconds.";
+        VIP_CONFLICTS = Counter "strata_vip_conflicts_total" ["vip"]
+            "Frames in which another machine claimed an address of the VIP; they are answered as often as RFC 5227 allows.";
         STRAYS = Counter "strata_stray_packets_dropped_total" ["reason"]
             "Packets to a VIP that were dropped before it was known whose they were.";
         FLOW_RECORDS = Gauge "strata_flow_records" []
@@ -183,6 +187,7 @@ mod tests {
             "family",
             "interface",
             "source",
+            "vip",
         ];
         let mut names: Vec<&str> = ALL.iter().map(|metric| metric.name).collect();
         names.sort_unstable();

@@ -12,7 +12,7 @@ pub mod snapshot;
 
 pub use change::{Change, diff};
 pub use endpoint::{Endpoint, Status};
-pub use packet::{Engine, Family, Forward, Io, PacketSpec, Vip, VipMac, VipSpec};
+pub use packet::{Engine, Family, Forward, Io, PacketSpec, Title, Vip, VipMac, VipSpec};
 pub use pool::{EndpointSpec, Pool, PoolSpec, PoolView};
 pub use service::{
     Kept, L4, L7, L7Spec, Limits, ModeKind, Route, Service, ServiceSpec, Timeouts, Traffic, TrafficSpec,

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::service::ModeKind;
 use crate::balance::HashBy;
@@ -180,6 +181,36 @@ impl VipMac {
 pub struct Vip {
     pub id: VipId,
     pub spec: VipSpec,
+    /// Outlives reloads that change the spec.
+    pub title: Arc<Title>,
+}
+
+/// Who answers for a VIP, as the control side last saw it.
+#[derive(Debug, Default)]
+pub struct Title {
+    owner: AtomicBool,
+    conflicts: AtomicU64,
+}
+
+impl Title {
+    /// Whether this process answers for every address, on an interface that is up, and no other machine has claimed one within
+    /// `limits::CONTESTED`.
+    pub fn is_owner(&self) -> bool {
+        self.owner.load(Relaxed)
+    }
+
+    /// Claims of other machines that were heard.
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts.load(Relaxed)
+    }
+
+    pub fn set_owner(&self, owner: bool) {
+        self.owner.store(owner, Relaxed);
+    }
+
+    pub fn contest(&self) {
+        self.conflicts.fetch_add(1, Relaxed);
+    }
 }
 
 #[cfg(test)]

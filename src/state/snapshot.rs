@@ -118,7 +118,7 @@ impl Snapshot {
             let Some(id) = next.names.vips.get(&spec.name).copied() else { continue };
             next.vips[id.index()] = Some(match self.vip(id) {
                 Some(old) if old.spec == spec => old.clone(),
-                _ => Arc::new(Vip { id, spec }),
+                old => Arc::new(Vip { id, spec, title: old.map(|old| old.title.clone()).unwrap_or_default() }),
             });
         }
         for spec in specs.pools {

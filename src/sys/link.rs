@@ -29,6 +29,21 @@ pub struct Link {
     pub master: Option<u32>,
     /// How many want every frame that passes: a packet socket for a virtual MAC on a card that knows one address only is one.
     pub promiscuity: u32,
+    /// How often its carrier has come or gone, so that a flap between two looks shows.
+    pub carrier_changes: u32,
+    /// What it hands over of the frames that its network brings.
+    pub receives: Receives,
+}
+
+/// Which frames of other addresses than its own an interface may hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receives {
+    /// For every MAC that it is asked for.
+    AnyMac,
+    /// For its own MAC and groups, whatever it is asked for: a macvlan, but for one that has its card alone (`passthru`).
+    OwnMac,
+    /// For IP addresses that the kernel has on it: an ipvlan.
+    OwnAddresses,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +121,8 @@ fn read_link(body: &[u8]) -> Option<Link> {
     let number = |kind| attribute(rest, kind).and_then(|value| word(value, 0));
     let up = flags & libc::IFF_UP != 0;
     let running = flags & libc::IFF_LOWER_UP != 0 && flags & libc::IFF_RUNNING != 0;
-    let made = attribute(rest, libc::IFLA_LINKINFO).and_then(|info| attribute(info, libc::IFLA_INFO_KIND));
+    let info = attribute(rest, libc::IFLA_LINKINFO);
+    let made = info.and_then(|info| attribute(info, libc::IFLA_INFO_KIND)).map(text);
     Some(Link {
         index: word(header, 4)?,
         name: text(attribute(rest, libc::IFLA_IFNAME)?),
@@ -117,7 +133,7 @@ fn read_link(body: &[u8]) -> Option<Link> {
             (true, false) => State::NoCarrier,
             (true, true) => State::Running,
         },
-        kind: match made.map(text).as_deref() {
+        kind: match made.as_deref() {
             None if flags & libc::IFF_LOOPBACK != 0 => Kind::Loopback,
             None => Kind::Card,
             Some("veth") => Kind::Veth,
@@ -129,7 +145,17 @@ fn read_link(body: &[u8]) -> Option<Link> {
         },
         master: number(libc::IFLA_MASTER),
         promiscuity: number(libc::IFLA_PROMISCUITY).unwrap_or(0),
+        carrier_changes: number(libc::IFLA_CARRIER_CHANGES).unwrap_or(0),
+        receives: match made.as_deref() {
+            Some("macvlan" | "macvtap") if macvlan_mode(info) != Some(MACVLAN_MODE_PASSTHRU) => Receives::OwnMac,
+            Some("ipvlan") => Receives::OwnAddresses,
+            _ => Receives::AnyMac,
+        },
     })
+}
+
+fn macvlan_mode(info: Option<&[u8]>) -> Option<u32> {
+    word(attribute(attribute(info?, libc::IFLA_INFO_DATA)?, IFLA_MACVLAN_MODE)?, 0)
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -254,6 +280,10 @@ fn control() -> io::Result<OwnedFd> {
 const INFO_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 
+// linux/if_link.h
+const IFLA_MACVLAN_MODE: u16 = 1;
+const MACVLAN_MODE_PASSTHRU: u32 = 8;
+
 // linux/ethtool.h
 const ETHTOOL_GRXCSUM: u32 = 0x14;
 const ETHTOOL_GTXCSUM: u32 = 0x16;
@@ -288,6 +318,31 @@ mod tests {
                 assert_eq!(missing.raw_os_error(), Some(libc::ENODEV));
             }
         });
+    }
+
+    #[test]
+    fn a_macvlan_hands_over_what_is_for_its_own_mac_unless_it_has_the_card_alone() {
+        let Some([one, other]) = namespaces() else { return };
+        one.cable(("eth0", MAC), &other, ("far", MacAddr([2, 0, 0, 0, 0, 2])));
+        other.cable(("eth1", MacAddr([2, 0, 0, 0, 0, 3])), &one, ("far1", MacAddr([2, 0, 0, 0, 0, 4])));
+        let receives = |name: &str| one.run(|| by_name(name).unwrap().receives);
+        assert_eq!(receives("eth0"), Receives::AnyMac);
+        one.sh("ip link add shared link eth0 type macvlan mode bridge");
+        assert_eq!(receives("shared"), Receives::OwnMac);
+        one.sh("ip link add alone link far1 type macvlan mode passthru");
+        assert_eq!(receives("alone"), Receives::AnyMac);
+    }
+
+    #[test]
+    fn a_carrier_that_goes_and_comes_back_between_two_looks_shows() {
+        let Some([one, other]) = namespaces() else { return };
+        one.cable(("eth0", MAC), &other, ("far", MacAddr([2, 0, 0, 0, 0, 2])));
+        let link = || one.run(|| by_name("eth0").unwrap());
+        super::super::netns::await_that("the carrier", || link().state == State::Running);
+        let before = link();
+        other.sh("ip link set far down; ip link set far up");
+        super::super::netns::await_that("the carrier", || link().state == State::Running);
+        assert!(link().carrier_changes > before.carrier_changes);
     }
 
     #[test]

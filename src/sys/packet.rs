@@ -32,12 +32,14 @@ mod outbox;
 mod plain;
 mod ring;
 mod socket;
+mod speaker;
 
 pub use frame::{Checksum, Frame, Gso, GsoKind, Missing};
 pub use line::Line;
 pub use plain::Plain;
 pub use ring::Ring;
 pub use socket::PacketError;
+pub use speaker::Speaker;
 
 /// What moves the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,6 +53,11 @@ impl Arp {
         Arp::request(mac, address, address)
     }
 
+    /// The same as a reply that nobody asked for: some hosts take an announcement in one form only (RFC 5227 §3).
+    pub const fn told(mac: MacAddr, address: Ipv4Addr) -> Arp {
+        Arp { operation: Operation::Reply, sender_mac: mac, sender: address, target_mac: mac, target: address }
+    }
+
     /// The answer to a request: its target is at `mac`.
     #[must_use]
     pub const fn answer(&self, mac: MacAddr) -> Arp {
@@ -187,6 +192,7 @@ mod tests {
     fn a_stranger_that_claims_or_probes_for_the_vip_is_noticed() {
         for (name, arp, conflict) in [
             ("their announcement", Arp::announcement(THEIRS, VIP), true),
+            ("their announcement as a reply", Arp::told(THEIRS, VIP), true),
             ("their reply", Arp::request(OURS, PEER, VIP).answer(THEIRS), true),
             ("their probe", Arp::probe(THEIRS, VIP), true),
             ("our own announcement, come back", Arp::announcement(OURS, VIP), false),

@@ -44,8 +44,20 @@ impl Strata {
     /// Asks it to stop, and starts it again on the same file and addresses.
     #[track_caller]
     pub fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    /// Asks it to stop, and waits until it has.
+    #[track_caller]
+    pub fn stop(&mut self) {
         self.signal("TERM");
         await_that("Strata exits after TERM", || !self.is_running());
+    }
+
+    /// On the same file and addresses.
+    #[track_caller]
+    pub fn start_again(&mut self) {
         self.child = Strata::run(&self.folder);
         self.await_ready();
     }

@@ -199,7 +199,8 @@ fn prepare(way: Way, place: Place, host: &Node) -> Option<Process> {
     Some(process)
 }
 
-fn body(way: Way, place: Place, members: &[Member], extra: Extra) -> String {
+/// What Strata is told.
+pub fn body(way: Way, place: Place, members: &[Member], extra: Extra) -> String {
     let mut text = String::from("[cluster]\nhash_key = \"4f1c2a9be0d37758a6c4e1902b7d5f63\"\n");
     let _ = writeln!(text, "[packets]\n{}", extra.packets);
     for family in Family::BOTH {

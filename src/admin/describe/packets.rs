@@ -135,6 +135,8 @@ pub fn vips(snapshot: &Snapshot) -> Vec<document::Vip> {
             name: vip.spec.name.to_string(),
             interface: vip.spec.interface.to_string(),
             addresses: vip.spec.addresses.iter().map(address).collect(),
+            owner: vip.title.is_owner(),
+            conflicts_total: vip.title.conflicts(),
         }
     };
     snapshot.vips().map(|each| vip(each)).collect()

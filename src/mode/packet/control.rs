@@ -4,7 +4,7 @@
 //! ```text
 //!   snapshot, pool views ─▶ books (slots) ─┐
 //!   links, routes, neighbours ─▶ machine ──┴─▶ Tables::build ─▶ one swap ─▶ workers
-//!   events of workers ─▶ who must be asked for, who claims a VIP
+//!   events of workers ─▶ who must be asked for, who claims a VIP ─▶ herald
 //! ```
 //!
 //! Not here: taps and their threads (`mod`), what slots do (`flow`).
@@ -19,10 +19,11 @@ use arc_swap::ArcSwap;
 
 use super::books::Book;
 use super::engine::{Force, Order};
+use super::herald::Herald;
 use super::inputs::{Machine, inputs};
 use super::look;
 use super::roster::Roster;
-use crate::base::{MacAddr, Moment, ServiceId, clock};
+use crate::base::{MacAddr, Moment, ServiceId, clock, limits};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{LinkId, Route, Tables};
 use crate::flow::{Survey, nat, records};
@@ -45,6 +46,7 @@ pub(super) struct Control {
     asked: HashMap<(LinkId, IpAddr), Moment>,
     /// Who claims a VIP, and when that was last said.
     conflicts: HashMap<(IpAddr, MacAddr), Moment>,
+    herald: Herald,
     force: Arc<ArcSwap<Force>>,
     shared: Arc<Shared>,
     cursor: records::Cursor,
@@ -53,7 +55,7 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub fn new(force: Arc<ArcSwap<Force>>, shared: Arc<Shared>) -> Control {
+    pub fn new(force: Arc<ArcSwap<Force>>, shared: Arc<Shared>, herald: Herald) -> Control {
         Control {
             snapshot: force.load().snapshot.clone(),
             books: HashMap::new(),
@@ -62,6 +64,7 @@ impl Control {
             looked_at: clock::now(),
             asked: HashMap::new(),
             conflicts: HashMap::new(),
+            herald,
             force,
             shared,
             cursor: records::Cursor::default(),
@@ -94,8 +97,9 @@ impl Control {
             changed |= self.sweep(now);
             self.end_silent_flows(now);
             if changed {
-                self.publish();
+                self.publish(now);
             }
+            self.herald.speak(&self.snapshot, now);
         }
     }
 
@@ -210,7 +214,12 @@ impl Control {
                 }
             }
             Event::Conflict { address, mac } => {
-                if self.conflicts.insert((address, mac), now).is_none() {
+                self.herald.contested(address, &self.snapshot, now);
+                // Whoever floods the link with claims fills neither the memory nor the log.
+                let room = self.conflicts.len() < limits::VIP_CLAIMANTS;
+                if (room || self.conflicts.contains_key(&(address, mac)))
+                    && self.conflicts.insert((address, mac), now).is_none()
+                {
                     tracing::error!(vip = %address, %mac, "another machine claims the VIP");
                 }
             }
@@ -235,13 +244,15 @@ impl Control {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self, now: Moment) {
         for book in self.books.values() {
             if let Some(service) = self.snapshot.service(book.service()) {
                 service.kept.slots(book.family()).set(book.slots().marked(), book.fingerprint());
             }
         }
-        let tables = Tables::build(inputs(&self.snapshot, self.books.values(), &self.machine));
+        let inputs = inputs(&self.snapshot, self.books.values(), &self.machine);
+        self.herald.follow(&inputs, &self.machine, now);
+        let tables = Tables::build(inputs);
         let roster = Roster::new(self.books.values());
         self.force.store(Arc::new(Force { tables, roster, snapshot: self.snapshot.clone() }));
     }

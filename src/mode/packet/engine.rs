@@ -13,6 +13,8 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 
 use super::control::Control;
+use super::deaf;
+use super::herald::Herald;
 use super::inputs::Machine;
 use super::look;
 use super::roster::Roster;
@@ -25,7 +27,7 @@ use crate::observe::Packets;
 use crate::state::{Forward, Io, PacketSpec, Snapshot, Traffic};
 use crate::sys::classify::Rule;
 use crate::sys::ingress::Ingress;
-use crate::sys::packet::{Options, Tap};
+use crate::sys::packet::{Options, Speaker, Tap};
 use crate::sys::{link, neighbour};
 
 /// What workers decide by, swapped whole.
@@ -218,7 +220,8 @@ impl Running {
         let empty = Force { tables: Tables::build(nothing), roster: Roster::default(), snapshot: snapshot.clone() };
         let force = Arc::new(ArcSwap::from_pointee(empty));
         let (control, orders) = sync_channel(ORDERS);
-        let side = Control::new(force.clone(), shared.clone());
+        let herald = Herald::new(Speaker::open().map_err(io::Error::other)?);
+        let side = Control::new(force.clone(), shared.clone(), herald);
         let thread = std::thread::Builder::new().name("packets".to_owned()).spawn(move || side.run(&orders))?;
         packets.began(shared.clone());
         Ok(Running { force, shared, packets, sources, control, thread, open: BTreeMap::new() })
@@ -293,6 +296,7 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> B
                 wanted.macs.push(mac);
             }
         }
+        errors.extend(deaf::why(&vip.spec, &found));
     }
     let own: Vec<IpAddr> = match link::addresses() {
         Ok(addresses) => addresses.into_iter().map(|address| address.address).collect(),

@@ -20,6 +20,8 @@ pub struct Machine {
     pub interfaces: Vec<(Arc<str>, Link)>,
     pub routes: Vec<Route>,
     pub neighbors: Vec<Neighbor>,
+    /// The interfaces that carry frames, and how often each's carrier has changed.
+    pub running: Vec<(u32, u32)>,
 }
 
 impl Machine {

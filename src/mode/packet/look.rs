@@ -15,10 +15,11 @@ use crate::sys::{link, neighbour};
 /// What the kernel said.
 pub(super) fn machine(interfaces: &[(Arc<str>, u32)]) -> io::Result<Machine> {
     let addresses = link::addresses()?;
-    let mut known = Vec::new();
+    let (mut known, mut running) = (Vec::new(), Vec::new());
     for (name, index) in interfaces {
         let found = link::by_index(*index)?;
         let own: Vec<IpAddr> = addresses.iter().filter(|a| a.interface == *index).map(|a| a.address).collect();
+        running.extend((found.state == link::State::Running).then_some((*index, found.carrier_changes)));
         let mac = found.mac.ok_or_else(|| io::Error::other(format!("{name} has no MAC address")))?;
         known.push((name.clone(), Link { id: LinkId::plain(*index), mac, mtu: found.mtu, addresses: own }));
     }
@@ -42,5 +43,5 @@ pub(super) fn machine(interfaces: &[(Arc<str>, u32)]) -> io::Result<Machine> {
         })
         .collect();
     neighbors.sort_by_key(|neighbor| (neighbor.link, neighbor.address));
-    Ok(Machine { interfaces: known, routes, neighbors })
+    Ok(Machine { interfaces: known, routes, neighbors, running })
 }

@@ -2,13 +2,16 @@
 //!
 //! - `books` keeps each service's slots in step with its pool, `inputs` says what tables are built from. Both are pure, and
 //!   `strata replay` uses them too.
-//! - `engine` owns taps and threads: `worker`s serve taps, `control` follows configuration, health and the machine (`look`).
+//! - `engine` owns taps and threads: `worker`s serve taps, `control` follows configuration, health and the machine (`look`), and
+//!   announces VIPs (`herald`).
 //!
 //! Not here: deciding (`flow`), sockets (`sys::packet`).
 
 pub mod books;
 mod control;
+mod deaf;
 pub mod engine;
+mod herald;
 pub mod inputs;
 mod look;
 mod meter;

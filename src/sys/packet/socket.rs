@@ -176,7 +176,7 @@ pub(super) fn claim_fanout(interface: u32) -> Result<Fanout, PacketError> {
     Ok(Fanout { group: (group & 0xffff) as u16 })
 }
 
-fn open() -> io::Result<OwnedFd> {
+pub(super) fn open() -> io::Result<OwnedFd> {
     // Protocol 0 hears nothing: no frame comes in before the filter stands.
     // SAFETY: the call takes no pointer.
     let fd =
