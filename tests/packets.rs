@@ -186,7 +186,11 @@ fn run(file: &File, case: &Case) -> Result<(), String> {
 }
 
 fn run_step(file: &File, step: &Step, live: &Live, now: Moment) -> Result<(), String> {
-    let Some(text) = &step.frame else { return Ok(()) };
+    let Some(text) = &step.frame else {
+        let says = step.verdict.is_some() || step.why.is_some() || step.out.is_some() || step.event.is_some();
+        let idle = step.change.is_none() || says;
+        return if idle { Err("without a frame nothing can be expected".to_owned()) } else { Ok(()) };
+    };
     let bytes = notation::frame(&expand(file, text));
     let mut buffer = vec![0xee; FrameBuf::HEADROOM];
     buffer.extend(&bytes);

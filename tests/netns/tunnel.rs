@@ -99,6 +99,7 @@ fn what_is_not_for_a_vip_stays_in_the_tunnel() {
     let (family, endpoint) = (Family::V4, Family::V4.endpoint(Place::Lan, 0));
     world.endpoints[0].ip("address add 10.0.0.100/32 dev lo");
     let _servers = [endpoint, family.vip()].map(|at| Server::start(&world.endpoints[0], &[at], "endpoint0"));
+    let near = Server::start(&world.near, &[family.near()], "near");
     let _process = start(&world, "ipip");
     let client = client(&world, family);
     let from = client.local_addr().expect("its address");
@@ -116,6 +117,7 @@ fn what_is_not_for_a_vip_stays_in_the_tunnel() {
     let mut buffer = [0; 1500];
     let got = client.recv(&mut buffer).expect("the good one's answer");
     assert!(buffer[..got].ends_with(b"\ngood"), "{}", String::from_utf8_lossy(&buffer[..got]));
+    assert_eq!(near.datagrams(), 0, "another host was sent something");
 }
 
 #[test]
