@@ -8,6 +8,9 @@ use std::fs;
 use strata::base::Reason;
 use strata::wire::http1::Reject;
 
+#[path = "docs/metrics.rs"]
+mod metrics;
+
 #[test]
 fn every_drop_reason_stands_in_its_page_with_its_meaning() {
     let mut page = String::from(DROPS);

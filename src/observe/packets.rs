@@ -79,41 +79,43 @@ impl Strays {
     }
 }
 
-/// Why a frame got no further than its interface: `strata_interface_frames_lost_total{reason}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Lost {
-    /// Its worker was too slow: it found the tap full.
-    Overrun,
-    /// It came without its end, longer than any buffer.
-    Cut,
-    /// It has a VLAN tag that the tap cannot see.
-    Tagged,
-    /// The way out was full.
-    NoRoom,
-    /// Longer than the way out sends, or segments.
-    TooLong,
-    /// The way out is down, or gone.
-    LinkDown,
-    /// It would have gone out wrong, or the kernel refused it for another reason.
-    Refused,
+macro_rules! losses {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $word:literal;)*) => {
+        /// Why a frame got no further than its interface: `strata_interface_frames_lost_total{reason}`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Lost { $($(#[doc = $meaning])+ $name),* }
+
+        impl Lost {
+            pub const ALL: &'static [Lost] = &[$(Lost::$name),*];
+
+            pub const fn word(self) -> &'static str {
+                match self { $(Lost::$name => $word),* }
+            }
+
+            /// What it says, in a sentence for operators: the documentation of the variant.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Lost::$name => concat!($($meaning),+).trim_ascii()),* }
+            }
+        }
+    };
 }
 
-impl Lost {
-    pub const ALL: [Lost; 7] =
-        [Lost::Overrun, Lost::Cut, Lost::Tagged, Lost::NoRoom, Lost::TooLong, Lost::LinkDown, Lost::Refused];
-
-    pub const fn word(self) -> &'static str {
-        match self {
-            Lost::Overrun => "overrun",
-            Lost::Cut => "cut",
-            Lost::Tagged => "tagged",
-            Lost::NoRoom => "no-room",
-            Lost::TooLong => "too-long",
-            Lost::LinkDown => "link-down",
-            Lost::Refused => "refused",
-        }
-    }
+losses! {
+    /// Its worker was too slow: it found the tap full.
+    Overrun = "overrun";
+    /// It came without its end, longer than any buffer.
+    Cut = "cut";
+    /// It has a VLAN tag that the tap cannot see.
+    Tagged = "tagged";
+    /// The way out was full.
+    NoRoom = "no-room";
+    /// Longer than the way out sends, or segments.
+    TooLong = "too-long";
+    /// The way out is down, or gone.
+    LinkDown = "link-down";
+    /// It would have gone out wrong, or the kernel refused it for another reason.
+    Refused = "refused";
 }
 
 /// What is counted for an interface, by all of its workers: each adds what is new a few times a second.
@@ -208,10 +210,10 @@ mod tests {
     fn every_loss_has_a_word_and_a_cell_of_its_own() {
         let cells = InterfaceCells::default();
         for (n, why) in (1..).zip(Lost::ALL) {
-            cells.lose(why, n);
+            cells.lose(*why, n);
         }
-        assert_eq!(Lost::ALL.map(|why| cells.lost(why)), [1, 2, 3, 4, 5, 6, 7]);
-        let mut words = Lost::ALL.map(Lost::word).to_vec();
+        assert!((1..).zip(Lost::ALL).all(|(n, why)| cells.lost(*why) == n));
+        let mut words: Vec<&str> = Lost::ALL.iter().map(|why| why.word()).collect();
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), Lost::ALL.len());

@@ -59,7 +59,7 @@ impl Page {
         self.value(&names::INTERFACE_SENT, &[name], cells.sent.get());
         self.value(&names::INTERFACE_DIVIDED, &[name], cells.divided.get());
         for why in Lost::ALL {
-            self.value(&names::INTERFACE_LOST, &[name, why.word()], cells.lost(why));
+            self.value(&names::INTERFACE_LOST, &[name, why.word()], cells.lost(*why));
         }
     }
 
