@@ -126,7 +126,7 @@ fn read_ports(table: &Table<'_>, item: &Item<'_>, mode: Option<ModeKind>) -> Vec
 
 fn read_sources(table: &mut Table<'_>, forward: Option<Forward>) -> Vec<Spanned<IpAddr>> {
     let item = match forward {
-        Some(Forward::FullNat) => table.need("source", "source = \"10.0.0.2\""),
+        Some(Forward::FullNat) => table.need("source", "source = \"10.0.0.5\""),
         // Whether it means anything here cannot be told.
         None => {
             table.skip("source");
@@ -148,7 +148,7 @@ fn read_sources(table: &mut Table<'_>, forward: Option<Forward>) -> Vec<Spanned<
     let Some(item) = item else { return Vec::new() };
     let items = item.one_or_many();
     if items.is_empty() {
-        let help = "as in `source = \"10.0.0.2\"`, an address of this machine that endpoints can reach";
+        let help = "as in `source = \"10.0.0.5\"`, an address of the endpoints' network that no machine has: Strata answers for it";
         table.report(Diagnostic::new(&codes::MISSING_KEY, item.span(), "no source is named").help(help));
     }
     if items.len() > limits::VIP_ADDRESSES {

@@ -119,7 +119,8 @@ impl Nat {
         }
     }
 
-    /// Lends ports of these addresses as well. False when one is beyond `limits::NAT_SOURCES`.
+    /// Has ports of all of these addresses to lend. Others that it had make room where they must, once no flow has a port of them:
+    /// false when there is none.
     pub fn add_sources(&self, sources: &[IpAddr]) -> bool {
         self.ports.add(sources)
     }

@@ -4,8 +4,8 @@
 //! there are others, and never less than `limits::NAT_PORT_REST`, for the endpoint may still hold the connection that had it
 //! (TIME-WAIT, RFC 9293 §3.6.1). The first order is shuffled with a secret: nobody can tell the next port (RFC 6056).
 //!
-//! One lock per address and protocol, taken when a flow begins and ends and at no packet between. Addresses may be added while flows
-//! live, for a reload must not end those of another service.
+//! One lock per address and protocol, taken when a flow begins and ends and at no packet between. Addresses come and go while flows
+//! live, for a reload must not end those of another service: one that nobody names any more stays until its ports are back.
 //! Not here: who has a port (`nat`).
 
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ use super::key::{ICMP, ICMP6, TCP, UDP};
 use crate::base::{HashKey, Moment, limits};
 
 pub(super) struct Ports {
-    /// Grows only: a lease names its place.
+    /// A lease names its place, which therefore becomes another address's only when every port of it is back.
     sources: RwLock<Vec<Source>>,
     ports: RangeInclusive<u16>,
     secret: HashKey,
@@ -36,6 +36,13 @@ struct Source {
 pub struct PortUse {
     pub lent: usize,
     pub free: usize,
+}
+
+impl Source {
+    /// Whether no port of it is lent.
+    fn is_whole(&self, ports: usize) -> bool {
+        self.pools.iter().all(|pool| pool.lock().len() == ports)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -60,24 +67,33 @@ impl Ports {
         lender
     }
 
-    /// Lends ports of these addresses as well. At most `limits::NAT_SOURCES` are used in a process's life, each once: false when
-    /// one had no room.
+    /// Has ports of all of these addresses to lend from now on, each once. Others make room for them once their ports are back:
+    /// false when one found none, for there are `limits::NAT_SOURCES` places twice, so that all may change at once.
     pub(super) fn add(&self, addresses: &[IpAddr]) -> bool {
         let mut sources = self.sources.write();
         addresses.iter().all(|address| {
-            let known = sources.iter().any(|source| source.address == *address);
-            let room = sources.len() < limits::NAT_SOURCES;
-            if !known && room {
-                let nth = sources.len() as u64;
-                let pools = [0, 1, 2].map(|pool| {
-                    let mut all: Vec<u16> = self.ports.clone().collect();
-                    Rng::with_seed(self.secret.mix(nth, pool)).shuffle(&mut all);
-                    Mutex::new(all.into_iter().map(|port| Rested { port, until: Moment::ZERO }).collect())
-                });
-                sources.push(Source { address: *address, pools });
+            if sources.iter().any(|source| source.address == *address) {
+                return true;
             }
-            known || room
+            if sources.len() < PLACES {
+                let source = self.source(*address, sources.len() as u64);
+                sources.push(source);
+                return true;
+            }
+            let may_go = |source: &Source| !addresses.contains(&source.address) && source.is_whole(self.ports.len());
+            let Some(place) = sources.iter().position(may_go) else { return false };
+            let source = self.source(*address, place as u64);
+            sources.get_mut(place).map(|old| *old = source).is_some()
         })
+    }
+
+    fn source(&self, address: IpAddr, place: u64) -> Source {
+        let pools = [0, 1, 2].map(|pool| {
+            let mut all: Vec<u16> = self.ports.clone().collect();
+            Rng::with_seed(self.secret.mix(place, pool)).shuffle(&mut all);
+            Mutex::new(all.into_iter().map(|port| Rested { port, until: Moment::ZERO }).collect())
+        });
+        Source { address, pools }
     }
 
     /// A port of one of the addresses `among` of the family that `towards` has, for a protocol that has ports. `spread` says with
@@ -138,6 +154,9 @@ impl Ports {
         self.sources.read().iter().flat_map(|source| &source.pools).map(|pool| pool.lock().len()).sum()
     }
 }
+
+/// Those in use and as many that are on their way out.
+const PLACES: usize = 2 * limits::NAT_SOURCES;
 
 fn pool_of(protocol: u8) -> Option<u8> {
     match protocol {
@@ -223,8 +242,23 @@ mod tests {
         assert!(ports.add(&[other, [10, 0, 0, 1].into(), other]));
         assert_eq!([among(other), among(other)], [Some(other), None]);
         assert_eq!([among([10, 0, 0, 1].into()), among([10, 0, 0, 1].into())], [Some([10, 0, 0, 1].into()), None]);
-        let many: Vec<IpAddr> = (0..32).map(|n| [10, 1, 0, n].into()).collect();
-        assert!(!ports.add(&many) && ports.owns(many[11]) && !ports.owns(many[12]), "four were there");
+    }
+
+    #[test]
+    fn addresses_make_room_for_others_once_their_ports_are_back() {
+        let ports = ports(2, 1000..=1001);
+        let network = |third: u8| (0..16).map(move |n| IpAddr::from([10, third, 0, n])).collect::<Vec<_>>();
+        let (first, second, third) = (network(1), network(2), network(3));
+        assert!(ports.add(&first) && ports.add(&second), "the first three make room for the last of these");
+        let lend = |address: IpAddr| ports.take(TCP, [192, 0, 2, 1].into(), &[address], 0, at(0));
+        let lent = lend(first[3]).unwrap();
+        assert!(ports.add(&[&first[3..4], &third].concat()));
+        assert_eq!((ports.owns(first[3]), ports.owns(first[4])), (true, false));
+        // Its port went back to where it came from, though all around it are others.
+        ports.give_back(lent, at(1));
+        assert!(lend(first[3]).is_some_and(|lease| lease.port != lent.port) && lend(first[3]).is_none());
+        let all: Vec<Lease> = second.iter().chain(&third).filter_map(|address| lend(*address)).collect();
+        assert!(all.len() > 16 && !ports.add(&first), "ports of too many are lent: {}", all.len());
     }
 
     #[test]

@@ -115,6 +115,8 @@ pub struct Change {
     /// These get no new flows, and keep those they have.
     #[serde(default)]
     drain: Vec<IpAddr>,
+    /// Full NAT shows these from now on.
+    sources: Option<Vec<IpAddr>>,
 }
 
 /// The tables as they are now, and what packets have changed.
@@ -143,6 +145,10 @@ impl Live {
     }
 
     pub fn change(&mut self, change: &Change, now: Moment) {
+        if let Some(sources) = &change.sources {
+            self.world.service.get_mut(&change.service).unwrap().sources = sources.clone();
+            assert!(self.shared.nat.add_sources(sources));
+        }
         let text = &self.world.service[&change.service];
         let served = self.services.get_mut(&change.service).unwrap();
         let index =

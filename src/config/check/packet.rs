@@ -302,7 +302,7 @@ fn families(root: &Table<'_>, flow: &Flow<'_>, reported: &mut HashSet<Span>) {
                 let span = sources.first().map(|source| source.span).unwrap_or_default();
                 Diagnostic::new(&codes::FAMILY, span, message)
                     .also(endpoint.map(|e| e.address.span).unwrap_or_default(), "this endpoint needs one")
-                    .help(format!("add an {family} address of this machine to `source`"))
+                    .help(format!("add an {family} address to `source`, of the endpoints' network, that no machine has"))
             }
             _ => continue,
         };
@@ -329,7 +329,7 @@ fn sources(root: &Table<'_>, flow: &Flow<'_>, owners: &Owners<'_>) {
         root.report(
             Diagnostic::new(&codes::BAD_SOURCE, source.span, format!("source `{}` is {what}", source.value))
                 .also(span, "given here")
-                .help("name an address of this machine that has no other use: replies come there"),
+                .help("name an address of the endpoints' network that no machine has: Strata answers for it, and replies come there"),
         );
     }
 }

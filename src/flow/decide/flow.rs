@@ -2,7 +2,7 @@
 //!
 //! Not here: the rewriting (`forward`), ICMP (`about`).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Engine, FrameBuf, Verdict, Why};
 use crate::base::{FlowHash, HashKey, Reason};
@@ -106,7 +106,11 @@ impl Engine<'_> {
     /// The same where flows are recorded: a flow stays with its endpoint for as long as that lives.
     fn bound(&self, served: &Served, flow: &Flow) -> Result<Course, Stop> {
         let (service, nat, protocol) = (&served.service, &self.shared.nat, flow.key.protocol());
-        let full = matches!(service.forward, Forward::FullNat { .. });
+        let sources = match &service.forward {
+            Forward::FullNat { sources } => Some(sources),
+            _ => None,
+        };
+        let full = sources.is_some();
         // Without ports nothing could tell two clients apart.
         if full && !has_ports(protocol) {
             return Err(Stop::Drop(Reason::NoService));
@@ -114,7 +118,8 @@ impl Engine<'_> {
         if let Some(binding) = nat.forward(service.id, &flow.key, flow.kind, self.now) {
             let down = service.slots.standing(binding.endpoint).is_none_or(|standing| standing.down);
             let begins = matches!(flow.kind, Kind::Syn { .. });
-            if service.slots.lives(binding.endpoint, binding.generation, protocol) && !(down && begins) {
+            let lives = service.slots.lives(binding.endpoint, binding.generation, protocol);
+            if lives && is_lent(&binding, sources) && !(down && begins) {
                 return Ok(Course::bound(&binding, full));
             }
             nat.unbind(service.id, &flow.key, self.now);
@@ -139,9 +144,9 @@ impl Engine<'_> {
         let policy = service.slots.policy();
         let idle = if protocol == key::TCP { policy.tcp_idle } else { policy.other_idle };
         let target = nat::Target { endpoint, generation: standing.generation, address, idle };
-        let bound = match &service.forward {
-            Forward::FullNat { sources } => nat.bind_full(service.id, &flow.key, flow.kind, &target, sources, self.now),
-            _ => nat.bind_plain(service.id, &flow.key, flow.kind, &target, self.now),
+        let bound = match sources {
+            Some(sources) => nat.bind_full(service.id, &flow.key, flow.kind, &target, sources, self.now),
+            None => nat.bind_plain(service.id, &flow.key, flow.kind, &target, self.now),
         };
         bound.map(|binding| Course::bound(&binding, full)).map_err(|refused| Stop::Drop(unbound(refused)))
     }
@@ -201,6 +206,13 @@ impl Course {
             embedded: Edit { source: Some(endpoint), destination: ours },
         }
     }
+}
+
+/// Whether the endpoint sees what the service still shows: a reload may have taken the source away, or full NAT itself. Answers to
+/// that would not come back.
+fn is_lent(binding: &Binding, sources: Option<&Vec<IpAddr>>) -> bool {
+    let shown = binding.outside.source();
+    sources.map_or(shown == binding.inside.source(), |sources| sources.contains(&shown.ip()))
 }
 
 /// A protocol without ports has none to be translated.
