@@ -210,9 +210,6 @@ impl Supervisor {
 
         self.crew.snapshot.store(next.clone());
         self.keeper.adopt(next.clone());
-        if let Err(error) = self.packets.commit(packets, &next) {
-            tracing::error!(%error, "a thread for packets cannot be made: their services are not served");
-        }
         self.refresh_workers().await;
         self.listeners.commit(&prepared);
         for (address, service, sockets) in prepared.opened {
@@ -227,6 +224,10 @@ impl Supervisor {
         }
         for address in prepared.retired {
             self.retire(address).await;
+        }
+        // At the start this waits for the first probes. Whoever asks whether we are ready asks what is opened after it.
+        if let Err(error) = self.packets.commit(packets, &next).await {
+            tracing::error!(%error, "a thread for packets cannot be made: their services are not served");
         }
         self.admin.commit(admin);
         if let Some(records) = records {

@@ -121,7 +121,7 @@ pub const SYN_GRACE: Duration = Duration::from_secs(10);
 pub const TABLE_SKEW: Duration = Duration::from_secs(1);
 /// Flows under full NAT or recorded NAT, 250 bytes each with the way back: 32 MiB. Two of our addresses have ports for as many.
 pub const NAT_FLOWS: usize = 1 << 17;
-/// Our addresses that full NAT lends ports of; each takes 3 MiB.
+/// Our addresses that full NAT lends ports of at a time; each takes 3 MiB. As many again may wait for their last flows to end.
 pub const NAT_SOURCES: usize = 16;
 /// Ports that are lent: above those that services listen on (RFC 6335 §6).
 pub const NAT_PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
@@ -153,6 +153,9 @@ pub const PACKET_SOCKET_BYTES: usize = 16 * 1024 * 1024;
 pub const PACKET_FRAME_BYTES: usize = 64 * 1024 + 64;
 /// Bytes of segments of merged frames that wait to be sent: a batch of Ethernet frames is 110 KiB, and one of the longest 64.
 pub const PACKET_DIVIDED_BYTES: usize = 256 * 1024;
+
+/// How long a reload waits for the tables of its packet services: 4096 services fill theirs in some 5 s.
+pub const TABLES_TIME: Duration = Duration::from_secs(30);
 
 /// How long the kernel may take for an answer to a netlink request: it has it at once.
 pub const NETLINK_ANSWER: Duration = Duration::from_secs(2);

@@ -44,15 +44,26 @@ impl Strata {
     /// Asks it to stop, and starts it again on the same file and addresses.
     #[track_caller]
     pub fn restart(&mut self) {
-        self.stop();
+        self.restart_after("TERM");
+    }
+
+    /// The same with any signal that ends it.
+    #[track_caller]
+    pub fn restart_after(&mut self, signal: &str) {
+        self.end(signal);
         self.start_again();
     }
 
     /// Asks it to stop, and waits until it has.
     #[track_caller]
     pub fn stop(&mut self) {
-        self.signal("TERM");
-        await_that("Strata exits after TERM", || !self.is_running());
+        self.end("TERM");
+    }
+
+    #[track_caller]
+    fn end(&mut self, signal: &str) {
+        self.signal(signal);
+        await_that(&format!("Strata exits after {signal}"), || !self.is_running());
     }
 
     /// On the same file and addresses.

@@ -1,10 +1,17 @@
-//! Many connections, and how they are spread.
+//! Many connections: how they are spread, and that they live on while everything around them changes.
 
-use super::load::shares;
+use std::time::{Duration, Instant};
+
+use super::common::await_that;
+use super::load::{Crowd, shares};
 use super::node::can;
-use super::rig::{Extra, Rig, Way};
+use super::rig::{Extra, Member, Rig, SOURCE, Way, source};
 use super::talk::ask;
-use super::world::{Family, Place};
+use super::world::{Family, Place, World};
+
+/// NAT without records of its own.
+const PORTS: Extra = Extra { vip: "", service: "ports = \"8080/tcp\"", packets: "" };
+const MANY: usize = 1000;
 
 #[test]
 fn ten_thousand_connections_are_spread_evenly() {
@@ -25,4 +32,186 @@ fn ten_thousand_connections_are_spread_evenly() {
         let served: u64 = rig.servers.iter().map(|server| server.connections()).sum();
         assert!(served >= 10_000, "{served}");
     }
+}
+
+#[test]
+fn l2_transfers_go_on_while_endpoints_come_drain_and_change_weight() {
+    nothing_breaks(Way::L2, Extra::default());
+}
+
+#[test]
+fn nat_transfers_go_on_while_endpoints_come_drain_and_change_weight() {
+    nothing_breaks(Way::Nat, PORTS);
+}
+
+#[test]
+fn full_nat_transfers_go_on_while_endpoints_come_drain_and_change_weight() {
+    nothing_breaks(Way::FullNat, Extra::default());
+}
+
+#[test]
+fn gue_transfers_go_on_while_endpoints_come_drain_and_change_weight() {
+    nothing_breaks(Way::Gue, Extra::default());
+}
+
+fn nothing_breaks(way: Way, extra: Extra) {
+    if !can(&format!("a thousand transfers under changes: {way:?}")) {
+        return;
+    }
+    let rig = Rig::new(way, Place::Lan, 5, 4, extra);
+    let weights = |weights: [u16; 5]| (0..5).map(|index| Member(index, weights[index])).collect::<Vec<_>>();
+    let changes: [(&str, &dyn Fn()); 8] = [
+        ("one joins", &|| rig.reload(&weights([1; 5]))),
+        ("one drains", &|| rig.tell("drain", 0, &[])),
+        ("weights change in the file", &|| rig.reload(&weights([1, 3, 1, 2, 1]))),
+        ("another drains", &|| rig.tell("drain", 1, &[])),
+        ("the first is restored", &|| rig.tell("restore", 0, &[])),
+        ("an operator sets a weight", &|| rig.tell("weight", 2, &["7"])),
+        ("the other is restored", &|| rig.tell("restore", 1, &[])),
+        ("all weights are as they were", &|| rig.reload(&weights([2; 5]))),
+    ];
+    let began = Instant::now();
+    let outcome = Crowd::during(&rig.world.client, MANY, |crowd| {
+        for (what, change) in changes {
+            let before = rig.moves();
+            change();
+            await_that(what, || rig.moves() >= before + 2);
+            crowd.await_transfers();
+        }
+    });
+    println!("{way:?}: {} changes in {:?}: {}", changes.len(), began.elapsed(), outcome.summary());
+    assert!(outcome.broken().is_empty() && outcome.turned_away().is_empty(), "{way:?}: {}", outcome.summary());
+    let shares = shares(outcome.held.iter().map(|held| held.endpoint.as_str()));
+    assert_eq!(shares.len(), 4, "all began on the first four: {shares:?}");
+    let newcomer = World::name(4);
+    assert!(outcome.visits.iter().any(|visit| visit.outcome.as_ref() == Ok(&newcomer)), "nobody visited {newcomer}");
+}
+
+/// Only its own connections break, and new ones fail until it is noticed at most.
+#[test]
+fn one_of_five_dies_and_takes_only_its_own_with_it() {
+    if !can("a death among a thousand transfers") {
+        return;
+    }
+    for (way, extra) in [(Way::L2, Extra::default()), (Way::Nat, PORTS)] {
+        let rig = Rig::new(way, Place::Lan, 5, 5, extra);
+        let began = Instant::now();
+        let mut noticed = began;
+        let outcome = Crowd::during(&rig.world.client, MANY, |crowd| {
+            let before = rig.moves();
+            rig.plug(2, "down");
+            rig.await_moved(before);
+            noticed = Instant::now();
+            crowd.await_transfers();
+        });
+        println!("{way:?}: one of five dies, in {:?}: {}", began.elapsed(), outcome.summary());
+        let (dead, broken) = (World::name(2), outcome.broken());
+        let own = outcome.held.iter().filter(|held| held.endpoint == dead).count();
+        assert!(own > 100 && broken.len() == own, "{way:?}: {own} were its own: {}", outcome.summary());
+        assert!(broken.iter().all(|held| held.endpoint == dead), "{way:?}: {}", outcome.summary());
+        let late = outcome.turned_away().iter().filter(|visit| visit.began > noticed).count();
+        assert_eq!(late, 0, "{way:?}: turned away though the death was known: {}", outcome.summary());
+    }
+}
+
+#[test]
+fn l2_transfers_outlive_the_balancer() {
+    outlives(Way::L2);
+}
+
+#[test]
+fn ipip_transfers_outlive_the_balancer() {
+    outlives(Way::Ipip);
+}
+
+/// Of a stop and of a kill, with one endpoint dead and another one's server ended, whose host would refuse what is not its.
+/// Nothing is in transition: what only records hold where it is, a restart forgets.
+fn outlives(way: Way) {
+    if !can(&format!("restarts among a thousand transfers: {way:?}")) {
+        return;
+    }
+    let mut rig = Rig::new(way, Place::Lan, 5, 5, Extra::default());
+    rig.servers.pop();
+    rig.plug(3, "down");
+    rig.await_up(3);
+    rig.restart_after("TERM");
+    for signal in ["TERM", "KILL"] {
+        let (began, host) = (Instant::now(), rig.world.client.twin());
+        let outcome = Crowd::during(&host, MANY, |crowd| {
+            rig.restart_after(signal);
+            crowd.await_transfers();
+        });
+        println!("{way:?}: {signal} and start again, in {:?}: {}", began.elapsed(), outcome.summary());
+        assert!(outcome.broken().is_empty(), "{way:?}, {signal}: {}", outcome.summary());
+    }
+}
+
+/// A restart forgets what was said by command: an endpoint that was draining takes its share again, and with it the flows
+/// that came to others while it drained. Its own live on.
+#[test]
+fn a_restart_forgets_a_drain_and_what_that_costs_is_known() {
+    if !can("a restart while an endpoint drains") {
+        return;
+    }
+    let mut rig = Rig::new(Way::L2, Place::Lan, 3, 3, Extra::default());
+    let drained = World::name(0);
+    let host = rig.world.client.twin();
+    let mut later = None;
+    let before = Crowd::during(&host, 300, |crowd| {
+        let moves = rig.moves();
+        rig.tell("drain", 0, &[]);
+        rig.await_moved(moves);
+        await_no_more(&rig, &drained);
+        later = Some(Crowd::during(&host, 300, |_| {
+            rig.restart_after("KILL");
+            crowd.await_transfers();
+        }));
+    });
+    let later = later.expect("the second crowd");
+    println!("before the drain: {}\nwhile it drained: {}", before.summary(), later.summary());
+    assert!(before.broken().is_empty(), "{}", before.summary());
+    let broken = later.broken().len();
+    assert!((40..160).contains(&broken), "a third of them, more or less: {}", later.summary());
+}
+
+/// Waits until new connections go elsewhere: for some seconds a SYN may be a repeated one.
+fn await_no_more(rig: &Rig, endpoint: &str) {
+    let mut elsewhere = 0;
+    let gone = super::common::holds_within(Duration::from_secs(30), || {
+        let answer = ask(&rig.world.client, Family::V4.vip(), 1, 1).expect("an answer");
+        elsewhere = if answer.name == endpoint { 0 } else { elsewhere + 1 };
+        elsewhere == 40
+    });
+    assert!(gone, "{endpoint} still gets new connections");
+}
+
+#[test]
+fn full_nat_shows_other_addresses_after_a_reload() {
+    if !can("full NAT's sources by reload") {
+        return;
+    }
+    let extra = Extra { service: "on_down = \"reset\"", ..Extra::default() };
+    let rig = Rig::new(Way::FullNat, Place::Lan, 2, 2, extra);
+    let shows = |last: u8, held: &super::load::Held| {
+        Family::BOTH.iter().any(|family| held.peer.is_some_and(|peer| peer.ip() == source(*family, Place::Lan, last)))
+    };
+    let (all, other) = ([Member(0, 1), Member(1, 1)], 4);
+    let mut second = None;
+    let first = Crowd::during(&rig.world.client, 200, |crowd| {
+        rig.reload_with(&all, &[SOURCE, other]);
+        crowd.await_transfers();
+        second = Some(Crowd::during(&rig.world.client, 200, |both| {
+            rig.reload_with(&all, &[other]);
+            crowd.await_transfers();
+            both.await_transfers();
+        }));
+    });
+    let second = second.expect("the second crowd");
+    println!("sources: first {}\nsecond {}", first.summary(), second.summary());
+    assert!(first.held.iter().all(|held| shows(SOURCE, held) && held.broken.is_some()), "{}", first.summary());
+    let on_other = second.held.iter().filter(|held| shows(other, held)).count();
+    assert!((50..150).contains(&on_other), "{on_other} of 200 on the source that was added");
+    let wrong = second.held.iter().filter(|held| held.broken.is_some() != shows(SOURCE, held)).count();
+    assert_eq!(wrong, 0, "flows on a source that stays live on, and no others: {}", second.summary());
+    assert!(second.turned_away().len() <= 1, "more than the one that was there at the time: {}", second.summary());
 }

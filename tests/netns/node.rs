@@ -34,6 +34,11 @@ impl Node {
         node
     }
 
+    /// The same host once more, for who cannot borrow it.
+    pub fn twin(&self) -> Node {
+        Node { name: self.name.clone(), namespace: self.namespace.try_clone().expect("the namespace's file") }
+    }
+
     /// Runs `work` on a thread inside. What it panics with, this panics with.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let inside = || {

@@ -85,6 +85,7 @@ pub struct Member(pub usize, pub u16);
 pub struct Rig {
     pub world: World,
     pub way: Way,
+    extra: Extra,
     pub strata: Strata,
     /// One on each endpoint.
     pub servers: Vec<Server>,
@@ -131,7 +132,7 @@ impl Rig {
         let body = body(way, place, &all, extra);
         before(&world);
         let strata = world.balancer.enter(|| Strata::start(&body));
-        let rig = Rig { world, way, strata, servers, _decapsulators: decapsulators };
+        let rig = Rig { world, way, extra, strata, servers, _decapsulators: decapsulators };
         rig.await_up(members);
         // Tables are built, and neighbours asked for, beside the start.
         for family in Family::BOTH {
@@ -143,6 +144,60 @@ impl Rig {
 
     pub fn scrape(&self) -> Metrics {
         self.world.balancer.enter(|| self.strata.scrape())
+    }
+
+    /// Puts these endpoints into the pools, and takes the others out, by file and reload.
+    #[track_caller]
+    pub fn reload(&self, members: &[Member]) {
+        self.reload_with(members, &[SOURCE]);
+    }
+
+    /// The same, with other addresses for full NAT to show, by their last number.
+    #[track_caller]
+    pub fn reload_with(&self, members: &[Member], sources: &[u8]) {
+        self.strata.rewrite(&body_with(self.way, self.world.place, members, sources, self.extra));
+        self.command(&["reload"]);
+    }
+
+    /// Tells both pools to `drain`, `maintain`, `restore` or `weight` an endpoint.
+    #[track_caller]
+    pub fn tell(&self, word: &str, index: usize, more: &[&str]) {
+        for family in Family::BOTH {
+            let name = word_of(self.way, family.endpoint(self.world.place, index));
+            self.command(&[&[word, pool(family), &name], more].concat());
+        }
+    }
+
+    /// Runs a command that asks the running Strata.
+    #[track_caller]
+    fn command(&self, words: &[&str]) {
+        let admin = self.strata.admin.to_string();
+        let said = self.world.balancer.strata(&[words, &["--admin", &admin]].concat());
+        let error = String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success(), "strata {}: {error}\n{}", words.join(" "), self.strata.log_tail());
+    }
+
+    /// Ends Strata by a signal, and starts it again on the same file.
+    #[track_caller]
+    pub fn restart_after(&mut self, signal: &str) {
+        let strata = &mut self.strata;
+        self.world.balancer.enter(|| strata.restart_after(signal));
+    }
+
+    /// Pulls the wire of an endpoint out, or puts it in again.
+    pub fn plug(&self, index: usize, state: &str) {
+        self.world.switch.ip(&format!("link set endpoint{index} {state}"));
+    }
+
+    /// How often slots of a service have moved.
+    pub fn moves(&self) -> usize {
+        self.strata.log().matches("slots moved").count()
+    }
+
+    /// Waits until the service of each family sends new flows elsewhere than before `moves`.
+    #[track_caller]
+    pub fn await_moved(&self, moves: usize) {
+        await_that("slots of both services move", || self.moves() >= moves + 2);
     }
 
     /// Waits until so many endpoints of each pool are up.
@@ -158,7 +213,7 @@ impl Rig {
     pub fn seen(&self, client: IpAddr) -> IpAddr {
         let family = if client.is_ipv6() { Family::V6 } else { Family::V4 };
         match self.way {
-            way if way.is_full_nat() => source(family, self.world.place),
+            way if way.is_full_nat() => source(family, self.world.place, SOURCE),
             // It connects from the address that leads there.
             Way::L4Proxy => family.balancer(),
             _ => client,
@@ -171,12 +226,15 @@ pub fn pool(family: Family) -> &'static str {
 }
 
 /// What full NAT shows endpoints: an address of their network that no host has.
-fn source(family: Family, place: Place) -> IpAddr {
-    let (v4, v6) = if place == Place::BehindBalancer { ("10.1.0.3", "fd00:1::3") } else { ("10.0.0.3", "fd00::3") };
-    if family == Family::V6 { v6 } else { v4 }.parse().expect("an address")
+pub fn source(family: Family, place: Place, last: u8) -> IpAddr {
+    let (v4, v6) = if place == Place::BehindBalancer { ("10.1.0.", "fd00:1::") } else { ("10.0.0.", "fd00::") };
+    format!("{}{last}", if family == Family::V6 { v6 } else { v4 }).parse().expect("an address")
 }
 
-fn word(way: Way, address: IpAddr) -> String {
+/// The last number of that address where a test does not say another.
+pub const SOURCE: u8 = 3;
+
+fn word_of(way: Way, address: IpAddr) -> String {
     if way.is_l4() { SocketAddr::new(address, PORT).to_string() } else { address.to_string() }
 }
 
@@ -201,6 +259,10 @@ fn prepare(way: Way, place: Place, host: &Node) -> Option<Process> {
 
 /// What Strata is told.
 pub fn body(way: Way, place: Place, members: &[Member], extra: Extra) -> String {
+    body_with(way, place, members, &[SOURCE], extra)
+}
+
+fn body_with(way: Way, place: Place, members: &[Member], sources: &[u8], extra: Extra) -> String {
     let mut text = String::from("[cluster]\nhash_key = \"4f1c2a9be0d37758a6c4e1902b7d5f63\"\n");
     let _ = writeln!(text, "[packets]\n{}", extra.packets);
     for family in Family::BOTH {
@@ -217,14 +279,16 @@ pub fn body(way: Way, place: Place, members: &[Member], extra: Extra) -> String 
             let _ = writeln!(text, "ports = [\"{PORT}/tcp\", \"{PORT}/udp\"]");
         }
         if way.is_full_nat() {
-            let _ = writeln!(text, "source = \"{}\"", source(family, place));
+            let shown: Vec<String> =
+                sources.iter().map(|last| format!("\"{}\"", source(family, place, *last))).collect();
+            let _ = writeln!(text, "source = [{}]", shown.join(", "));
         }
         let port = if way.is_l4() { String::new() } else { format!(", port = {PORT}") };
         let probe = format!("{{ type = \"tcp\", interval = \"300ms\", timeout = \"250ms\", fall = 2{port} }}");
         let list: Vec<String> = members
             .iter()
             .map(|Member(index, weight)| {
-                let word = word(way, family.endpoint(place, *index));
+                let word = word_of(way, family.endpoint(place, *index));
                 format!("{{ address = \"{word}\", weight = {weight} }}")
             })
             .collect();

@@ -302,7 +302,9 @@ fn families(root: &Table<'_>, flow: &Flow<'_>, reported: &mut HashSet<Span>) {
                 let span = sources.first().map(|source| source.span).unwrap_or_default();
                 Diagnostic::new(&codes::FAMILY, span, message)
                     .also(endpoint.map(|e| e.address.span).unwrap_or_default(), "this endpoint needs one")
-                    .help(format!("add an {family} address to `source`, of the endpoints' network, that no machine has"))
+                    .help(format!(
+                        "add an {family} address to `source`, of the endpoints' network, that no machine has"
+                    ))
             }
             _ => continue,
         };

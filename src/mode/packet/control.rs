@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
 use super::books::Book;
 use super::engine::{Force, Order};
@@ -39,6 +40,10 @@ pub(super) struct Control {
     snapshot: Arc<Snapshot>,
     books: HashMap<(ServiceId, Family), Book>,
     machine: Machine,
+    /// Until when the first tables wait for the first probes, while they do.
+    settling: Option<Moment>,
+    /// Who waits for tables to be published.
+    waiting: Vec<oneshot::Sender<()>>,
     /// Names and indices of the interfaces that taps are open on.
     interfaces: Vec<(Arc<str>, u32)>,
     looked_at: Moment,
@@ -60,6 +65,8 @@ impl Control {
             snapshot: force.load().snapshot.clone(),
             books: HashMap::new(),
             machine: Machine::default(),
+            settling: Some(clock::now() + SETTLING),
+            waiting: Vec::new(),
             interfaces: Vec::new(),
             looked_at: clock::now(),
             asked: HashMap::new(),
@@ -76,12 +83,10 @@ impl Control {
     /// Runs until the engine ends.
     pub fn run(mut self, orders: &Receiver<Order>) {
         loop {
-            let mut changed = match orders.recv_timeout(TICK) {
-                Ok(Order::Adopt { snapshot, interfaces, machine }) => {
+            let mut changed = match orders.recv_timeout(if self.settling.is_some() { ANSWER } else { TICK }) {
+                Ok(Order::Adopt { snapshot, interfaces, machine, done }) => {
                     (self.snapshot, self.interfaces, self.machine) = (snapshot, interfaces, machine);
-                    // The first packet of a client should find its way known.
-                    self.refresh();
-                    self.looked_at = clock::now() - MACHINE + ANSWER;
+                    self.waiting.push(done);
                     true
                 }
                 Ok(Order::Heard(event)) => {
@@ -92,15 +97,41 @@ impl Control {
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
             let now = clock::now();
+            if !self.is_settled(now) {
+                continue;
+            }
             changed |= self.follow(now);
+            if !self.waiting.is_empty() {
+                // The first packet of a client should find its way known.
+                self.refresh();
+                self.looked_at = now - MACHINE + ANSWER;
+            }
             changed |= self.look(now);
             changed |= self.sweep(now);
             self.end_silent_flows(now);
             if changed {
                 self.publish(now);
             }
+            for done in self.waiting.drain(..) {
+                // Who asked may not wait any more.
+                let _ = done.send(());
+            }
             self.herald.speak(&self.snapshot, now);
         }
+    }
+
+    /// Whether tables may be built. The first ones wait until probed pools know who is up: one that was down when the process before
+    /// this one ended would take flows that live elsewhere, and refuse them. Flows wait for it as for a lost packet.
+    fn is_settled(&mut self, now: Moment) -> bool {
+        let Some(until) = self.settling else { return true };
+        let known = packet_services(&self.snapshot)
+            .filter_map(|(_, spec)| self.snapshot.pool(spec.pool))
+            .all(|pool| pool.spec.probe.is_none() || pool.view().epoch > 0);
+        if self.waiting.is_empty() || !known && now < until {
+            return false;
+        }
+        self.settling = None;
+        true
     }
 
     /// Follows the configuration and the pools' views. True when something changed.
@@ -267,6 +298,8 @@ fn solicit(link: LinkId, address: IpAddr) {
 /// How long a next hop that is asked for is not asked for again, and how soon its answer is looked for.
 const ASK: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_millis(20);
+/// How long the first tables wait: longer than the keeper of health does before it says who is up.
+const SETTLING: Duration = Duration::from_secs(6);
 /// How long a claim to a VIP is not told again.
 const SAY: Duration = Duration::from_secs(10);
 /// Parts of the records that are swept each tick: all of them in a few seconds.

@@ -11,6 +11,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
 use super::control::Control;
 use super::deaf;
@@ -19,8 +20,8 @@ use super::inputs::Machine;
 use super::look;
 use super::roster::Roster;
 use super::taps;
-use super::worker::{Post, WAIT};
-use crate::base::{HashKey, MacAddr, WorkerId};
+use super::worker::{Post, WAIT, Want};
+use crate::base::{HashKey, MacAddr, WorkerId, limits};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{Inputs, Tables};
 use crate::observe::Packets;
@@ -39,11 +40,12 @@ pub(super) struct Force {
 
 /// What the control thread is told.
 pub(super) enum Order {
-    /// A snapshot was committed.
+    /// A snapshot was committed. `done` is told once its tables are published.
     Adopt {
         snapshot: Arc<Snapshot>,
         interfaces: Vec<(Arc<str>, u32)>,
         machine: Machine,
+        done: oneshot::Sender<()>,
     },
     Heard(Event),
     Stop,
@@ -62,8 +64,6 @@ struct Running {
     force: Arc<ArcSwap<Force>>,
     shared: Arc<Shared>,
     packets: Arc<Packets>,
-    /// The addresses whose ports full NAT lends, fixed while the process lives.
-    sources: BTreeSet<IpAddr>,
     control: SyncSender<Order>,
     thread: JoinHandle<()>,
     open: BTreeMap<Arc<str>, Open>,
@@ -76,14 +76,14 @@ struct Open {
     /// Keeps the kernel from handling the same packets.
     ingress: Ingress,
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    workers: Vec<(SyncSender<Want>, JoinHandle<()>)>,
 }
 
 /// Which frames of an interface are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Wanted {
-    rules: Vec<Rule>,
-    macs: Vec<MacAddr>,
+pub(super) struct Wanted {
+    pub rules: Vec<Rule>,
+    pub macs: Vec<MacAddr>,
     /// By what they are to come, as the file has it.
     io: Option<Io>,
 }
@@ -93,6 +93,8 @@ pub struct Prepared {
     machine: Machine,
     interfaces: Vec<(Arc<str>, u32)>,
     opened: Vec<Opened>,
+    /// Interfaces that are served already, and by which other frames are wanted now.
+    changed: Vec<(Arc<str>, Wanted)>,
 }
 
 /// An interface whose taps are open, and whom nobody serves yet.
@@ -102,6 +104,7 @@ struct Opened {
     wanted: Wanted,
     io: Io,
     taps: Vec<Tap>,
+    ingress: Ingress,
 }
 
 impl Engine {
@@ -117,34 +120,24 @@ impl Engine {
     pub fn prepare(&self, next: &Snapshot) -> Result<Prepared, Vec<String>> {
         let mut errors = Vec::new();
         let specs: Vec<&PacketSpec> = packet_services(next).collect();
-        if let Some(running) = &self.running
-            && sources(&specs) != running.sources
-        {
-            errors.push(
-                "the addresses of full NAT (`source`) cannot change while running: restart to change them".to_owned(),
-            );
+        if self.running.as_ref().is_some_and(|running| !running.lend(&specs)) {
+            errors.push(format!(
+                "full NAT (`source`) has room for {} addresses beside those of before, on which flows have not ended yet: change fewer at a \
+                 time, or try again later",
+                limits::NAT_SOURCES
+            ));
         }
         let wanted = wanted(next, &specs, &mut errors);
-        let mut opened = Vec::new();
+        let (mut opened, mut changed) = (Vec::new(), Vec::new());
         let known = self.running.as_ref().map(|running| &running.open);
         for (name, (index, wanted)) in &wanted {
-            if known
-                .is_some_and(|open| open.get(name).is_some_and(|open| open.index == *index && open.wanted == *wanted))
-            {
-                continue;
-            }
-            let options = Options {
-                interface: *index,
-                rules: Some(&wanted.rules),
-                macs: &wanted.macs,
-                wait: WAIT,
-                ..Options::default()
-            };
-            match taps::open(wanted.io, name, self.workers, &options) {
-                Ok((io, taps)) => {
-                    opened.push(Opened { name: name.clone(), index: *index, wanted: wanted.clone(), io, taps });
-                }
-                Err(error) => errors.push(format!("interface {name}: {error}")),
+            match known.and_then(|open| open.get(name)).filter(|open| open.index == *index) {
+                Some(open) if open.wanted == *wanted => {}
+                Some(open) if open.wanted.io == wanted.io => changed.push((name.clone(), wanted.clone())),
+                _ => match Opened::new(name, *index, self.workers, wanted) {
+                    Ok(taps) => opened.push(taps),
+                    Err(error) => errors.push(format!("interface {name}: {error}")),
+                },
             }
         }
         let interfaces: Vec<(Arc<str>, u32)> = wanted.iter().map(|(name, (index, _))| (name.clone(), *index)).collect();
@@ -155,15 +148,15 @@ impl Engine {
                 Machine::default()
             }
         };
-        if errors.is_empty() { Ok(Prepared { machine, interfaces, opened }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Prepared { machine, interfaces, opened, changed }) } else { Err(errors) }
     }
 
-    /// Serves `snapshot` with what was prepared for it.
+    /// Serves `snapshot` with what was prepared for it. Once this returns, its packets are decided by its tables.
     ///
     /// # Errors
     /// A thread cannot be made.
-    pub fn commit(&mut self, prepared: Prepared, snapshot: &Arc<Snapshot>) -> io::Result<()> {
-        let Prepared { machine, interfaces, opened } = prepared;
+    pub async fn commit(&mut self, prepared: Prepared, snapshot: &Arc<Snapshot>) -> io::Result<()> {
+        let Prepared { machine, interfaces, opened, changed } = prepared;
         if self.running.is_none() && interfaces.is_empty() {
             return Ok(());
         }
@@ -172,15 +165,19 @@ impl Engine {
             none => none.insert(Running::start(snapshot, self.secret, self.packets.clone())?),
         };
         // The new tables first: a tap that opens finds them.
-        let order = Order::Adopt { snapshot: snapshot.clone(), interfaces: interfaces.clone(), machine };
-        // It ends only with the engine.
-        let _ = running.control.send(order);
+        running.publish(snapshot, &interfaces, machine).await;
+        for (name, wanted) in changed {
+            if let Some(open) = running.open.get_mut(&name) {
+                open.want(&name, wanted).await;
+            }
+        }
         for opened in opened {
             let name = opened.name.clone();
-            // Nobody serves twice, and the kernel stays out of it in between.
-            let before = running.open.remove(&name).map(Open::close);
+            // Nobody serves twice. The kernel has been kept out by the new one since it was prepared.
+            if let Some(before) = running.open.remove(&name) {
+                before.close();
+            }
             let open = running.serve(opened)?;
-            drop(before);
             running.open.insert(name, open);
         }
         let gone: Vec<Arc<str>> =
@@ -197,7 +194,7 @@ impl Engine {
     /// Ends every thread. Packets are not served from here on.
     pub fn stop(self) {
         let Some(running) = self.running else { return };
-        running.open.into_values().map(Open::close).for_each(drop);
+        running.open.into_values().for_each(Open::close);
         let _ = running.control.send(Order::Stop);
         if running.thread.join().is_err() {
             tracing::error!("the packet engine's control thread panicked");
@@ -224,18 +221,36 @@ impl Running {
         let side = Control::new(force.clone(), shared.clone(), herald);
         let thread = std::thread::Builder::new().name("packets".to_owned()).spawn(move || side.run(&orders))?;
         packets.began(shared.clone());
-        Ok(Running { force, shared, packets, sources, control, thread, open: BTreeMap::new() })
+        Ok(Running { force, shared, packets, control, thread, open: BTreeMap::new() })
+    }
+
+    /// Has ports of full NAT's addresses to lend, those of the snapshot in force and those of the next. False when there is no room.
+    fn lend(&self, next: &[&PacketSpec]) -> bool {
+        let force = self.force.load();
+        let mut all = sources(&packet_services(&force.snapshot).collect::<Vec<_>>());
+        all.extend(sources(next));
+        self.shared.nat.add_sources(&all.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Returns once workers decide by the tables of `snapshot`.
+    async fn publish(&self, snapshot: &Arc<Snapshot>, interfaces: &[(Arc<str>, u32)], machine: Machine) {
+        let (snapshot, interfaces, (done, told)) = (snapshot.clone(), interfaces.to_vec(), oneshot::channel());
+        // The thread ends only with the engine.
+        let _ = self.control.send(Order::Adopt { snapshot, interfaces, machine, done });
+        if !matches!(tokio::time::timeout(limits::TABLES_TIME, told).await, Ok(Ok(()))) {
+            tracing::error!(patience = ?limits::TABLES_TIME, "the tables of packet services are late: the last ones serve on");
+        }
     }
 
     fn serve(&self, opened: Opened) -> io::Result<Open> {
-        let Opened { name, index, wanted, io, taps } = opened;
+        let Opened { name, index, wanted, io, taps, ingress } = opened;
         let cells = self.packets.interface(&name);
         cells.set_engine(io.engine());
         tracing::info!(interface = &*name, io = io.word(), workers = taps.len(), "packets are taken from an interface");
-        let ingress = Ingress::new(index, &wanted.rules).map_err(io::Error::other)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Vec::with_capacity(taps.len());
+        let mut workers = Vec::with_capacity(taps.len());
         for (worker, tap) in (0_u16..).zip(taps) {
+            let (wants, wanted) = sync_channel(WANTS);
             let post = Post {
                 id: WorkerId(worker),
                 interface: index,
@@ -244,24 +259,61 @@ impl Running {
                 control: self.control.clone(),
                 packets: self.packets.clone(),
                 cells: cells.clone(),
+                wanted,
                 stop: stop.clone(),
             };
-            threads.push(std::thread::Builder::new().name(format!("packets-{worker}")).spawn(move || post.run(tap))?);
+            let thread = std::thread::Builder::new().name(format!("packets-{worker}"));
+            workers.push((wants, thread.spawn(move || post.run(tap))?));
         }
-        Ok(Open { index, wanted, ingress, stop, threads })
+        Ok(Open { index, wanted, ingress, stop, workers })
     }
 }
 
 impl Open {
-    /// Ends its threads. Until what this gives is dropped, the kernel does not get the packets.
-    fn close(self) -> Ingress {
+    /// From now on other frames are wanted. The taps stay, so that no frame is lost and none is seen twice.
+    async fn want(&mut self, name: &str, wanted: Wanted) {
+        let mut waiting = Vec::with_capacity(self.workers.len());
+        for (wants, _) in &self.workers {
+            let (done, told) = oneshot::channel();
+            let _ = wants.send(Want { wanted: wanted.clone(), done });
+            waiting.push(told);
+        }
+        let mut all = true;
+        for told in waiting {
+            all &= told.await.unwrap_or(false);
+        }
+        // What the kernel is kept from must be served by then.
+        match self.ingress.replace(&wanted.rules) {
+            Err(error) => tracing::error!(interface = name, %error, "the kernel handles packets of the engine too"),
+            // Otherwise the next reload tries again.
+            Ok(()) if all => self.wanted = wanted,
+            Ok(()) => {}
+        }
+    }
+
+    fn close(self) {
         self.stop.store(true, Relaxed);
-        for thread in self.threads {
+        for (_, thread) in self.workers {
             if thread.join().is_err() {
                 tracing::error!("a packet worker panicked");
             }
         }
-        self.ingress
+    }
+}
+
+impl Opened {
+    /// The kernel is kept out from here on: that needs a privilege which must not be found missing at the commit.
+    fn new(name: &Arc<str>, index: u32, workers: usize, wanted: &Wanted) -> Result<Opened, String> {
+        let options = Options {
+            interface: index,
+            rules: Some(&wanted.rules),
+            macs: &wanted.macs,
+            wait: WAIT,
+            ..Options::default()
+        };
+        let (io, taps) = taps::open(wanted.io, name, workers, &options).map_err(|error| error.to_string())?;
+        let ingress = Ingress::new(index, &wanted.rules).map_err(|error| error.to_string())?;
+        Ok(Opened { name: name.clone(), index, wanted: wanted.clone(), io, taps, ingress })
     }
 }
 
@@ -344,3 +396,5 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> B
 
 /// Orders and events that may wait for the control thread. Events beyond are heard with a later packet.
 const ORDERS: usize = 256;
+/// Orders that may wait for a worker: a reload waits for its own.
+const WANTS: usize = 1;

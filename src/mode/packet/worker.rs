@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use super::engine::{Force, Order};
+use super::engine::{Force, Order, Wanted};
 use super::meter::Meter;
 use crate::base::{Moment, Reason, WorkerId, clock};
 use crate::flow::decide::{Action, FrameBuf, Shared, Verdict, Why, decide};
@@ -18,6 +18,7 @@ use crate::sys::packet::{Checksum, Fate, Frame, Gso, Missing, Tap};
 use crate::wire::checksum::Stored;
 use crate::wire::ethernet::{EtherType, Frame as Ethernet};
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
 /// How long a worker waits for a frame before it looks whether it is still wanted.
 pub(super) const WAIT: Duration = Duration::from_millis(100);
@@ -33,7 +34,14 @@ pub(super) struct Post {
     pub packets: Arc<Packets>,
     /// What the interface counts.
     pub cells: Arc<InterfaceCells>,
+    pub wanted: Receiver<Want>,
     pub stop: Arc<AtomicBool>,
+}
+
+/// Other frames are wanted; `done` is told whether they come.
+pub(super) struct Want {
+    pub wanted: Wanted,
+    pub done: oneshot::Sender<bool>,
 }
 
 impl Post {
@@ -42,6 +50,9 @@ impl Post {
         let mut random = fastrand::Rng::new();
         let mut meter = Meter::new(&self.cells);
         while !self.stop.load(Relaxed) {
+            if let Ok(want) = self.wanted.try_recv() {
+                self.want(&mut tap, want);
+            }
             let force = self.force.load();
             let now = clock::now();
             let served = tap.receive(|frame| self.one(&force, now, random.u64(..), frame));
@@ -54,6 +65,15 @@ impl Post {
             }
         }
         meter.finish(&mut tap);
+    }
+
+    fn want(&self, tap: &mut Tap, Want { wanted, done }: Want) {
+        let outcome = tap.want(Some(&wanted.rules), &wanted.macs);
+        if let Err(error) = &outcome {
+            tracing::error!(interface = self.interface, %error, "a packet socket hears what it did before");
+        }
+        // A reload that waits no more has its answer in the log.
+        let _ = done.send(outcome.is_ok());
     }
 
     /// Decides about one frame.
