@@ -40,6 +40,8 @@ mod talk;
 mod tunnel;
 #[path = "netns/vip.rs"]
 mod vip;
+#[path = "netns/vlan.rs"]
+mod vlan;
 #[path = "netns/watch.rs"]
 mod watch;
 #[path = "netns/world.rs"]

@@ -128,7 +128,7 @@ reasons! {
     BadTunnel = "bad-tunnel-header", 0;
 
     // Packets that are well-formed.
-    /// A VLAN that the VIP's interface is not configured for.
+    /// A VLAN, or none, where the VIP is on another.
     UnexpectedVlan = "unexpected-vlan", 0; // G2
     /// A frame from a group's MAC address.
     GroupSourceMac = "group-source-mac", 0; // G3

@@ -59,7 +59,9 @@ pub(super) fn explain(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Some(mut stage) = Stage::set(&snapshot, |_| OURS) else { return Err(no_packet_service(&arguments.config)) };
     let interface = interface(&snapshot, line, arguments.interface.as_deref())?;
     let mut frame = imagined::framed(&line.ip, imagined::station(&snapshot, line.destination, |_| OURS));
-    if let Some(id) = line.vlan {
+    // As the VIP's clients send it, unless it is said otherwise.
+    let own = snapshot.vips().find(|vip| vip.spec.addresses.contains(&line.destination));
+    if let Some(id) = line.vlan.or(own.and_then(|vip| vip.spec.vlan)) {
         frame.splice(..0, [0; ethernet::TAG_LEN]);
         let _ = ethernet::insert_tag(&mut frame, Tag::vlan(id));
     }

@@ -82,6 +82,7 @@ fn vip_spec(vip: &Vip) -> VipSpec {
         name: vip.name.value.clone(),
         addresses: vip.addresses.iter().map(|address| address.value).collect(),
         interface: vip.interface.value.clone(),
+        vlan: vip.vlan.map(|vlan| vlan.value),
         mac: vip.mac,
     }
 }

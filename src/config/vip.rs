@@ -12,12 +12,14 @@ pub(super) fn read_vip(name: Spanned<Arc<str>>, item: &Item<'_>) -> Option<Vip> 
     item.table("vip", |table| {
         let addresses = read_addresses(table, &name);
         let interface = table.need("interface", "interface = \"eth0\"").and_then(|item| read_interface(&item));
+        let vlan = table.get("vlan").and_then(|item| item.integer(1, VLANS));
         let mac = table.get("mac").and_then(|item| item.settings(&[&INTERFACE, &VIRTUAL]));
         let id = mac.filter(|mac| mac.name == VIRTUAL.name).and_then(|mac| u8::try_from(mac.integer("id")).ok());
         Vip {
             name,
             addresses,
             interface: interface.unwrap_or_else(|| Spanned::implied(Arc::from(""))),
+            vlan: vlan.and_then(|vlan| Some(Spanned::new(u16::try_from(vlan.value).ok()?, vlan.span))),
             mac: id.map_or(VipMac::Interface, |id| VipMac::Virtual { id }),
         }
     })
@@ -74,6 +76,9 @@ fn read_interface(item: &Item<'_>) -> Option<Spanned<Arc<str>>> {
     };
     item.fail(&codes::MALFORMED, format!("{} is not the name of an interface", quote(name.value)), Some(help))
 }
+
+/// The last VLAN: 0 is a tag with a priority only, 4095 is reserved (IEEE 802.1Q §9.6).
+const VLANS: u64 = 4094;
 
 /// `mac` has two types, and is read like a plug-in's settings.
 static INTERFACE: Grammar = Grammar {

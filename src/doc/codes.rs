@@ -102,6 +102,10 @@ pub static NOT_PRIME: Code =
 pub static NAT_REPLIES: Code =
     Code::new("E045", "nat of several ports to an endpoint's one: it could not tell which of them a reply is for");
 pub static BAD_SOURCE: Code = Code::new("E046", "a source of full NAT that is a VIP or an endpoint, or is given twice");
+pub static TAGGED: Code = Code::new(
+    "E047",
+    "a VIP whose frames have a VLAN tag, with what needs the kernel to know that VLAN: it would not work",
+);
 
 pub static UNUSED_POOL: Code = Code::absence("W001", "a pool that no service uses");
 pub static EMPTY_POOL: Code = Code::absence("W002", "a pool without endpoints: it answers 503 or closes");
@@ -166,6 +170,7 @@ pub static CODES: &[&Code] = &[
     &NOT_PRIME,
     &NAT_REPLIES,
     &BAD_SOURCE,
+    &TAGGED,
     &UNUSED_POOL,
     &EMPTY_POOL,
     &SAME_ENDPOINT,

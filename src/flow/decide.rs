@@ -107,7 +107,10 @@ impl Engine<'_> {
         if !self.tables.is_station(frame.interface, destination) {
             return Verdict::pass(Why::OtherStation);
         }
-        if self.link.is_none() {
+        // A VLAN is a wall: what is on one side of it is not reached from the other over the same interface.
+        let elsewhere =
+            |link: &Link| link.id.interface == entry.vip.link.interface && link.id.vlan != entry.vip.link.vlan;
+        if self.link().is_none_or(elsewhere) {
             return Verdict::drop(Reason::UnexpectedVlan);
         }
         if source.is_multicast() {

@@ -156,6 +156,7 @@ fn vips(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
         let what = named(&[
             ("address", a.addresses != b.addresses),
             ("interface", a.interface != b.interface),
+            ("vlan", a.vlan != b.vlan),
             ("mac", a.mac != b.mac),
         ]);
         if !what.is_empty() {

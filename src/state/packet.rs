@@ -152,6 +152,8 @@ pub struct VipSpec {
     pub addresses: Vec<IpAddr>,
     /// Name of the interface that clients' packets come in by.
     pub interface: Arc<str>,
+    /// The VLAN whose tag its frames have, 1 to 4094.
+    pub vlan: Option<u16>,
     pub mac: VipMac,
 }
 

@@ -57,7 +57,7 @@ impl Reason {
             R::TooManyExtensions => "no honest client sends so many; nothing to do",
             R::BadArp | R::BadNeighbor => "broken or forged; its source MAC says which host on the link sends it",
             R::UnexpectedVlan => {
-                "name the VLAN's interface in the VIP (`interface = \"eth0.7\"`), or take the tag off at the switch"
+                "give the VIP its VLAN: the device that takes the tag off (`interface = \"eth0.7\"`) or, for `l2`, the tag (`vlan = 7`)"
             }
             R::GroupSourceMac => "forged or a broken card: look at the switch port that it comes from",
             R::GroupDestinationMac => "a host has a group's MAC address for the VIP: look at its neighbour table",

@@ -38,6 +38,7 @@ pub(super) fn check(root: &Table<'_>, config: &Config, survey: &Survey) {
     for flow in &flows {
         families(root, flow, &mut reported);
         sources(root, flow, &owners);
+        tagged(root, flow);
         several_ports(root, flow);
         few_slots(root, flow);
     }
@@ -332,6 +333,33 @@ fn sources(root: &Table<'_>, flow: &Flow<'_>, owners: &Owners<'_>) {
             Diagnostic::new(&codes::BAD_SOURCE, source.span, format!("source `{}` is {what}", source.value))
                 .also(span, "given here")
                 .help("name an address of the endpoints' network that no machine has: Strata answers for it, and replies come there"),
+        );
+    }
+}
+
+/// A VIP on a VLAN that the kernel does not know: it has no route there, and asks nobody for a MAC.
+fn tagged(root: &Table<'_>, flow: &Flow<'_>) {
+    let Some((vip, vlan)) = flow.vip.and_then(|vip| Some((vip, vip.vlan?))) else { return };
+    let device = format!("{}.{}", vip.interface.value, vlan.value);
+    let instead = format!("make the device {} and name it as the vip's `interface`, without `vlan`", quote(&device));
+    if flow.packet.forward != Forward::Mac {
+        let message =
+            format!("`{}` needs routes, and the kernel has none on VLAN {}", flow.packet.forward.word(), vlan.value);
+        root.report(
+            Diagnostic::new(&codes::TAGGED, flow.packet.vip.span, message)
+                .also(vlan.span, format!("vip {} is there", quote(&vip.name)))
+                .help(format!("{instead}, or use l2")),
+        );
+        return;
+    }
+    let unknown = |endpoint: &&Endpoint| endpoint.mac.is_none();
+    if let Some(endpoint) = flow.pool.and_then(|pool| pool.endpoints.iter().find(unknown)) {
+        let at = endpoint.address.value;
+        let message = format!("endpoint `{at}` has no `mac`, and the kernel asks nobody on VLAN {}", vlan.value);
+        root.report(
+            Diagnostic::new(&codes::TAGGED, endpoint.address.span, message)
+                .also(vlan.span, format!("vip {} is there", quote(&vip.name)))
+                .help(format!("write {{ address = \"{at}\", mac = \"02:00:00:00:00:41\" }}, or {instead}")),
         );
     }
 }

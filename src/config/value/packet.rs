@@ -29,6 +29,9 @@ pub struct Vip {
     pub addresses: Vec<Spanned<IpAddr>>,
     #[serde(serialize_with = "shown")]
     pub interface: Spanned<Arc<str>>,
+    /// The VLAN whose tag its frames have; `None`: they have none, or the interface takes it off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<Spanned<u16>>,
     #[serde(serialize_with = "vip_mac")]
     pub mac: VipMac,
 }

@@ -37,7 +37,7 @@ mod tests {
             (Receives::OwnMac, virtual_mac, Some("macvlan")),
             (Receives::OwnAddresses, VipMac::Interface, Some("ipvlan")),
         ] {
-            let vip = VipSpec { name: "game".into(), addresses: Vec::new(), interface: "eth0".into(), mac };
+            let vip = VipSpec { name: "game".into(), addresses: Vec::new(), interface: "eth0".into(), vlan: None, mac };
             let link = Link {
                 index: 2,
                 name: "eth0".to_owned(),

@@ -9,7 +9,7 @@ use super::books::Book;
 use crate::balance::HashBy;
 use crate::base::{MacAddr, Ports};
 use crate::flow::tables::{self, Endpoint, Forward, Inputs, Link, LinkId, Neighbor, Route, Service, Sticky, Vip};
-use crate::state::{self, PacketSpec, Snapshot, Traffic};
+use crate::state::{self, PacketSpec, Snapshot, Traffic, VipSpec};
 use crate::wire::gue::Variant;
 use crate::wire::ip::Protocol;
 
@@ -34,7 +34,7 @@ impl Machine {
 pub fn inputs<'b>(snapshot: &Snapshot, books: impl IntoIterator<Item = &'b Book>, machine: &Machine) -> Inputs {
     Inputs {
         key: snapshot.settings.hash_key,
-        links: machine.interfaces.iter().map(|(_, link)| link.clone()).collect(),
+        links: machine.interfaces.iter().map(|(_, link)| link.clone()).chain(tagged(snapshot, machine)).collect(),
         routes: machine.routes.clone(),
         neighbors: machine.neighbors.clone(),
         vips: vips(snapshot, machine),
@@ -42,12 +42,28 @@ pub fn inputs<'b>(snapshot: &Snapshot, books: impl IntoIterator<Item = &'b Book>
     }
 }
 
+/// The link that a VIP is on, of its interface.
+fn on(vip: &VipSpec, interface: &Link) -> LinkId {
+    LinkId { vlan: vip.vlan.unwrap_or(interface.id.vlan), ..interface.id }
+}
+
+/// The VLANs of VIPs. The kernel does not know them: they have its interface's MAC and MTU, and no address of ours.
+fn tagged(snapshot: &Snapshot, machine: &Machine) -> Vec<Link> {
+    let vips = snapshot.vips().filter(|vip| vip.spec.vlan.is_some());
+    let links = vips.filter_map(|vip| {
+        let interface = machine.link(&vip.spec.interface)?;
+        Some(Link { id: on(&vip.spec, interface), addresses: Vec::new(), ..interface.clone() })
+    });
+    links.collect()
+}
+
 /// Every address of every VIP whose interface is there.
 fn vips(snapshot: &Snapshot, machine: &Machine) -> Vec<Vip> {
     let mut vips = Vec::new();
     for vip in snapshot.vips() {
         let Some(link) = machine.link(&vip.spec.interface) else { continue };
-        let at = |address: &IpAddr| Vip { address: *address, link: link.id, mac: vip.spec.mac.of(*address, link.mac) };
+        let id = on(&vip.spec, link);
+        let at = |address: &IpAddr| Vip { address: *address, link: id, mac: vip.spec.mac.of(*address, link.mac) };
         vips.extend(vip.spec.addresses.iter().map(at));
     }
     // Full NAT's sources are Strata's alone, so they are answered for where endpoints are.
