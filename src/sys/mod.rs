@@ -15,7 +15,7 @@ pub mod listen;
 pub mod neighbour;
 mod netlink;
 #[cfg(test)]
-mod netns;
+pub(crate) mod netns;
 pub mod packet;
 pub mod process;
 pub mod socket;

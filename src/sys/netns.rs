@@ -1,4 +1,4 @@
-//! Io: network namespaces for tests of this module. Each lives as long as its value, whatever becomes of the test.
+//! Io: network namespaces for tests of this module and of those above. Each lives as long as its value, whatever becomes of the test.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,12 +10,12 @@ use super::link;
 use crate::base::MacAddr;
 
 /// A network of its own, with nothing in it but `lo`.
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     fd: OwnedFd,
 }
 
 /// Namespaces, or `None` and a loud word where this machine does not let us make any.
-pub(super) fn namespaces<const N: usize>() -> Option<[Namespace; N]> {
+pub(crate) fn namespaces<const N: usize>() -> Option<[Namespace; N]> {
     // SAFETY: the call takes no pointer; the thread that it moves is our own and ends with the closure.
     let fresh = || match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
         0 => Ok(OwnedFd::from(File::open("/proc/thread-self/ns/net").unwrap())),
@@ -44,7 +44,7 @@ pub(super) fn namespaces<const N: usize>() -> Option<[Namespace; N]> {
 
 impl Namespace {
     /// Runs `work` on a thread that is in the namespace; what it opens stays there.
-    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
                 // SAFETY: the descriptor is open, and the call moves this thread only, which ends with the closure.
@@ -57,7 +57,7 @@ impl Namespace {
 
     /// Runs a shell command in the namespace and gives what it printed.
     #[track_caller]
-    pub(super) fn sh(&self, command: &str) -> String {
+    pub(crate) fn sh(&self, command: &str) -> String {
         let output = self.run(|| Command::new("sh").arg("-ec").arg(command).output().unwrap());
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command}: {errors}");
@@ -65,7 +65,7 @@ impl Namespace {
     }
 
     /// Joins two namespaces by a cable, its ends named and given MACs.
-    pub(super) fn cable(&self, (name, mac): (&str, MacAddr), other: &Namespace, (there, its_mac): (&str, MacAddr)) {
+    pub(crate) fn cable(&self, (name, mac): (&str, MacAddr), other: &Namespace, (there, its_mac): (&str, MacAddr)) {
         let path = format!("/proc/{}/fd/{}", std::process::id(), other.fd.as_raw_fd());
         self.sh(&format!(
             "ip link add {name} address {mac} type veth peer name {there} address {its_mac} netns {path}; \
@@ -75,7 +75,7 @@ impl Namespace {
     }
 
     /// The index of an interface.
-    pub(super) fn index(&self, name: &str) -> u32 {
+    pub(crate) fn index(&self, name: &str) -> u32 {
         self.run(|| link::index(name).unwrap())
     }
 }
@@ -83,7 +83,7 @@ impl Namespace {
 /// Waits until `condition` holds; fails with `what` when it does not in time.
 #[track_caller]
 #[allow(clippy::disallowed_methods, reason = "a test waits in real time")]
-pub(super) fn await_that(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn await_that(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "waited for: {what}");

@@ -1,6 +1,7 @@
 //! Shell: one worker of the packet engine: takes frames from its tap, asks `flow::decide`, sends what goes on, counts.
 //!
-//! Budget: no allocation and no lock a packet; the tables are looked at once a batch, so that a batch sees one configuration.
+//! Budget: no allocation and no lock a packet (its tests hold it to that); the tables are looked at once a batch, so that a batch
+//! sees one configuration. Counting for service and endpoint is four uncontended atomic additions, some 30 ns.
 //! Not here: what tables are built from (`control`).
 
 use std::sync::Arc;
@@ -150,3 +151,6 @@ impl Post {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! Shell: a worker over a real tap, in a network of its own.
+
+use std::net::Ipv4Addr;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use super::super::books::Book;
+use super::super::inputs::{Machine, imagined, inputs};
+use super::super::roster::Roster;
+use super::*;
+use crate::base::{HashKey, MacAddr, Network};
+use crate::config::{self, Catalogs};
+use crate::flow::tables::{LinkId, Route, Tables};
+use crate::state::{Family, Snapshot, Traffic};
+use crate::sys::allocation::taken;
+use crate::sys::netns::{await_that, namespaces};
+use crate::sys::packet::{Engine, Options};
+use crate::wire::checksum::Sum;
+use crate::wire::ethernet::Header;
+use crate::wire::ip::Protocol;
+use crate::wire::ipv4;
+
+const NEAR: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+const FAR: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+
+/// The MAC address of one endpoint is known, and that of the other will never be.
+const TEXT: &str = "[vip.v]\naddress = \"10.0.0.100\"\ninterface = \"near\"\n[service.game]\nmode = \"l2\"\nvip = \"v\"\n\
+    ports = \"80/udp\"\npool = \"p\"\n[pool.p]\nendpoints = [{ address = \"10.0.0.41\", mac = \"02:00:00:00:00:02\" }, \
+    \"10.0.0.42\"]\n";
+
+fn snapshot() -> Snapshot {
+    let loaded = config::read("test".to_owned(), TEXT.as_bytes().to_vec(), &Catalogs { probes: &[] });
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let machine = config::Machine { cores: 1, random_key: HashKey::new([7; 16]) };
+    config::compile(&config, &Snapshot::empty(crate::net::rig::settings()), &machine).expect("a snapshot")
+}
+
+fn force(interface: u32) -> Force {
+    let snapshot = Arc::new(snapshot());
+    let service = snapshot.service_named("game").expect("the service");
+    let Traffic::Packet(spec) = &service.traffic else { panic!("a packet service") };
+    let book = Book::open(service.id, Family::V4, spec, snapshot.pool(spec.pool).expect("its pool"));
+    let network = Network::parse("10.0.0.0/24").expect("a network");
+    let machine = Machine {
+        interfaces: vec![("near".into(), imagined(interface, NEAR))],
+        routes: vec![Route { network, link: LinkId::plain(interface), gateway: None }],
+        ..Machine::default()
+    };
+    let tables = Tables::build(inputs(&snapshot, [&book], &machine));
+    Force { tables, roster: Roster::new([&book]), snapshot }
+}
+
+fn udp(source: u16, destination: u16) -> Vec<u8> {
+    let mut datagram = [source.to_be_bytes(), destination.to_be_bytes(), [0, 9], [0, 0]].concat();
+    datagram.push(7);
+    let sum = Sum::pseudo(CLIENT.into(), VIP.into(), 17, datagram.len()).bytes(&datagram).checksum();
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    let length = u16::try_from(datagram.len()).expect("short");
+    let ip = ipv4::Header::new(CLIENT, VIP, Protocol::UDP, length).emit();
+    let ethernet = Header { destination: NEAR, source: FAR, ether_type: EtherType::IPV4 }.emit();
+    [&ethernet[..], &ip, &datagram].concat()
+}
+
+fn arp() -> Vec<u8> {
+    let mut frame = Header { destination: MacAddr([0xff; 6]), source: FAR, ether_type: EtherType::ARP }.emit().to_vec();
+    frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(FAR.0.into_iter().chain([10, 0, 0, 7]).chain([0; 6]).chain(VIP.octets()));
+    frame
+}
+
+/// Of one worker's whole life, for so many frames that are forwarded, answered, dropped, or have the control side told.
+fn allocations(rounds: u16) -> Option<u64> {
+    let [near, far] = namespaces()?;
+    near.cable(("near", NEAR), &far, ("far", FAR));
+    let (at_near, at_far) = (near.index("near"), far.index("far"));
+    let open = |interface| Options { interface, wait: Duration::from_millis(10), ..Options::default() };
+    let tap = near.run(|| Tap::open(Engine::Ring, &open(at_near)).expect("a tap"));
+    let mut peer = far.run(|| Tap::open(Engine::Ring, &open(at_far)).expect("a tap"));
+    // Nobody hears events: the third finds no room.
+    let (control, _orders) = sync_channel(2);
+    let packets = Arc::new(Packets::default());
+    let post = Post {
+        id: WorkerId(0),
+        interface: at_near,
+        force: Arc::new(ArcSwap::from_pointee(force(at_near))),
+        shared: Arc::new(Shared::new(&[], HashKey::new([1; 16]))),
+        control,
+        packets: packets.clone(),
+        cells: packets.interface(&"near".into()),
+        stop: Arc::default(),
+    };
+    let (stop, service) = (post.stop.clone(), post.force.load().snapshot.service_named("game").cloned()?);
+    let counted = |reason| service.kept.cells.sum(|row| row.dropped(reason));
+    let forwarded = || service.kept.cells.sum(|row| row.packets.get());
+    let allocated = thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            // The first look at a swapped pointer makes this thread known to its writers.
+            drop(post.force.load());
+            let before = taken();
+            post.run(tap);
+            taken() - before
+        });
+        for round in 0..rounds {
+            for frame in [udp(1000 + round, 80), udp(1000 + round, 81), arp()] {
+                peer.send(at_far, &frame);
+            }
+        }
+        await_that("every datagram is decided", || forwarded() + counted(Reason::NoNeighbor) == u64::from(rounds));
+        await_that("what nobody serves is dropped", || packets.strays.dropped(Reason::NoService) == u64::from(rounds));
+        stop.store(true, Relaxed);
+        worker.join().expect("the worker")
+    });
+    assert!(forwarded() > 0 && packets.events_lost.get() > 0, "{} of {rounds} forwarded", forwarded());
+    let sent = packets.interface(&"near".into()).sent.get();
+    assert_eq!(sent, forwarded() + u64::from(rounds), "what is forwarded and the answers to ARP");
+    Some(allocated)
+}
+
+#[test]
+fn a_worker_allocates_nothing_for_what_it_forwards_answers_drops_and_tells() {
+    let Some(allocated) = allocations(1000) else { return };
+    assert_eq!(allocated, 0);
+}
