@@ -22,12 +22,16 @@ mod lab;
 mod load;
 #[path = "netns/modes.rs"]
 mod modes;
+#[path = "netns/mtu.rs"]
+mod mtu;
 #[path = "netns/neighbours.rs"]
 mod neighbours;
 #[path = "netns/node.rs"]
 mod node;
 #[path = "netns/probes.rs"]
 mod probes;
+#[path = "netns/protocols.rs"]
+mod protocols;
 #[path = "netns/rig.rs"]
 mod rig;
 #[path = "netns/server.rs"]

@@ -63,6 +63,8 @@ struct Step {
     /// Whether that is still so after.
     still_partial: Option<bool>,
     segment: Option<u16>,
+    /// Whether it is still many after.
+    still_many: Option<bool>,
     /// Those are fragments of one datagram.
     #[serde(default)]
     of_fragments: bool,
@@ -233,6 +235,8 @@ fn run_step(file: &File, step: &Step, live: &Live, now: Moment) -> Result<(), St
         step.still_partial.unwrap_or(step.partial && matches!(got.action, Action::Send { .. } | Action::Pass));
     if matches!(got.action, Action::Send { .. } | Action::Reply) {
         expect("partial", &partial.to_string(), &(frame.stored == Stored::Partial).to_string());
+        let many = step.still_many.unwrap_or(step.segment.is_some() && got.action != Action::Reply);
+        expect("many", &many.to_string(), &frame.merged.is_some().to_string());
     }
     let out = match (&step.out, got.action) {
         (Some(out), _) => Some(notation::frame(&expand(file, out))),

@@ -1,6 +1,6 @@
-//! Every packet mode, between real hosts: TCP of many sizes, UDP with fragments, ping, path-MTU discovery, and who sees whom.
+//! Every packet mode, between real hosts: TCP of many sizes, UDP with fragments, ping, and who sees whom.
 
-use super::common::ensure;
+use super::common::{Metrics, await_that, ensure};
 use super::load::shares;
 use super::node::{Node, can};
 use super::rig::{Extra, Rig, Way};
@@ -80,13 +80,25 @@ fn carries(way: Way, places: &[Place]) {
                 check("every datagram comes once".into(), once_each(&rig, host, family));
             }
         }
-        // Clients leave segmentation to their cards: what comes in one frame must not be lost for that.
-        let lost = rig.scrape().sum("strata_drops_total", &[("reason", "oversized-frame")]);
-        if lost > 0.0 {
-            failures.push(format!("{way:?} {place:?}: {lost} frames were too long to be sent"));
-        }
+        failures.extend(merged(&rig).err());
         assert!(failures.is_empty(), "{} failed:\n{}\n{}", failures.len(), failures.join("\n"), rig.strata.log_tail());
     }
+}
+
+/// Clients leave segmentation to their cards: what comes in one frame goes into a tunnel in many and elsewhere in one, and is not
+/// lost.
+fn merged(rig: &Rig) -> Result<(), String> {
+    let tunnel = matches!(rig.way, Way::Ipip | Way::Gue);
+    let count = |metrics: &Metrics, name| metrics.sum(name, &[]);
+    let divided = |metrics: &Metrics| count(metrics, "strata_interface_frames_divided_total") > 0.0;
+    if tunnel {
+        await_that("merged frames are counted", || divided(&rig.scrape()));
+    }
+    let metrics = rig.scrape();
+    let lost = metrics.sum("strata_drops_total", &[("reason", "oversized-frame")]);
+    ensure(divided(&metrics) == tunnel && lost == 0.0, || {
+        format!("{:?}: {lost} frames were too long to be sent; taken apart: {}", rig.way, divided(&metrics))
+    })
 }
 
 fn tcp(rig: &Rig, host: &Node, family: Family, address: std::net::IpAddr, up: u64, down: u64) -> Result<(), String> {
@@ -116,32 +128,6 @@ fn once_each(rig: &Rig, host: &Node, family: Family) -> Result<(), String> {
     ensure(came == 50, || format!("{came} of 50 came"))?;
     socket.set_nonblocking(true).map_err(|error| error.to_string())?;
     ensure(socket.recv(&mut [0; 64]).is_err(), || "an answer came twice".into())
-}
-
-/// The far wire takes 1300 bytes, and only the router can say so: to the VIP, which the balancer has to make out to be about
-/// a packet of that endpoint.
-#[test]
-fn errors_of_the_path_find_the_endpoint() {
-    if !can("path-MTU discovery through Strata") {
-        return;
-    }
-    let mut failures = Vec::new();
-    for way in [Way::L2, Way::Ipip, Way::Gue, Way::Nat, Way::FullNat, Way::L4Nat, Way::L4FullNat] {
-        let rig = Rig::new(way, Place::Lan, 3, 3, Extra::default());
-        rig.world.narrow(1300);
-        for family in Family::BOTH {
-            // Otherwise the client's SYN would tell the endpoint what fits on its own wire.
-            let (flag, gateway) = if family == Family::V6 { ("-6 ", "2001:db8:51::1") } else { ("", "198.51.100.1") };
-            rig.world.client.ip(&format!("{flag}route change default via {gateway} advmss 1440"));
-            for turn in 0..6 {
-                if let Err(error) = ask(&rig.world.client, family.vip(), 10, 200_000) {
-                    failures.push(format!("{way:?} {} turn {turn}: {error}", family.word()));
-                    break;
-                }
-            }
-        }
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Bytes up and down: nothing, one, around a segment, more than a window.
