@@ -29,6 +29,20 @@ fn every_drop_reason_stands_in_its_page_with_its_meaning() {
     held("docs/drops.md", &page);
 }
 
+#[test]
+fn every_check_of_doctor_stands_in_its_page() {
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_strata")).args(["doctor", "--checks"]).output().unwrap();
+    let page = fs::read_to_string("docs/doctor.md").unwrap();
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: Vec<String> = page.lines().map(words).collect();
+    for line in listed.lines() {
+        assert!(shown.contains(&words(line)), "docs/doctor.md lacks {line:?}, of `strata doctor --checks`");
+    }
+    assert!(listed.lines().count() > 10, "{listed}");
+}
+
 /// A row of the hardening catalogue means nothing to a reader of the page.
 fn cell(text: &str) -> String {
     let text = match (text.rfind(" ("), text.strip_suffix(").")) {

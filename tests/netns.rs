@@ -10,6 +10,8 @@ mod cli;
 mod common;
 #[path = "netns/counts.rs"]
 mod counts;
+#[path = "netns/doctor.rs"]
+mod doctor;
 #[path = "netns/flood.rs"]
 mod flood;
 #[path = "netns/ground.rs"]

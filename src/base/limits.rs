@@ -162,6 +162,10 @@ pub const NETLINK_ANSWER: Duration = Duration::from_secs(2);
 /// Bytes of one datagram of such an answer: what the kernel makes at most (`NLMSG_GOODSIZE` grows to 32 KiB for dumps).
 pub const NETLINK_BYTES: usize = 64 * 1024;
 
+/// Questions that `strata doctor` asks in one round, three times each: enough for 100 endpoints with a few VIPs, and no burst
+/// that a switch would notice.
+pub const DOCTOR_QUESTIONS: usize = 512;
+
 /// Probes in flight at once, over all pools.
 pub const PROBES_IN_FLIGHT: usize = 256;
 /// Bytes of a frame of ours to an endpoint that is probed: 1280 of a datagram, and what goes before it (a VLAN tag, a tunnel).

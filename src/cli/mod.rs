@@ -17,6 +17,7 @@ use crate::state::Snapshot;
 mod check;
 mod decapsulate;
 mod demo;
+mod doctor;
 mod echo;
 mod explain;
 mod imagined;
@@ -94,6 +95,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Run a capture through the model that decides about packets: each verdict with its reason
     Replay(replay::Arguments),
+    /// Find what will break the packet modes on this host, a balancer or an endpoint, with the command that mends it
+    Doctor(doctor::Arguments),
     /// On an endpoint of a packet mode: print what it needs there, or apply it, or take it back
     SetupEndpoint(setup_endpoint::Arguments),
     /// On an endpoint whose kernel has no tunnels: take IPIP or GUE headers off
@@ -169,6 +172,7 @@ pub fn main() -> ExitCode {
         Command::Reload { admin } => remote::reload(&admin.admin),
         Command::Healthcheck { admin } => remote::healthcheck(&admin.admin),
         Command::Echo { listen, name } => echo::echo(listen, name),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::SetupEndpoint(arguments) => setup_endpoint::setup(&arguments),
         Command::Decapsulate { mode, vips } => decapsulate::decapsulate(mode, vips),
     };

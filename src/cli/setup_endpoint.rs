@@ -18,7 +18,7 @@ use plan::{Need, Wish};
 use record::{Entry, Record};
 
 mod host;
-mod plan;
+pub(super) mod plan;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -49,21 +49,8 @@ impl Mode {
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// How packets come: mode `l2`, or the `forward` of an l3 or l4 service
-    #[arg(long)]
-    mode: Mode,
-    /// An address that clients reach; may be given several times. `nat` needs none
-    #[arg(long = "vip", value_name = "ADDRESS", value_delimiter = ',')]
-    vips: Vec<IpAddr>,
-    /// Where packets come in; default: the interface of the default route
-    #[arg(long)]
-    interface: Option<String>,
-    /// Strata's own address. For `nat` it becomes the gateway; for tunnels its family is the outer header's
-    #[arg(long = "balancer", value_name = "ADDRESS", value_delimiter = ',')]
-    balancers: Vec<IpAddr>,
-    /// No tunnel device: `strata decapsulate` runs here and takes its place
-    #[arg(long)]
-    userspace: bool,
+    #[command(flatten)]
+    wants: Wants,
     /// Do it, instead of printing it
     #[arg(long, conflicts_with = "undo")]
     apply: bool,
@@ -75,8 +62,28 @@ pub struct Arguments {
     state: PathBuf,
 }
 
+/// What the endpoint is to be set up for.
+#[derive(Debug, clap::Args)]
+pub struct Wants {
+    /// How packets come: mode `l2`, or the `forward` of an l3 or l4 service
+    #[arg(long)]
+    pub mode: Mode,
+    /// An address that clients reach; may be given several times. `nat` needs none
+    #[arg(long = "vip", value_name = "ADDRESS", value_delimiter = ',')]
+    pub vips: Vec<IpAddr>,
+    /// Where packets come in; default: the interface of the default route
+    #[arg(long)]
+    pub interface: Option<String>,
+    /// Strata's own address. For `nat` it becomes the gateway; for tunnels its family is the outer header's
+    #[arg(long = "balancer", value_name = "ADDRESS", value_delimiter = ',')]
+    pub balancers: Vec<IpAddr>,
+    /// No tunnel device: `strata decapsulate` runs here and takes its place
+    #[arg(long)]
+    pub userspace: bool,
+}
+
 pub fn setup(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let owners = arguments.owners()?;
+    let owners = arguments.wants.owners()?;
     if arguments.undo {
         host::may_change()?;
         let mut record = Record::open(&arguments.state)?;
@@ -84,9 +91,9 @@ pub fn setup(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         say(if lines.is_empty() { "nothing to take back\n".to_owned() } else { lines })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let needs = arguments.needs()?;
+    let needs = arguments.wants.needs()?;
     if !arguments.apply {
-        say(render(&needs, arguments))?;
+        say(render(&needs, &arguments.wants))?;
         return Ok(ExitCode::SUCCESS);
     }
     host::may_change()?;
@@ -103,9 +110,9 @@ pub fn setup(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Arguments {
+impl Wants {
     /// Who holds a change: a mode and an address. A change stays until its last owner lets it go.
-    fn owners(&self) -> anyhow::Result<Vec<String>> {
+    pub fn owners(&self) -> anyhow::Result<Vec<String>> {
         let addresses = if self.mode == Mode::Nat { &self.balancers } else { &self.vips };
         match (self.mode, addresses.is_empty()) {
             (Mode::Nat, true) => bail!("`--mode nat` needs `--balancer ADDRESS`: replies leave through it"),
@@ -114,7 +121,26 @@ impl Arguments {
         }
     }
 
-    fn needs(&self) -> anyhow::Result<Vec<Need>> {
+    /// The command that brings all of it about.
+    pub fn command(&self) -> String {
+        let list = |addresses: &[IpAddr]| addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
+        let mut command = format!("strata setup-endpoint --mode {}", self.mode.word());
+        for (name, addresses) in [("vip", &self.vips), ("balancer", &self.balancers)] {
+            if !addresses.is_empty() {
+                command.push_str(&format!(" --{name} {}", list(addresses)));
+            }
+        }
+        if let Some(interface) = &self.interface {
+            command.push_str(&format!(" --interface {interface}"));
+        }
+        if self.userspace {
+            command.push_str(" --userspace");
+        }
+        command + " --apply"
+    }
+
+    /// What must be so, and which of it is.
+    pub fn needs(&self) -> anyhow::Result<Vec<Need>> {
         let addresses = if self.mode == Mode::Nat { &self.balancers } else { &self.vips };
         let mut needs: Vec<Need> = Vec::new();
         for &address in addresses {
@@ -179,7 +205,7 @@ fn release(record: &mut Record, owners: &[String]) -> anyhow::Result<String> {
 }
 
 /// The commands with their reasons, ready for a shell.
-fn render(needs: &[Need], arguments: &Arguments) -> String {
+fn render(needs: &[Need], wants: &Wants) -> String {
     let mut text = String::new();
     let mut said = "";
     for need in needs {
@@ -192,10 +218,10 @@ fn render(needs: &[Need], arguments: &Arguments) -> String {
             text.push_str(if need.done { "    # is so already\n" } else { "\n" });
         }
     }
-    if arguments.userspace && matches!(arguments.mode, Mode::Ipip | Mode::Gue) {
-        let vips: Vec<String> = arguments.vips.iter().map(IpAddr::to_string).collect();
+    if wants.userspace && matches!(wants.mode, Mode::Ipip | Mode::Gue) {
+        let vips: Vec<String> = wants.vips.iter().map(IpAddr::to_string).collect();
         text.push_str("# takes the outer headers off, as long as it runs\n");
-        text.push_str(&format!("strata decapsulate --mode {} --vip {}\n", arguments.mode.word(), vips.join(",")));
+        text.push_str(&format!("strata decapsulate --mode {} --vip {}\n", wants.mode.word(), vips.join(",")));
     }
     text
 }

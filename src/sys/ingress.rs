@@ -114,6 +114,40 @@ impl Drop for Ingress {
     }
 }
 
+/// What stands before the kernel on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    Nobody,
+    /// The classifiers of a process that lives.
+    Running,
+    /// Those of one that was killed, and nobody else's.
+    Left,
+}
+
+/// Who keeps the kernel out of an interface now.
+///
+/// # Errors
+/// What the kernel said.
+pub fn guard(interface: u32) -> io::Result<Guard> {
+    let found = handles(&mut Netlink::open()?, interface)?;
+    // Names are looked at and not claimed: a Strata that starts meanwhile must find its number free.
+    let names = std::fs::read_to_string("/proc/thread-self/net/unix")?;
+    let lives = |handle: &Handle| {
+        let name = format!("@{}", name(interface, handle.owner));
+        names.lines().any(|line| line.split_whitespace().next_back() == Some(name.as_str()))
+    };
+    Ok(match found.is_empty() {
+        true => Guard::Nobody,
+        false if found.iter().any(lives) => Guard::Running,
+        false => Guard::Left,
+    })
+}
+
+/// The name that says that a process has the number.
+fn name(interface: u32, number: u16) -> String {
+    format!("strata-ingress-{interface}-{number}")
+}
+
 /// A classifier's handle says whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Handle {
@@ -139,7 +173,7 @@ impl Owner {
     /// `None` when a living process has it.
     fn claim(interface: u32, number: u16) -> Option<Owner> {
         // Abstract names belong to the network namespace, as interfaces do.
-        let name = SocketAddr::from_abstract_name(format!("strata-ingress-{interface}-{number}")).ok()?;
+        let name = SocketAddr::from_abstract_name(name(interface, number)).ok()?;
         UnixDatagram::bind_addr(&name).ok().map(|claim| Owner { number, _claim: claim })
     }
 }
@@ -217,7 +251,7 @@ const KIND: &[u8] = b"bpf\0";
 /// Processes on one interface.
 const OWNERS: u16 = 64;
 /// Where ours stand among the interface's classifiers; those with a lower preference see packets first.
-const PREFERENCE: u32 = 83;
+pub const PREFERENCE: u32 = 83;
 /// Preference, and the protocol: all.
 const INFO: u32 = PREFERENCE << 16 | (libc::ETH_P_ALL as u16).to_be() as u32;
 

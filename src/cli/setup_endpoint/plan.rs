@@ -3,6 +3,7 @@
 //! `notes/packet.md` 3.8 is the table behind it. Not here: reading the host, changing it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use anyhow::{bail, ensure};
@@ -50,6 +51,31 @@ pub struct Need {
     pub done: bool,
     pub owners: Vec<String>,
 }
+
+/// What stands in the way, and no setting mends, but perhaps a command.
+#[derive(Debug)]
+pub struct Obstacle {
+    pub what: String,
+    pub command: Option<String>,
+}
+
+impl Obstacle {
+    fn address(what: String, at: &Assigned) -> Obstacle {
+        let command = format!("ip address del {}/{} dev {}", at.address, at.prefix, at.device);
+        Obstacle { what, command: Some(command) }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.command {
+            Some(command) => write!(f, "{}: `{command}` first", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+impl std::error::Error for Obstacle {}
 
 /// One change, with what was there before. The record keeps it, so its shape is a file format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,18 +141,16 @@ fn vip(wish: &Wish, facts: &Facts) -> anyhow::Result<Need> {
     let mut done = false;
     for at in facts.addresses.iter().filter(|assigned| assigned.address == address) {
         if at.device != "lo" {
-            bail!(
-                "{address} is on {}, where this host answers for it: `ip address del {address}/{} dev {}` first",
-                at.device,
-                at.prefix,
-                at.device
-            );
+            return Err(Obstacle::address(
+                format!("{address} is on {}, where this host answers for it", at.device),
+                at,
+            )
+            .into());
         }
-        ensure!(
-            at.prefix == whole,
-            "{address}/{0} on lo makes the whole network local: `ip address del {address}/{0} dev lo` first",
-            at.prefix
-        );
+        if at.prefix != whole {
+            let what = format!("{address}/{} on lo makes the whole network local", at.prefix);
+            return Err(Obstacle::address(what, at).into());
+        }
         done = true;
     }
     Ok(Need::new(Change::Address { address, device: "lo".into() }, "packets for the VIP are for this host", done))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::{Assigned, Change, Facts, Need, Wish, plan};
-use super::{Arguments, Mode, render};
+use super::{Mode, Wants, render};
 
 fn facts(routes: &[&str]) -> Facts {
     let assigned = |device: &str, address: &str, prefix| Assigned {
@@ -213,13 +213,13 @@ fn what_is_printed_says_why_and_what_is_so_already() {
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]
-        arguments: Arguments,
+        wants: Wants,
     }
     let line: Line = clap::Parser::parse_from(["x", "--mode", "gue", "--vip", "10.0.0.100", "--userspace"]);
     let mut facts = facts(&[DEFAULT]);
     facts.sysctls.insert("net/ipv4/conf/all/arp_ignore".into(), "1".into());
     let wish = Wish { userspace: true, ..wish(Mode::Gue, "10.0.0.100", false) };
-    let text = render(&plan(&wish, &facts).unwrap(), &line.arguments);
+    let text = render(&plan(&wish, &facts).unwrap(), &line.wants);
     assert_eq!(
         text,
         "# the balancer answers for the VIP by ARP; this host neither answers for it nor asks in its name\n\

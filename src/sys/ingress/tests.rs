@@ -222,6 +222,22 @@ fn kill(ingress: Ingress) {
 }
 
 #[test]
+fn who_keeps_the_kernel_out_is_told() {
+    let Some(router) = Router::new() else { return };
+    let told = || router.router.run(|| guard(router.near).unwrap());
+    assert_eq!(told(), Guard::Nobody, "there is no clsact yet");
+    let rules = [Rule::to(at("10.0.0.100"))];
+    let one = router.keep_out(&rules);
+    assert_eq!(told(), Guard::Running);
+    kill(router.keep_out(&rules));
+    assert_eq!(told(), Guard::Running, "one of them lives");
+    drop(one);
+    assert_eq!(told(), Guard::Left);
+    drop(router.keep_out(&rules));
+    assert_eq!(told(), Guard::Nobody);
+}
+
+#[test]
 fn what_a_killed_process_left_is_replaced_and_what_a_living_one_has_stays() {
     let Some(router) = Router::new() else { return };
     let rules = [Rule::to(at("10.0.0.100"))];

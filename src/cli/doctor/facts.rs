@@ -1,0 +1,135 @@
+//! Value: what doctor knows of a balancer's host, its VIPs and its endpoints. Gathered by `look`, judged by `checks`.
+//!
+//! `None` for what is asked on the wire means that it could not be asked; an answer that did not come is an answer.
+
+use std::net::IpAddr;
+
+use crate::base::MacAddr;
+use crate::state::Forward;
+use crate::sys::capability::Capability;
+use crate::sys::ingress::Guard;
+use crate::sys::link::Link;
+
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Those that packet modes need, and whether they are held.
+    pub capabilities: Vec<(Capability, bool)>,
+    pub interfaces: Vec<Interface>,
+    /// Names of all there are.
+    pub devices: Vec<String>,
+    /// Addresses of this host.
+    pub own: Vec<Own>,
+    /// Whether the kernel forwards IPv4, IPv6.
+    pub forwards: [bool; 2],
+    pub vips: Vec<Vip>,
+    pub sources: Vec<Source>,
+    pub endpoints: Vec<Endpoint>,
+    /// Questions beyond `limits::DOCTOR_QUESTIONS`, which were not asked.
+    pub left_out: usize,
+}
+
+/// One that a VIP is on, or that was asked for.
+#[derive(Debug)]
+pub struct Interface {
+    pub name: String,
+    /// `None`: there is none of this name.
+    pub link: Option<Link>,
+    /// The bridge or bond that it is a port of.
+    pub master: Option<String>,
+    /// Whether a VIP with a virtual MAC address is on it.
+    pub has_virtual: bool,
+    /// The card puts segments together.
+    pub lro: bool,
+    pub guard: Guard,
+}
+
+#[derive(Debug)]
+pub struct Own {
+    pub address: IpAddr,
+    pub prefix: u8,
+    pub device: String,
+}
+
+/// One address of a VIP.
+#[derive(Debug)]
+pub struct Vip {
+    pub address: IpAddr,
+    pub interface: String,
+    /// Who else says that it is theirs.
+    pub claimed: Option<Vec<MacAddr>>,
+}
+
+/// An address that full NAT shows endpoints.
+#[derive(Debug)]
+pub struct Source {
+    pub service: String,
+    pub address: IpAddr,
+    pub claimed: Option<Vec<MacAddr>>,
+}
+
+/// An endpoint as one service uses it.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub service: String,
+    pub name: String,
+    pub address: IpAddr,
+    pub forward: Forward,
+    /// In the file.
+    pub fixed: Option<MacAddr>,
+    pub way: Way,
+    /// Where the next hop says that it is; `Some(None)`: nobody answered.
+    pub mac: Option<Option<MacAddr>>,
+    /// Whether its own address answers an echo.
+    pub pinged: Option<bool>,
+    /// NAT: whether what it sends to clients comes by here.
+    pub returned: Option<bool>,
+    /// Direct return: whether it takes packets for each address of the VIP.
+    pub vips: Vec<Seen>,
+    /// The address of ours that it reaches us at.
+    pub balancer: Option<IpAddr>,
+}
+
+/// How this host reaches an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is this host.
+    Here,
+    /// No route leads there: what the kernel said.
+    Nowhere(String),
+    /// `router`: the next hop, if that is not the endpoint itself.
+    Out { interface: String, index: u32, mtu: u32, router: Option<IpAddr> },
+}
+
+/// What an endpoint did about packets for the VIP.
+#[derive(Debug)]
+pub struct Seen {
+    pub vip: IpAddr,
+    /// The TCP port that was asked.
+    pub port: Option<u16>,
+    pub answered: Option<bool>,
+    /// The largest segment that its SYN-ACK let us send.
+    pub mss: Option<u16>,
+}
+
+impl Endpoint {
+    /// Whether it has the VIP and answers clients itself.
+    pub const fn is_direct(&self) -> bool {
+        matches!(self.forward, Forward::Mac | Forward::Ipip | Forward::Gue)
+    }
+
+    /// Where frames to its next hop go.
+    pub fn next_mac(&self) -> Option<MacAddr> {
+        self.fixed.or(self.mac.flatten())
+    }
+
+    /// Bytes of the headers that its tunnel adds.
+    pub fn overhead(&self) -> u32 {
+        let outer = if self.address.is_ipv6() { 40 } else { 20 };
+        let between = u32::try_from(crate::wire::gue::Variant::Header.overhead()).unwrap_or(0);
+        match self.forward {
+            Forward::Mac | Forward::Nat | Forward::FullNat => 0,
+            Forward::Ipip => outer,
+            Forward::Gue => outer + between,
+        }
+    }
+}
