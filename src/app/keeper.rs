@@ -15,10 +15,10 @@ use tokio::task::{self, JoinSet};
 
 use crate::admin::{EndpointReport, Refused};
 use crate::base::units::show_duration;
-use crate::base::{EndpointAddr, Moment, Weight, clock, limits};
+use crate::base::{Moment, Weight, clock, limits};
 use crate::health::{Event, Health, Intent, Schedule, Transition};
 use crate::net::{ControlEvent, Crew};
-use crate::seam::probe::Failure;
+use crate::seam::probe::{Aim, Failure};
 use crate::state::Snapshot;
 
 mod wards;
@@ -200,11 +200,11 @@ impl Keeper {
     /// Starts every probe that is due.
     fn probe(&mut self, now: Moment) {
         while let Some(ward) = self.schedule.take(now) {
-            let Some((checker, address)) = self.wards.checker(ward) else {
+            let Some((checker, aims)) = self.wards.checker(ward) else {
                 self.schedule.done(ward, now, self.random.u64(..));
                 continue;
             };
-            let id = self.running.spawn_local(run_probe(checker, address)).id();
+            let id = self.running.spawn_local(run_probe(checker, aims)).id();
             self.tasks.insert(id, ward);
         }
     }
@@ -221,8 +221,7 @@ impl Keeper {
                     let event = match outcome.result {
                         Ok(()) => Event::ProbeSucceeded { began },
                         Err(Failure::Endpoint(why)) => Event::ProbeFailed { began, why },
-                        // It says nothing of the endpoint, and nothing happens to it.
-                        Err(Failure::Ours(_)) => return,
+                        Err(Failure::Ours(why)) => Event::ProbeImpossible { why },
                     };
                     self.apply(ward, event, now);
                 }
@@ -305,14 +304,34 @@ impl Keeper {
     }
 }
 
-async fn run_probe(checker: Rc<Checker>, address: EndpointAddr) -> Outcome {
+async fn run_probe(checker: Rc<Checker>, aims: Vec<Aim>) -> Outcome {
     let began = clock::now();
-    let patience = checker.pace.timeout;
-    let result = match tokio::time::timeout(patience, checker.probe.check(address)).await {
-        Ok(result) => result,
-        Err(_) => Err(Failure::from(format!("timeout after {}", show_duration(patience)))),
-    };
+    let result = probe_all(&checker, &aims, began).await;
     Outcome { checker, began, took: clock::now().since(began), result }
+}
+
+/// Probes by every way, which share the probe's patience: the first that the endpoint fails decides, then what we could not do.
+async fn probe_all(checker: &Checker, aims: &[Aim], began: Moment) -> Result<(), Failure> {
+    let patience = checker.pace.timeout;
+    if aims.is_empty() {
+        return Err(Failure::Ours("no VIP leads to it".into()));
+    }
+    let mut outcome = Ok(());
+    for aim in aims {
+        let left = patience.saturating_sub(clock::now().since(began));
+        let result = match (tokio::time::timeout(left, checker.probe.check(aim)).await, &aim.passage) {
+            (Ok(result), None) => result,
+            (Ok(result), Some(passage)) => result.map_err(|failure| passage.through(failure)),
+            (Err(_), None) => Err(Failure::from(format!("timeout after {}", show_duration(patience)))),
+            (Err(_), Some(passage)) => Err(passage.silence(patience)),
+        };
+        match result {
+            Ok(()) => {}
+            Err(Failure::Endpoint(_)) => return result,
+            Err(Failure::Ours(_)) => outcome = result,
+        }
+    }
+    outcome
 }
 
 async fn sleep_until(moment: Option<Moment>, now: Moment) {

@@ -89,7 +89,7 @@ impl Supervisor {
             origin,
             workers,
             listeners: Listeners::default(),
-            packets: packet::Engine::new(count, load::secret(), crew.packets.clone()),
+            packets: packet::Engine::new(count, load::secret(), crew.packets.clone(), crew.passages.clone()),
             keeper,
             admin: admin::Servers::new(control),
             reloads,
@@ -202,13 +202,16 @@ impl Supervisor {
         if !forbidden.is_empty() {
             return Err(forbidden);
         }
-        let packets = self.packets.prepare(&next)?;
+        let mut packets = self.packets.prepare(&next)?;
         // Last: a socket that listens and is then thrown away resets whoever connected in between.
         let prepared = self.listeners.prepare(&next, self.workers.len())?;
         let next = Arc::new(next);
         let changes = diff(&current, &next);
 
         self.crew.snapshot.store(next.clone());
+        if let Err(error) = self.packets.let_probes_through(&mut packets, &next) {
+            tracing::error!(%error, "a thread for probes through VIPs cannot be made");
+        }
         self.keeper.adopt(next.clone());
         self.refresh_workers().await;
         self.listeners.commit(&prepared);

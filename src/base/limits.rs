@@ -168,6 +168,11 @@ pub const DOCTOR_QUESTIONS: usize = 512;
 
 /// Probes in flight at once, over all pools.
 pub const PROBES_IN_FLIGHT: usize = 256;
+/// Ways through VIPs that one probe of an endpoint takes, one after the other: more would take long.
+pub const PROBE_PATHS: usize = 16;
+/// Connections through VIPs whose packets are known, those that ended in the last two seconds among them: 8 at once for each
+/// probe in flight.
+pub const PROBE_PASSAGES: usize = 2048;
 /// Bytes of a frame of ours to an endpoint that is probed: 1280 of a datagram, and what goes before it (a VLAN tag, a tunnel).
 pub const PROBE_FRAME_BYTES: usize = 1400;
 /// Bytes of a probe's answer that are read and matched.

@@ -1,6 +1,7 @@
 //! Engine: what only the whole file can tell: names that lead nowhere, listeners that clash, routes that never win.
 
 mod packet;
+mod probe;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ pub(super) fn check(root: &Table<'_>, config: &Config, survey: &Survey) {
         loops(root, config, service);
     }
     packet::check(root, config, survey);
+    probe::check(root, config, survey);
     for pool in &config.pools {
         hashing(root, config, pool, &survey.references);
     }

@@ -38,11 +38,13 @@ mod frame;
 mod learned;
 mod neighbors;
 mod shared;
+mod towards;
 mod trace;
 mod verdict;
 
 pub use frame::FrameBuf;
 pub use shared::Shared;
+pub use towards::{Goal, towards};
 pub use trace::{Matched, Picked, Trace, trace};
 pub use verdict::{Action, Event, Verdict, Why, reason};
 

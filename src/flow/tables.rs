@@ -359,6 +359,13 @@ impl Tables {
         self.services.get(place)
     }
 
+    /// The endpoint of a service with this address, and its index. For what is not done for each packet.
+    pub(super) fn find_endpoint(&self, service: ServiceId, address: IpAddr) -> Option<(&Served, u16)> {
+        let of = self.services.iter().filter(|served| served.service.id == service);
+        let at = |target: &Option<Target>| target.is_some_and(|target| target.endpoint.address == address);
+        of.filter_map(|served| Some((served, u16::try_from(served.targets.iter().position(at)?).ok()?))).next()
+    }
+
     pub(super) fn ways(&self) -> &Ways {
         &self.ways
     }

@@ -33,6 +33,10 @@ pub enum Event {
         began: Moment,
         why: Why,
     },
+    /// A probe could not be made, which says nothing of the endpoint.
+    ProbeImpossible {
+        why: Why,
+    },
     /// A connect for traffic failed, the `in_a_row`-th since one worked. Workers keep that count, because only they see
     /// successes, and there are too many of those to tell.
     ConnectFailed {
@@ -59,16 +63,27 @@ pub struct Machine {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    Probing,
-    Up { failed: u32 },
-    Down { passed: u32 },
-    Ejected { until: Moment, passed: u32, failed: u32 },
+    /// So many probes in a row could not be made.
+    Probing {
+        impossible: u32,
+    },
+    Up {
+        failed: u32,
+    },
+    Down {
+        passed: u32,
+    },
+    Ejected {
+        until: Moment,
+        passed: u32,
+        failed: u32,
+    },
 }
 
 impl State {
     fn health(&self) -> Health {
         match self {
-            State::Probing => Health::Probing,
+            State::Probing { .. } => Health::Probing,
             State::Up { .. } => Health::Up,
             State::Down { .. } => Health::Down,
             State::Ejected { .. } => Health::Ejected,
@@ -117,6 +132,7 @@ impl Machine {
             _ if self.intent == Intent::Maintenance => None,
             Event::ProbeSucceeded { began } => self.change(Cause::ProbePassed, |machine| machine.passed(began)),
             Event::ProbeFailed { began, why } => self.change(Cause::ProbeFailed(why), |machine| machine.failed(began)),
+            Event::ProbeImpossible { why } => self.change(Cause::ProbeImpossible(why), Machine::impossible),
             Event::ConnectFailed { in_a_row, peers } => {
                 self.change(Cause::ConnectsFailed { in_a_row }, |machine| machine.connect_failed(in_a_row, peers, now))
             }
@@ -127,7 +143,7 @@ impl Machine {
     pub fn set_rules(&mut self, rules: Rules) -> Option<Transition> {
         self.change(Cause::Configuration, |machine| {
             machine.rules = rules;
-            if rules.probe.is_none() && matches!(machine.state, State::Probing | State::Down { .. }) {
+            if rules.probe.is_none() && matches!(machine.state, State::Probing { .. } | State::Down { .. }) {
                 machine.state = State::Up { failed: 0 };
             }
         })
@@ -165,7 +181,7 @@ impl Machine {
             return;
         }
         match &mut self.state {
-            State::Probing => self.state = State::Up { failed: 0 },
+            State::Probing { .. } => self.state = State::Up { failed: 0 },
             State::Up { failed } => *failed = 0,
             State::Down { passed } | State::Ejected { passed, .. } if *passed + 1 < rise => {
                 *passed += 1;
@@ -187,7 +203,7 @@ impl Machine {
             return;
         }
         match &mut self.state {
-            State::Probing => self.state = State::Down { passed: 0 },
+            State::Probing { .. } => self.state = State::Down { passed: 0 },
             State::Down { passed } => *passed = 0,
             State::Up { failed } | State::Ejected { failed, .. } if *failed + 1 < fall => {
                 *failed += 1;
@@ -199,8 +215,18 @@ impl Machine {
         }
     }
 
+    /// What is known stays as it is. Where nothing is, and nothing will be, an endpoint is what it would be without a probe.
+    fn impossible(&mut self) {
+        let fall = self.rules.probe.map_or(1, |probe| probe.fall);
+        match &mut self.state {
+            State::Probing { impossible } if *impossible + 1 < fall => *impossible += 1,
+            State::Probing { .. } => self.state = State::Up { failed: 0 },
+            State::Up { .. } | State::Down { .. } | State::Ejected { .. } => {}
+        }
+    }
+
     fn connect_failed(&mut self, in_a_row: u32, peers: Peers, now: Moment) {
-        let wanted = self.intent == Intent::Ready && matches!(self.state, State::Up { .. } | State::Probing);
+        let wanted = self.intent == Intent::Ready && matches!(self.state, State::Up { .. } | State::Probing { .. });
         if !wanted || !self.rules.outlier.ejects(in_a_row, peers) {
             return;
         }
@@ -220,5 +246,5 @@ impl Machine {
 
 /// What an endpoint is when nothing is known of it.
 fn unknown(rules: &Rules) -> State {
-    if rules.probe.is_some() { State::Probing } else { State::Up { failed: 0 } }
+    if rules.probe.is_some() { State::Probing { impossible: 0 } } else { State::Up { failed: 0 } }
 }

@@ -13,7 +13,8 @@
 //!         ╰───────────────────────────────────── time is up, no probe has passed since
 //! ```
 //!
-//! An endpoint without a probe starts `Up`, and returns from `Ejected` to `Up` when its time is up. `Probing` is ejected like
+//! A probe that this machine cannot make changes nothing; but `fall` of them in a row make `Probing` into `Up`, for an endpoint that
+//! will not be judged must not wait for it. An endpoint without a probe starts `Up`, and returns from `Ejected` to `Up` when its time is up. `Probing` is ejected like
 //! `Up`. Probes that began before an ejection do not end it: they may have connected before the endpoint died.
 //! `Maintenance` forgets what was seen: an endpoint comes back from it as it started.
 //!
@@ -118,6 +119,7 @@ pub enum Cause {
     Start,
     ProbePassed,
     ProbeFailed(Why),
+    ProbeImpossible(Why),
     ConnectsFailed {
         in_a_row: u32,
     },
@@ -136,6 +138,7 @@ impl fmt::Display for Cause {
             Cause::Start => f.write_str("start"),
             Cause::ProbePassed => f.write_str("probe passed"),
             Cause::ProbeFailed(why) => write!(f, "probe failed: {why}"),
+            Cause::ProbeImpossible(why) => write!(f, "cannot be probed: {why}"),
             Cause::ConnectsFailed { in_a_row } => write!(f, "{in_a_row} connects in a row failed"),
             Cause::EjectionOver => f.write_str("ejection over"),
             Cause::Operator => f.write_str("operator"),

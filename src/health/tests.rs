@@ -33,6 +33,7 @@ fn event(word: &str, now: Moment) -> Event {
         "old-pass" => Event::ProbeSucceeded { began: Moment::ZERO },
         "fail" => Event::ProbeFailed { began: now, why: why() },
         "old-fail" => Event::ProbeFailed { began: Moment::ZERO, why: why() },
+        "cannot" => Event::ProbeImpossible { why: "no device".into() },
         "tick" => Event::Tick,
         "ready" => Event::SetIntent(Intent::Ready),
         "drain" => Event::SetIntent(Intent::Draining),
@@ -55,6 +56,24 @@ fn the_machine_goes_where_the_drawing_says() {
         ),
         ("the first pass brings it up", true, vec![(1, "pass")], vec![Up]),
         ("the first failure takes it down", true, vec![(1, "fail")], vec![Down]),
+        (
+            "what cannot be probed is taken to be up, in time",
+            true,
+            vec![(1, "cannot"), (2, "cannot"), (3, "cannot"), (4, "cannot")],
+            vec![Up],
+        ),
+        (
+            "a failure in between decides",
+            true,
+            vec![(1, "cannot"), (2, "cannot"), (3, "fail"), (4, "cannot")],
+            vec![Down],
+        ),
+        (
+            "what is known stays known while it cannot be probed",
+            true,
+            vec![(1, "pass"), (2, "fail"), (3, "fail"), (4, "cannot"), (5, "cannot"), (6, "cannot"), (7, "fail")],
+            vec![Up, Down],
+        ),
         (
             "a failure or two are forgiven",
             true,

@@ -16,6 +16,7 @@ use super::buffer::Buffers;
 use super::timer::Timers;
 use crate::base::{Moment, PoolId, ServiceId, WorkerId, clock, limits};
 use crate::observe::{Packets, access};
+use crate::seam::through::Register;
 use crate::state::{Endpoint, Snapshot};
 use crate::sys::Pipes;
 
@@ -42,6 +43,8 @@ pub struct Crew {
     pub panics: AtomicU64,
     /// What the packet engine tells of itself.
     pub packets: Arc<Packets>,
+    /// Whose packets are on their way through a VIP.
+    pub passages: Arc<Register>,
 }
 
 /// A connection on its way from the worker that accepted it to the one that carries it.
@@ -71,6 +74,7 @@ impl Crew {
             draining: AtomicBool::new(false),
             panics: AtomicU64::new(0),
             packets: Arc::default(),
+            passages: Arc::default(),
         };
         (Arc::new(crew), receivers)
     }

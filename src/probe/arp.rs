@@ -16,10 +16,10 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 
 use super::{ours, reason};
-use crate::base::{EndpointAddr, MacAddr};
+use crate::base::MacAddr;
 use crate::doc::{Grammar, Settings};
 use crate::seam::Probe;
-use crate::seam::probe::{FALL, Failure, INTERVAL, RISE, Spec, TIMEOUT};
+use crate::seam::probe::{Aim, FALL, Failure, INTERVAL, RISE, Spec, TIMEOUT};
 use crate::sys::capability::Capability;
 use crate::sys::packet::{Line, PacketError};
 use crate::sys::{link, neighbour};
@@ -46,8 +46,8 @@ struct Arp {
 }
 
 impl Probe for Arp {
-    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + '_>> {
-        Box::pin(self.ask(endpoint.ip()))
+    fn check<'a>(&'a self, aim: &'a Aim) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>> {
+        Box::pin(self.ask(aim.endpoint.ip()))
     }
 }
 

@@ -12,11 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::connect;
-use crate::base::{EndpointAddr, limits};
+use crate::base::limits;
 use crate::doc::{Field, Grammar, Kind, Settings};
 use crate::health::Why;
 use crate::seam::Probe;
-use crate::seam::probe::{FALL, Failure, INTERVAL, PORT, RISE, Spec, TIMEOUT, address, port};
+use crate::seam::probe::{Aim, FALL, Failure, INTERVAL, PORT, RISE, Spec, THROUGH, TIMEOUT, port};
 use crate::wire::http1::{Asked, Decoder, Pieces, Progress, Reject, ResponseHead};
 
 pub(super) const SPEC: Spec = Spec {
@@ -29,9 +29,10 @@ pub(super) const SPEC: Spec = Spec {
             RISE,
             FALL,
             PORT,
+            THROUGH,
             Field::default("method", Kind::Word(&["GET", "HEAD", "OPTIONS"]), "GET", "method of the request"),
             Field::default("path", Kind::Checked(check_path), "/", "path of the request, with a query if need be"),
-            Field::optional("host", Kind::Checked(check_host), "Host of the request; absent: the endpoint's address"),
+            Field::optional("host", Kind::Checked(check_host), "Host of the request; absent: the address connected to"),
             Field::default(
                 "expect",
                 Kind::Texts(check_statuses),
@@ -74,14 +75,13 @@ impl Http {
         }
     }
 
-    async fn exchange(&self, address: SocketAddr) -> Result<(), Why> {
-        let mut stream = connect(address).await?;
-        stream.write_all(self.request(address).as_bytes()).await.map_err(|_| CLOSED)?;
+    async fn exchange(&self, stream: &mut TcpStream, peer: SocketAddr) -> Result<(), Why> {
+        stream.write_all(self.request(peer).as_bytes()).await.map_err(|_| CLOSED)?;
         let mut buffer = Vec::with_capacity(4096);
         let asked = Asked { head: self.method == "HEAD", upgrade: false };
         let mut head = ResponseHead::default();
         for _ in 0..=limits::INTERIM_RESPONSES {
-            let end = read_head(&mut stream, &mut buffer, &mut head, asked).await?;
+            let end = read_head(stream, &mut buffer, &mut head, asked).await?;
             let response = head.view(&buffer);
             if response.interim() {
                 head.clear();
@@ -96,7 +96,7 @@ impl Http {
                 return Ok(());
             }
             buffer.drain(..end);
-            return self.judge(&read_body(&mut stream, buffer, Decoder::new(body)).await?);
+            return self.judge(&read_body(stream, buffer, Decoder::new(body)).await?);
         }
         Err("too many interim responses".into())
     }
@@ -119,8 +119,11 @@ impl Http {
 }
 
 impl Probe for Http {
-    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + '_>> {
-        Box::pin(async move { Ok(self.exchange(address(endpoint, self.port)?).await?) })
+    fn check<'a>(&'a self, aim: &'a Aim) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>> {
+        Box::pin(async move {
+            let mut connection = connect(aim, self.port).await?;
+            Ok(self.exchange(&mut connection.stream, connection.peer).await?)
+        })
     }
 }
 

@@ -10,10 +10,9 @@ use std::pin::Pin;
 use tokio::net::UdpSocket;
 
 use super::{ours, reason};
-use crate::base::EndpointAddr;
 use crate::doc::{Grammar, Settings};
 use crate::seam::Probe;
-use crate::seam::probe::{FALL, Failure, INTERVAL, RISE, Spec, TIMEOUT};
+use crate::seam::probe::{Aim, FALL, Failure, INTERVAL, RISE, Spec, TIMEOUT};
 use crate::sys::echo::{self, Echo};
 use crate::wire::{icmpv4, icmpv6};
 
@@ -42,8 +41,8 @@ fn able() -> Result<(), String> {
 struct Icmp;
 
 impl Probe for Icmp {
-    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + '_>> {
-        Box::pin(ask(endpoint.ip()))
+    fn check<'a>(&'a self, aim: &'a Aim) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>> {
+        Box::pin(ask(aim.endpoint.ip()))
     }
 }
 

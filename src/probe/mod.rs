@@ -7,13 +7,15 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use crate::health::Why;
-use crate::seam::probe::{Failure, Spec};
+use crate::seam::probe::{Aim, Failure, Spec, address};
+use crate::seam::through::Entered;
 use crate::state::Pool;
 
 mod arp;
 mod http;
 mod icmp;
 mod tcp;
+mod through;
 
 /// Every kind of probe, in the order in which help and documentation list them.
 pub static CATALOG: &[Spec] = &[tcp::SPEC, http::SPEC, icmp::SPEC, arp::SPEC];
@@ -35,15 +37,28 @@ pub fn forbidden<'p>(pools: impl Iterator<Item = &'p Arc<Pool>>) -> Vec<String> 
     missing
 }
 
-/// A connection to `address`, or why there is none.
-async fn connect(address: SocketAddr) -> Result<TcpStream, Why> {
-    let stream = TcpStream::connect(address).await.map_err(|error| reason("connect", &error))?;
+/// A probe's connection.
+struct Connection {
+    stream: TcpStream,
+    /// Whom it is to: the endpoint's address, or a VIP's.
+    peer: SocketAddr,
+    /// After the stream: what that sends when it is dropped has to find its way.
+    _entered: Option<Entered>,
+}
+
+/// A connection to what `aim` names, at `port` or the endpoint's own; or why there is none.
+async fn connect(aim: &Aim, port: Option<u16>) -> Result<Connection, Failure> {
+    if let Some(passage) = &aim.passage {
+        return through::connect(passage, aim.endpoint.ip(), port).await;
+    }
+    let peer = address(aim.endpoint, port)?;
+    let stream = TcpStream::connect(peer).await.map_err(|error| reason("connect", &error))?;
     // On loopback, a connect to a free port in the ephemeral range can meet itself (RFC 9293 §3.5, simultaneous open): a
     // dead endpoint would seem alive.
     if stream.local_addr().ok() == stream.peer_addr().ok() {
         return Err("connect refused".into());
     }
-    Ok(stream)
+    Ok(Connection { stream, peer, _entered: None })
 }
 
 /// What the kernel says of a `step` towards an endpoint.

@@ -27,7 +27,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 async fn check(settings: &Settings, address: SocketAddr) -> Result<(), String> {
     let probe = (find(settings.name).unwrap().build)(settings);
-    let outcome = tokio::time::timeout(Duration::from_secs(10), probe.check(address.into())).await;
+    let aim = Aim { endpoint: address.into(), passage: None };
+    let outcome = tokio::time::timeout(Duration::from_secs(10), probe.check(&aim)).await;
     outcome.expect("the probe hangs").map_err(|failure| match failure {
         Failure::Endpoint(why) => why.to_string(),
         Failure::Ours(why) => format!("ours: {why}"),

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use crate::base::ServiceId;
 
 pub mod probe;
+pub mod through;
 
 pub use probe::Probe;
 

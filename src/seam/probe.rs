@@ -6,17 +6,26 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
+use super::through::Passage;
 use crate::base::EndpointAddr;
 use crate::doc::{Field, Grammar, Kind, Settings};
 use crate::health::{ProbeRules, Why};
 
 /// An active health check, built once a pool and used for all its endpoints.
 pub trait Probe {
-    /// Checks `endpoint` once and leaves no connection behind. The caller bounds it in time, by dropping it.
+    /// Checks what `aim` names once and leaves no connection behind. The caller bounds it in time, by dropping it.
     ///
     /// # Errors
     /// Why it failed, or could not be made.
-    fn check(&self, endpoint: EndpointAddr) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + '_>>;
+    fn check<'a>(&'a self, aim: &'a Aim) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
+}
+
+/// What a probe is aimed at: an endpoint, and the way to it.
+#[derive(Clone, Debug)]
+pub struct Aim {
+    pub endpoint: EndpointAddr,
+    /// `None`: straight to its address. Only probes that have [`THROUGH`] are given another way.
+    pub passage: Option<Passage>,
 }
 
 /// Why a probe did not pass, in a few words that fit into a log line.
@@ -24,7 +33,7 @@ pub trait Probe {
 pub enum Failure {
     /// As far as can be told, it is the endpoint: `connect refused`, `status 503`.
     Endpoint(Why),
-    /// This machine could not make the probe, which says nothing of the endpoint: its health stays as it is.
+    /// This machine could not make the probe, which says nothing of the endpoint and takes none out.
     Ours(Why),
 }
 
@@ -72,6 +81,18 @@ pub const FALL: Field = Field::default("fall", RESULTS, "3", "probes in a row th
 /// Another port than the endpoint's: [`address`] applies it.
 pub const PORT: Field =
     Field::optional("port", Kind::Integer { min: 1, max: 65_535 }, "probe this port instead of the endpoint's own");
+
+/// To the endpoint not by its address but as clients reach it. Only for pools of services in direct return: `config` sees to it.
+pub const THROUGH: Field = Field::optional(
+    "through",
+    Kind::Word(&["vip"]),
+    "\"vip\": connect to the VIP by the service's own forwarding, so that an endpoint which lacks the VIP is down",
+);
+
+/// The setting of [`THROUGH`].
+pub fn goes_through(settings: &Settings) -> bool {
+    settings.get(THROUGH.name).is_some()
+}
 
 /// The setting of [`PORT`].
 pub fn port(settings: &Settings) -> Option<u16> {

@@ -59,6 +59,11 @@ impl Forward {
         }
     }
 
+    /// Whether endpoints answer clients themselves, as the VIP.
+    pub const fn is_direct(self) -> bool {
+        matches!(self, Forward::Mac | Forward::Ipip | Forward::Gue)
+    }
+
     /// Whether the outer header may be of another family than the packet.
     pub const fn is_tunnel(self) -> bool {
         matches!(self, Forward::Ipip | Forward::Gue)

@@ -20,6 +20,7 @@ pub mod packet;
 pub mod process;
 pub mod socket;
 pub mod splice;
+pub mod tun;
 
 pub use listen::{Claim, ListenError, listen, refuse_new};
 pub use socket::{reset_all_on_close, reset_on_close};

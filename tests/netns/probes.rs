@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::common::{Strata, await_that};
-use super::node::{Node, can};
+use super::node::{Node, Process, can};
+use super::rig::{Way, prepare};
+use super::server::{PORT, Server};
+use super::talk::ask;
 use super::world::{Family, Place, World};
 
 /// What a pool is asked by, and over which endpoints.
@@ -141,6 +144,243 @@ fn what_is_not_permitted_is_said_at_the_start() {
         assert!(output.status.code() == Some(1) && said.contains(wanted) && said.contains("pool p"), "{said}");
     }
     std::fs::remove_dir_all(&folder).expect("the folder");
+}
+
+/// Endpoints of a service in direct return, probed through its VIP, of both families. The first is as it should be.
+struct Direct {
+    world: World,
+    strata: Strata,
+    _servers: Vec<Server>,
+    _decapsulators: Vec<Process>,
+}
+
+/// A VIP of both families and what `probe` says, over `endpoints`.
+fn direct(way: Way, probe: &str, endpoints: &[IpAddr]) -> String {
+    let list: Vec<String> = endpoints.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
+    let (mode, [v4, v6]) = (way.mode(), Family::BOTH.map(Family::vip));
+    format!(
+        "[cluster]\nhash_key = \"4f1c2a9be0d37758a6c4e1902b7d5f63\"\n\
+         [vip.v]\naddress = [\"{v4}\", \"{v6}\"]\ninterface = \"eth0\"\n\
+         [service.s]\n{mode}\nvip = \"v\"\npool = \"p\"\n\
+         [pool.p]\nprobe = {{ {probe}, through = \"vip\", {PACE} }}\nendpoints = [{}]\n",
+        list.join(", ")
+    )
+}
+
+impl Direct {
+    #[track_caller]
+    fn new(way: Way, place: Place, before: impl FnOnce(&World)) -> Direct {
+        let world = World::new(place, 2);
+        for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            world.balancer.set(key, "1");
+        }
+        for at in ["all", "default", "eth0"] {
+            world.balancer.set(&format!("net/ipv4/conf/{at}/rp_filter"), "1");
+        }
+        let (mut servers, mut decapsulators) = (Vec::new(), Vec::new());
+        for (index, host) in world.endpoints.iter().enumerate() {
+            decapsulators.extend(prepare(way, place, host));
+            let own = Family::BOTH.map(|family| family.endpoint(place, index));
+            let addresses = [own, Family::BOTH.map(Family::vip)].concat();
+            servers.push(Server::start(host, &addresses, &World::name(index)));
+        }
+        before(&world);
+        let mut endpoints = Vec::new();
+        for family in Family::BOTH {
+            endpoints.extend([0, 1].map(|index| family.endpoint(place, index)));
+        }
+        let text = direct(way, &format!("type = \"tcp\", port = {PORT}"), &endpoints);
+        let strata = world.balancer.enter(|| Strata::start(&text));
+        Direct { world, strata, _servers: servers, _decapsulators: decapsulators }
+    }
+
+    /// Which endpoints are up.
+    fn up(&self) -> Vec<IpAddr> {
+        let metrics = self.world.balancer.enter(|| self.strata.scrape());
+        let is_up = |endpoint: &IpAddr| {
+            metrics.sum("strata_endpoint_up", &[("pool", "p"), ("endpoint", &endpoint.to_string())]) == 1.0
+        };
+        let mut all = Vec::new();
+        for family in Family::BOTH {
+            all.extend([0, 1].map(|index| family.endpoint(self.world.place, index)));
+        }
+        all.into_iter().filter(is_up).collect()
+    }
+
+    #[track_caller]
+    fn await_up(&self, wanted: &[IpAddr]) {
+        let what = format!("{wanted:?} are up and no others");
+        await_that(&what, || self.up() == wanted);
+    }
+
+    /// Who answers clients at a VIP.
+    #[track_caller]
+    fn answers(&self, family: Family) -> Vec<String> {
+        let answer = |_| ask(&self.world.client, family.vip(), 1, 1).expect("an answer").name;
+        let mut names: Vec<String> = (0..40).map(answer).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// Its own address answers all the while. A tunnel carries both families to each endpoint, so either VIP that it lacks takes it
+/// out; a frame carries its own.
+fn lacks_the_vip(way: Way) {
+    if !can(&format!("probes through the VIP of {way:?}")) {
+        return;
+    }
+    let rig = Direct::new(way, Place::Lan, |world| {
+        world.endpoints[1].ip("address del 10.0.0.100/32 dev lo");
+    });
+    let at = |family: Family, index| family.endpoint(Place::Lan, index);
+    let [four, six] = Family::BOTH.map(|family| [0, 1].map(|index| at(family, index)));
+    let without = if way == Way::L2 { vec![four[0], six[0], six[1]] } else { vec![four[0], six[0]] };
+    rig.await_up(&without);
+    // Tables and neighbours were not there yet when the first probes began.
+    for up in &without {
+        let down = |line: &&str| line.contains(&format!("\"{up}\"")) && line.contains("to=\"down\"");
+        assert_eq!(rig.strata.log().lines().find(down), None, "it was well all the time");
+    }
+    for address in [four[1], six[1]] {
+        ask_directly(&rig.world.balancer, address);
+    }
+    let said = status(&rig.world.balancer, &rig.strata);
+    assert!(said.contains("no answer through 10.0.0.100 within 250ms: is 10.0.0.100 on its lo"), "{said}");
+    assert_eq!(rig.answers(Family::V4), ["endpoint0"], "clients go to who is up");
+
+    rig.world.endpoints[1].ip("address add 10.0.0.100/32 dev lo");
+    rig.await_up(&[four[0], four[1], six[0], six[1]]);
+    let all = || rig.answers(Family::V4) == ["endpoint0", "endpoint1"];
+    await_that("it serves", all);
+
+    // The other family, while traffic runs.
+    rig.world.endpoints[1].ip("-6 address del fd00::100/128 dev lo");
+    rig.await_up(&if way == Way::L2 { vec![four[0], four[1], six[0]] } else { vec![four[0], six[0]] });
+    await_that("its slots have moved", || rig.answers(Family::V6) == ["endpoint0"]);
+    assert!(!rig.strata.log().contains("probes cannot be made"), "{}", rig.strata.log());
+}
+
+#[track_caller]
+fn ask_directly(host: &Node, endpoint: IpAddr) {
+    let answer = ask(host, endpoint, 1, 1).expect("its own address answers");
+    assert_eq!(answer.name, "endpoint1");
+}
+
+#[test]
+fn l2_probes_see_that_an_endpoint_lacks_the_vip() {
+    lacks_the_vip(Way::L2);
+}
+
+#[test]
+fn ipip_probes_see_that_an_endpoint_lacks_the_vip() {
+    lacks_the_vip(Way::Ipip);
+}
+
+#[test]
+fn gue_probes_see_that_an_endpoint_lacks_the_vip() {
+    lacks_the_vip(Way::Gue);
+}
+
+/// No tunnel is taken off on the endpoint: every packet arrives, and none is for anybody there.
+#[test]
+fn an_endpoint_that_takes_no_tunnels_is_down() {
+    if !can("an endpoint that takes no tunnels") {
+        return;
+    }
+    let mut rig = Direct::new(Way::Ipip, Place::Lan, |_| {});
+    let [four, six] = Family::BOTH.map(|family| [0, 1].map(|index| family.endpoint(Place::Lan, index)));
+    rig.await_up(&[four[0], four[1], six[0], six[1]]);
+    drop(rig._decapsulators.pop());
+    rig.await_up(&[four[0], six[0]]);
+    let said = status(&rig.world.balancer, &rig.strata);
+    assert!(said.contains("and are tunnels taken there?") || said.contains("connect failed"), "{said}");
+}
+
+/// The request names the VIP, as a client's does, and comes to a server that listens there only.
+#[test]
+fn an_http_probe_asks_as_a_client_would() {
+    if !can("http probes through the VIP") {
+        return;
+    }
+    let world = World::new(Place::Lan, 1);
+    prepare(Way::L2, Place::Lan, &world.endpoints[0]);
+    let mut echo = world.endpoints[0].spawn(&["echo", "--listen", "10.0.0.100:81"]);
+    echo.await_line("echo listens on");
+    let probe = |host: &str| format!("type = \"http\", path = \"/\", port = 81, body = \"host: {host}\"");
+    let endpoint = Family::V4.endpoint(Place::Lan, 0);
+    let text = |host: &str| direct(Way::L2, &probe(host), &[endpoint]).replace(", \"fd00::100\"]", "]");
+    let strata = world.balancer.enter(|| Strata::start(&text("10.0.0.100:81")));
+    await_up(&world.balancer, &strata, "p", 1.0);
+    strata.rewrite(&text("10.0.0.41:81"));
+    let reloaded = world.balancer.strata(&["reload", "--admin", &strata.admin.to_string()]);
+    assert!(reloaded.status.success(), "{}", String::from_utf8_lossy(&reloaded.stderr));
+    await_up(&world.balancer, &strata, "p", 0.0);
+    let said = status(&world.balancer, &strata);
+    assert!(said.contains("through 10.0.0.100: body does not match"), "{said}");
+}
+
+/// A kernel that is strict about sources drops what comes from a VIP that it would look for elsewhere, which is no fault of the
+/// endpoints.
+#[test]
+fn what_this_machine_would_drop_takes_no_endpoint_out() {
+    if !can("probes on a machine with a strict rp_filter") {
+        return;
+    }
+    let rig = Direct::new(Way::L2, Place::Lan, |world| {
+        world.balancer.batch(
+            "link add spare type veth peer name other\nlink set spare up\nlink set other up\n\
+             route add 10.0.0.100/32 dev spare\n",
+        );
+    });
+    let [four, six] = Family::BOTH.map(|family| [0, 1].map(|index| family.endpoint(Place::Lan, index)));
+    await_that("it is said", || rig.strata.log().contains("probes cannot be made"));
+    let words = "cannot be probed: strict rp_filter drops answers of 10.0.0.100 that come by eth0: \
+        set `sysctl -w net.ipv4.conf.eth0.rp_filter=2`";
+    let said = || status(&rig.world.balancer, &rig.strata);
+    // IPv6 has no such check.
+    await_that("status has the reason and the cure", || said().matches(words).count() == 2);
+    rig.await_up(&[four[0], four[1], six[0], six[1]]);
+    assert_eq!(rig.answers(Family::V4), ["endpoint0", "endpoint1"], "they serve");
+
+    // The cure that it names: now the one without the VIP is found out.
+    rig.world.balancer.set("net/ipv4/conf/eth0/rp_filter", "2");
+    rig.world.endpoints[1].ip("address del 10.0.0.100/32 dev lo");
+    rig.await_up(&[four[0], six[0], six[1]]);
+    assert!(!said().contains("cannot be probed"), "{}", said());
+}
+
+/// The device, its table and its rules are this process's, and a new configuration without such probes is without them.
+#[test]
+fn the_device_for_probes_comes_and_goes_with_them() {
+    if !can("the device for probes through VIPs") {
+        return;
+    }
+    let world = World::new(Place::Lan, 1);
+    let endpoint = [Family::V4.endpoint(Place::Lan, 0)];
+    let with = direct(Way::L2, &format!("type = \"tcp\", port = {PORT}"), &endpoint).replace(", \"fd00::100\"]", "]");
+    let without = with.replace("through = \"vip\", ", "");
+    let count = || {
+        let rules = ["-4 rule", "-6 rule"].map(|words| world.balancer.ip(words).matches("fwmark 0x2053").count());
+        (world.balancer.ip("-o link").matches(": strata").count(), rules)
+    };
+    let strata = world.balancer.enter(|| Strata::start(&with));
+    assert_eq!(count(), (1, [1, 1]));
+    let reload = |text: &str| {
+        strata.rewrite(text);
+        let said = world.balancer.strata(&["reload", "--admin", &strata.admin.to_string()]);
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    };
+    reload(&without);
+    assert_eq!(count(), (0, [0, 0]));
+    reload(&with);
+    assert_eq!(count(), (1, [1, 1]));
+    strata.signal("KILL");
+    await_that("the device goes with its process", || count().0 == 0);
+    let next = world.balancer.enter(|| Strata::start(&with));
+    assert_eq!(count(), (1, [1, 1]), "what the killed one left is swept");
+    assert!(next.terminate().success());
+    assert_eq!(count(), (0, [0, 0]));
 }
 
 const PACE: &str = "interval = \"300ms\", timeout = \"250ms\", fall = 2";

@@ -40,7 +40,8 @@ impl Way {
         matches!(self, Way::L4Nat | Way::L4FullNat | Way::L4Proxy)
     }
 
-    fn mode(self) -> &'static str {
+    /// A service's keys.
+    pub fn mode(self) -> &'static str {
         match self {
             Way::L2 => "mode = \"l2\"",
             Way::Ipip => "mode = \"l3\"\nforward = \"ipip\"",
@@ -238,7 +239,8 @@ fn word_of(way: Way, address: IpAddr) -> String {
     if way.is_l4() { SocketAddr::new(address, PORT).to_string() } else { address.to_string() }
 }
 
-fn prepare(way: Way, place: Place, host: &Node) -> Option<Process> {
+/// Does on an endpoint what its mode needs there.
+pub fn prepare(way: Way, place: Place, host: &Node) -> Option<Process> {
     let state = std::env::temp_dir().join(&host.name);
     let wanted = way.setup(place)?;
     let words = format!("setup-endpoint {wanted} --apply --state {}", state.display());

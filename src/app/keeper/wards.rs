@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use super::Happening;
 use crate::admin::EndpointReport;
-use crate::base::{EndpointAddr, Moment, PoolId, Weight, clock};
+use crate::base::{EndpointAddr, Moment, PoolId, Weight, clock, limits};
 use crate::doc::Settings;
 use crate::health::{Cause, Event, Health, Machine, OutlierRules, Peers, Rules, Schedule, Start, Transition, Why};
 use crate::net::Crew;
 use crate::probe;
-use crate::seam::probe::{Failure, Pace, Probe};
+use crate::seam::probe::{Aim, Failure, Pace, Probe, goes_through};
+use crate::seam::through::{Passage, Path};
 use crate::state::{Endpoint, EndpointSpec, Pool, Snapshot, Status};
 
 /// Never given twice, so that the result of a probe cannot be taken for another endpoint's.
@@ -44,16 +45,19 @@ struct Ward {
     weight: Weight,
     cause: Cause,
     since: Moment,
-    /// Why the last probe of it could not be made.
+    /// Why the last probe of it could not be made, and how many in a row could not.
     trouble: Option<Why>,
+    troubles: u32,
 }
 
 struct Kept {
     pool: Arc<Pool>,
     rules: Rules,
     checker: Option<Rc<Checker>>,
-    /// Why probes of it could not be made, as was said last.
-    trouble: Option<Why>,
+    /// The ways of a probe that goes through VIPs.
+    paths: Vec<Path>,
+    /// It was said that probes of it cannot be made.
+    troubled: bool,
 }
 
 /// A pool's probe as it was built.
@@ -125,6 +129,13 @@ impl Wards {
                 }
             }
         }
+        // Services and VIPs may have changed where pools have not.
+        for kept in self.pools.values_mut() {
+            kept.paths = match &kept.checker {
+                Some(checker) if goes_through(&checker.settings) => Path::all_to(snapshot, kept.pool.id),
+                _ => Vec::new(),
+            };
+        }
         happenings
     }
 
@@ -158,7 +169,7 @@ impl Wards {
         endpoint.changed_at.store(now.0, Relaxed);
         let (endpoint, cause) = (endpoint.clone(), Cause::Start);
         let address = endpoint.address;
-        let ward = Ward { pool, endpoint, machine, weight, cause, since: now, trouble: None };
+        let ward = Ward { pool, endpoint, machine, weight, cause, since: now, trouble: None, troubles: 0 };
         self.wards.insert(id, ward);
         self.by_address.insert((pool, address), id);
         id
@@ -198,6 +209,10 @@ impl Wards {
             Event::ProbeFailed { why, .. } => Some(why.clone()),
             _ => None,
         };
+        if let (Event::ProbeSucceeded { .. }, Cause::ProbeImpossible(_)) = (&event, &ward.cause) {
+            // It was taken to be up, and now it is known.
+            ward.cause = Cause::ProbePassed;
+        }
         match ward.machine.handle(event, now) {
             Some(transition) => self.settled(id, transition, now),
             None => {
@@ -239,7 +254,7 @@ impl Wards {
         random: &mut fastrand::Rng,
         now: Moment,
     ) {
-        let interval = self.checker(id).map(|(checker, _)| checker.pace.interval);
+        let interval = self.interval(id);
         match (interval, self.wants_probes(id)) {
             (Some(interval), true) => {
                 schedule.add(id, interval, Start::Now, now, random.u64(..));
@@ -285,11 +300,22 @@ impl Wards {
         }
     }
 
-    /// How to probe an endpoint, and where.
-    pub(super) fn checker(&self, id: WardId) -> Option<(Rc<Checker>, EndpointAddr)> {
+    /// How to probe an endpoint, and by which ways: none where no VIP leads to it.
+    pub(super) fn checker(&self, id: WardId) -> Option<(Rc<Checker>, Vec<Aim>)> {
         let ward = self.wards.get(&id)?;
-        let checker = self.pools.get(&ward.pool)?.checker.clone()?;
-        Some((checker, ward.endpoint.address))
+        let kept = self.pools.get(&ward.pool)?;
+        let (checker, endpoint) = (kept.checker.clone()?, ward.endpoint.address);
+        if !goes_through(&checker.settings) {
+            return Some((checker, vec![Aim { endpoint, passage: None }]));
+        }
+        let paths = kept.paths.iter().filter(|path| path.leads_to(endpoint.ip())).take(limits::PROBE_PATHS);
+        let aim = |path: &Path| Aim { endpoint, passage: Some(Passage::new(*path, &self.crew.passages)) };
+        Some((checker, paths.map(aim).collect()))
+    }
+
+    fn interval(&self, id: WardId) -> Option<Duration> {
+        let kept = self.pools.get(&self.wards.get(&id)?.pool)?;
+        Some(kept.checker.as_ref()?.pace.interval)
     }
 
     fn wants_probes(&self, id: WardId) -> bool {
@@ -316,24 +342,35 @@ impl Wards {
             Err(Failure::Endpoint(_)) => cells.probes_failed.one(),
             Err(Failure::Ours(_)) => cells.probes_impossible.one(),
         }
+        kept.pool.cells.control().probe_duration.observe(took);
         let trouble = match result {
             Err(Failure::Ours(why)) => Some(why.clone()),
             Ok(()) | Err(Failure::Endpoint(_)) => None,
         };
-        if trouble != kept.trouble {
-            let pool = &*kept.pool.spec.name;
-            match &trouble {
-                // Once a pool: what hinders one probe hinders most.
-                Some(why) => {
-                    tracing::error!(pool, %why, "probes cannot be made; the health of endpoints stays as it is")
-                }
-                None => tracing::info!(pool, "probes can be made again"),
-            }
-            kept.trouble.clone_from(&trouble);
-        }
-        ward.trouble = trouble;
-        kept.pool.cells.control().probe_duration.observe(took);
+        self.note_trouble(id, trouble);
         true
+    }
+
+    /// Takes note of why an endpoint cannot be probed, and tells it once a pool: what hinders one probe hinders most. The first
+    /// may only have been too early.
+    fn note_trouble(&mut self, id: WardId, trouble: Option<Why>) {
+        let Some(ward) = self.wards.get_mut(&id) else { return };
+        let pool = ward.pool;
+        ward.troubles = if trouble.is_some() { ward.troubles.saturating_add(1) } else { 0 };
+        ward.trouble.clone_from(&trouble);
+        let Some(kept) = self.pools.get_mut(&pool) else { return };
+        let lasts = |ward: &Ward| ward.pool == pool && ward.troubles > 1;
+        match trouble {
+            Some(why) if !kept.troubled && lasts(ward) => {
+                kept.troubled = true;
+                tracing::error!(pool = &*kept.pool.spec.name, %why, "probes cannot be made: no endpoint is taken out");
+            }
+            None if kept.troubled && !self.wards.values().any(lasts) => {
+                kept.troubled = false;
+                tracing::info!(pool = &*kept.pool.spec.name, "probes can be made again");
+            }
+            _ => {}
+        }
     }
 
     /// What the machine needs to know of a failed connect; `None` where it could not matter.
@@ -404,7 +441,7 @@ impl Wards {
 impl Kept {
     /// `before` gives its probe where the settings are the same, so that results under way still count.
     fn of(pool: &Arc<Pool>, before: Option<Kept>) -> Kept {
-        let trouble = before.as_ref().and_then(|before| before.trouble.clone());
+        let troubled = before.as_ref().is_some_and(|before| before.troubled);
         let checker = pool.spec.probe.as_ref().and_then(|settings| {
             let same = before.and_then(|before| before.checker).filter(|checker| checker.settings == *settings);
             same.or_else(|| {
@@ -417,6 +454,6 @@ impl Kept {
             probe: checker.as_ref().map(|checker| checker.pace.rules),
             outlier: OutlierRules::of(&pool.spec.outlier),
         };
-        Kept { pool: pool.clone(), rules, checker, trouble }
+        Kept { pool: pool.clone(), rules, checker, paths: Vec::new(), troubled }
     }
 }

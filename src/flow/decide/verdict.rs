@@ -46,6 +46,8 @@ pub enum Why {
     WithFirst,
     /// An ICMP error, to the endpoint whose flow it is about.
     About,
+    /// A probe of ours, to the endpoint that is probed.
+    Probe,
     /// From an endpoint to its client, translated back.
     Back,
     /// An ICMP error about a client's packet, to the client.
@@ -134,6 +136,7 @@ impl Why {
             Why::Translated => "translated",
             Why::WithFirst => "with-first-fragment",
             Why::About => "about",
+            Why::Probe => "probe",
             Why::Back => "back",
             Why::BackAbout => "back-about",
             Why::IsAt => "is-at",
@@ -159,6 +162,7 @@ impl Why {
             Why::Translated => "to the endpoint of its slot; its flow is recorded, so that replies are translated back",
             Why::WithFirst => "a fragment: with the first one of its datagram",
             Why::About => "an ICMP error: to the endpoint whose flow it is about",
+            Why::Probe => "a probe of ours through the VIP: to the endpoint that is probed",
             Why::Back => "a reply: translated back, to the client",
             Why::BackAbout => "an ICMP error about a client's packet: to the client",
             Why::IsAt => "Strata says at which MAC address the VIP is",

@@ -20,11 +20,13 @@ use super::inputs::Machine;
 use super::look;
 use super::roster::Roster;
 use super::taps;
+use super::through::{Passages, Scene, Wish};
 use super::worker::{Post, WAIT, Want};
 use crate::base::{HashKey, MacAddr, WorkerId, limits};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{Inputs, Tables};
 use crate::observe::Packets;
+use crate::seam::through::Register;
 use crate::state::{Forward, Io, PacketSpec, Snapshot, Traffic};
 use crate::sys::classify::Rule;
 use crate::sys::ingress::Ingress;
@@ -58,6 +60,9 @@ pub struct Engine {
     secret: HashKey,
     packets: Arc<Packets>,
     running: Option<Running>,
+    /// Whose packets are on their way through a VIP, and who sends them on where there are any.
+    register: Arc<Register>,
+    passages: Option<Passages>,
 }
 
 struct Running {
@@ -95,6 +100,8 @@ pub struct Prepared {
     opened: Vec<Opened>,
     /// Interfaces that are served already, and by which other frames are wanted now.
     changed: Vec<(Arc<str>, Wanted)>,
+    /// For probes through VIPs. `None`: it is fulfilled.
+    wish: Option<Wish>,
 }
 
 /// An interface whose taps are open, and whom nobody serves yet.
@@ -108,9 +115,10 @@ struct Opened {
 }
 
 impl Engine {
-    /// `secret` is a key of this process, `packets` is where the engine tells of itself.
-    pub fn new(workers: usize, secret: HashKey, packets: Arc<Packets>) -> Engine {
-        Engine { workers, secret, packets, running: None }
+    /// `secret` is a key of this process, `packets` is where the engine tells of itself, `register` knows whose packets are on
+    /// their way through a VIP.
+    pub fn new(workers: usize, secret: HashKey, packets: Arc<Packets>, register: Arc<Register>) -> Engine {
+        Engine { workers, secret, packets, running: None, register, passages: None }
     }
 
     /// Opens what `next` needs and this does not have.
@@ -148,7 +156,18 @@ impl Engine {
                 Machine::default()
             }
         };
-        if errors.is_empty() { Ok(Prepared { machine, interfaces, opened, changed }) } else { Err(errors) }
+        let wish = Wish::of(next, self.passages.as_ref()).map_err(|error| errors.push(error)).ok();
+        let prepared = Prepared { machine, interfaces, opened, changed, wish };
+        if errors.is_empty() { Ok(prepared) } else { Err(errors) }
+    }
+
+    /// Lets probes of `snapshot` go through its VIPs. Before the commit: the first tables wait for what probes find.
+    ///
+    /// # Errors
+    /// A thread cannot be made.
+    pub fn let_probes_through(&mut self, prepared: &mut Prepared, snapshot: &Arc<Snapshot>) -> io::Result<()> {
+        let scene = Scene { snapshot: snapshot.clone(), interfaces: prepared.interfaces.clone() };
+        prepared.wish.take().map_or(Ok(()), |wish| wish.fulfil(&mut self.passages, scene, &self.register))
     }
 
     /// Serves `snapshot` with what was prepared for it. Once this returns, its packets are decided by its tables.
@@ -156,7 +175,7 @@ impl Engine {
     /// # Errors
     /// A thread cannot be made.
     pub async fn commit(&mut self, prepared: Prepared, snapshot: &Arc<Snapshot>) -> io::Result<()> {
-        let Prepared { machine, interfaces, opened, changed } = prepared;
+        let Prepared { machine, interfaces, opened, changed, wish: _ } = prepared;
         if self.running.is_none() && interfaces.is_empty() {
             return Ok(());
         }
@@ -193,6 +212,7 @@ impl Engine {
 
     /// Ends every thread. Packets are not served from here on.
     pub fn stop(self) {
+        self.passages.into_iter().for_each(Passages::stop);
         let Some(running) = self.running else { return };
         running.open.into_values().for_each(Open::close);
         let _ = running.control.send(Order::Stop);

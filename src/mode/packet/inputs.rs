@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use super::books::Book;
 use crate::balance::HashBy;
-use crate::base::{MacAddr, Ports};
+use crate::base::{MacAddr, Ports, ServiceId};
 use crate::flow::tables::{self, Endpoint, Forward, Inputs, Link, LinkId, Neighbor, Route, Service, Sticky, Vip};
-use crate::state::{self, PacketSpec, Snapshot, Traffic, VipSpec};
+use crate::flow::{Endpoints, NOBODY, Slots};
+use crate::state::{self, EndpointSpec, PacketSpec, Snapshot, Traffic, VipSpec};
 use crate::wire::gue::Variant;
 use crate::wire::ip::Protocol;
 
@@ -55,6 +56,29 @@ fn tagged(snapshot: &Snapshot, machine: &Machine) -> Vec<Link> {
         Some(Link { id: on(&vip.spec, interface), addresses: Vec::new(), ..interface.clone() })
     });
     links.collect()
+}
+
+/// What the tables of probes through VIPs are built from: every endpoint of the file, and slots that lead to none.
+pub fn of_probes(snapshot: &Snapshot, machine: &Machine) -> Inputs {
+    let direct = snapshot.services().filter_map(|service| match &service.traffic {
+        Traffic::Packet(spec) if spec.forward.is_direct() => probed(snapshot, service.id, spec),
+        _ => None,
+    });
+    Inputs { services: direct.collect(), ..inputs(snapshot, [], machine) }
+}
+
+fn probed(snapshot: &Snapshot, id: ServiceId, spec: &PacketSpec) -> Option<Service> {
+    let endpoint =
+        |said: &EndpointSpec| Some(Endpoint { address: said.address.ip(), port: None, mac: said.mac, mtu: None });
+    Some(Service {
+        id,
+        addresses: snapshot.vip(spec.vip)?.spec.addresses.clone(),
+        ports: Vec::new(),
+        forward: forward(spec),
+        sticky: Sticky::Flow,
+        slots: Arc::new(Slots::new(&[NOBODY], &Endpoints::new(spec.policy))),
+        endpoints: snapshot.pool(spec.pool)?.spec.endpoints.iter().map(endpoint).collect(),
+    })
 }
 
 /// Every address of every VIP whose interface is there.

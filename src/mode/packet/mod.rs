@@ -3,7 +3,7 @@
 //! - `books` keeps each service's slots in step with its pool, `inputs` says what tables are built from. Both are pure, and
 //!   `strata replay` uses them too.
 //! - `engine` owns taps and threads: `worker`s serve taps, `control` follows configuration, health and the machine (`look`), and
-//!   announces VIPs (`herald`).
+//!   announces VIPs (`herald`); `through` sends on what probes say to a VIP.
 //!
 //! Not here: deciding (`flow`), sockets (`sys::packet`).
 
@@ -17,4 +17,5 @@ mod look;
 mod meter;
 mod roster;
 mod taps;
+mod through;
 mod worker;

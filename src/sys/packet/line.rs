@@ -1,7 +1,7 @@
 //! Io: a few frames of one interface, for who asks a question and awaits its answer in an event loop of its own.
 //!
 //! No ring and no batch: a system call a frame. Closing a packet socket waits until every core has looked away from it, some
-//! milliseconds: keep one. Not here: taps, which carry traffic.
+//! milliseconds: keep one. Not here: taps, which carry traffic, and `speaker`, which hears nothing.
 
 use std::io;
 use std::net::UdpSocket;
@@ -25,19 +25,8 @@ impl Line {
     /// # Errors
     /// The step that failed and what the kernel said.
     pub fn to_neighbours(interface: u32) -> Result<Line, PacketError> {
-        Line::open(interface, &Filter::where_somebody_is())
-    }
-
-    /// Hears nothing.
-    ///
-    /// # Errors
-    /// The step that failed and what the kernel said.
-    pub fn to_send(interface: u32) -> Result<Line, PacketError> {
-        Line::open(interface, &Filter::nothing())
-    }
-
-    fn open(interface: u32, filter: &Filter) -> Result<Line, PacketError> {
-        let socket = Socket::new(&Options { interface, ..Options::default() }, filter)?;
+        let filter = Filter::where_somebody_is();
+        let socket = Socket::new(&Options { interface, ..Options::default() }, &filter)?;
         socket.bind()?;
         let fd = step("share the packet socket", socket.try_clone())?;
         Ok(Line { socket: fd.into() })
