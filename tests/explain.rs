@@ -7,6 +7,8 @@ mod common;
 use std::fs;
 
 use serde_json::Value;
+use strata::wire::compose::{Head, Way, datagram};
+use strata::wire::tcp::Flags;
 
 use cli::strata;
 
@@ -24,7 +26,7 @@ fn each_mode_tells_service_slot_endpoint_and_what_is_rewritten() {
         ("l2", format!("tcp {client} > 10.0.0.100:80"), "game", "send slot", "> 10.0.0.100:80 tcp [S]"),
         ("l2", format!("udp {v6} > [fd00::100]:7001"), "game", "send slot", "> 02:00:00:00:00:42 [2001:db8::7]"),
         ("l3-nat", format!("tcp {client} > 10.0.0.100:25"), "mail", "send slot", "198.51.100.7:4242 > 10.0.0.4"),
-        ("l3-nat", format!("udp {client} > 10.0.0.101:53"), "lab", "send translated", " 10.0.0.2:"),
+        ("l3-nat", format!("udp {client} > 10.0.0.101:53"), "lab", "send translated", "> 10.0.0.5"),
         (
             "l3-nat",
             "tcp 10.0.0.41:25 > 198.51.100.7:4242 syn ack".into(),
@@ -106,21 +108,26 @@ fn what_cannot_be_explained_is_named_with_the_way_out() {
     }
 }
 
-/// A capture of three packets, as `tcpdump -w` writes it: without link headers, which captures of tunnels and of `any` lack.
+/// A capture file, as `tcpdump -w` writes it, of packets a second apart.
+fn capture(link: u32, packets: &[Vec<u8>]) -> Vec<u8> {
+    let head = [2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut file = [&0xa1b2_c3d4_u32.to_le_bytes()[..], &head, &65535_u32.to_le_bytes(), &link.to_le_bytes()].concat();
+    for (seconds, bytes) in (1_u32..).zip(packets) {
+        let len = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+        file.extend([&seconds.to_le_bytes()[..], &[0; 4], &len, &len, bytes].concat());
+    }
+    file
+}
+
+fn syn(from: &str, to: &str) -> Vec<u8> {
+    let head = Head::Tcp { flags: Flags::SYN, sequence: 1, acknowledgment: 0, mss: Some(1460) };
+    datagram(&Way::new(from.parse().unwrap(), to.parse().unwrap()), head, &[]).unwrap()
+}
+
+/// Without link headers, which captures of tunnels and of `any` lack.
 #[test]
 fn a_capture_is_replayed_each_packet_with_its_verdict() {
-    use strata::wire::compose::{Head, Way, datagram};
-    use strata::wire::tcp::Flags;
-    let syn = Head::Tcp { flags: Flags::SYN, sequence: 1, acknowledgment: 0, mss: Some(1460) };
-    let at = |text: &str| text.parse().unwrap();
-    let mut file =
-        [&0xa1b2_c3d4_u32.to_le_bytes()[..], &[2, 0, 4, 0], &[0; 8], &65535_u32.to_le_bytes(), &101_u32.to_le_bytes()]
-            .concat();
-    for (seconds, to) in (1_u32..).zip(["10.0.0.100:80", "10.0.0.100:81", "10.0.0.9:80"]) {
-        let bytes = datagram(&Way::new(at("198.51.100.7:4242"), at(to)), syn, &[]).unwrap();
-        let len = u32::try_from(bytes.len()).unwrap().to_le_bytes();
-        file.extend([&seconds.to_le_bytes()[..], &[0; 4], &len, &len, &bytes].concat());
-    }
+    let file = capture(101, &["10.0.0.100:80", "10.0.0.100:81", "10.0.0.9:80"].map(|to| syn("198.51.100.7:4242", to)));
     let path = std::env::temp_dir().join(format!("strata-{}-replay.pcap", std::process::id()));
     fs::write(&path, &file).unwrap();
     let name = path.to_str().unwrap();
@@ -142,5 +149,32 @@ fn a_capture_is_replayed_each_packet_with_its_verdict() {
     fs::write(&path, &file[..file.len() - 5]).unwrap();
     let said = strata(&["replay", "--config", "conf/l2.toml", name]);
     assert!(said.code == 1 && said.err.contains("was read up to here") && said.out.contains("no-service"), "{said:?}");
+    fs::remove_file(&path).unwrap();
+}
+
+/// A capture has both ways of a card: what Strata has sent itself is no packet that it gets.
+#[test]
+fn what_this_machine_sent_is_not_decided_about() {
+    let (ours, router) = ([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]);
+    let framed = |to: [u8; 6], from: [u8; 6], ip: Vec<u8>| [&to[..], &from, &[8, 0], &ip].concat();
+    let file = capture(
+        1,
+        &[
+            framed(ours, router, syn("198.51.100.7:4242", "10.0.0.100:25")),
+            framed(router, ours, syn("198.51.100.7:4242", "10.0.0.100:25")),
+            framed(ours, router, syn("10.0.0.9:1", "10.0.0.2:22")),
+        ],
+    );
+    let path = std::env::temp_dir().join(format!("strata-{}-both-ways.pcap", std::process::id()));
+    fs::write(&path, &file).unwrap();
+    let name = path.to_str().unwrap();
+    let said = strata(&["replay", "--config", "conf/l3-nat.toml", name]);
+    for line in ["→ send: service mail", "→ pass: outgoing", "→ pass: not-ours"] {
+        assert!(said.code == 0 && said.out.contains(line), "no {line:?}: {said:?}");
+    }
+    let said = strata(&["replay", "--config", "conf/l3-nat.toml", "--ours", name]);
+    assert!(said.out.contains("→ send: ") && !said.out.contains("→ pass"), "{said:?}");
+    // What was left out is counted all the same.
+    assert!(said.out.contains("1  pass: outgoing") && said.out.contains("1  pass: not-ours"), "{said:?}");
     fs::remove_file(&path).unwrap();
 }

@@ -30,6 +30,9 @@ pub(super) struct Arguments {
     /// Also show each packet as it leaves
     #[arg(long)]
     out: bool,
+    /// Leave out what is passed on to the kernel, and what this machine sent itself
+    #[arg(long)]
+    ours: bool,
     /// One JSON document a packet
     #[arg(long)]
     json: bool,
@@ -37,7 +40,7 @@ pub(super) struct Arguments {
 
 /// 0: every packet was read. 1: the capture ends in a mistake, or the configuration is not valid.
 pub(super) fn replay(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { capture, config, out, json } = arguments;
+    let Arguments { capture, config, out, ours, json } = arguments;
     let Some(snapshot) = read_config(config)? else { return Ok(ExitCode::FAILURE) };
     let file = std::fs::read(capture).with_context(|| format!("cannot read {}", capture.display()))?;
     let reader = Reader::new(&file).with_context(|| format!("cannot read {}", capture.display()))?;
@@ -49,7 +52,12 @@ pub(super) fn replay(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut broken = None;
     for (number, record) in (1_u64..).zip(reader) {
         match record {
-            Ok(record) => say(player.play(number, &record, *out, *json))?,
+            Ok(record) => {
+                let line = player.play(number, &record, *out);
+                if !(*ours && line.action == PASS) {
+                    say(line.render(*json))?;
+                }
+            }
             Err(error) => broken = Some(error),
         }
     }
@@ -89,25 +97,35 @@ impl Macs {
         macs
     }
 
+    /// Whether this machine has sent it.
+    fn is_sender_of(&self, record: &Record<'_>) -> bool {
+        let source = Frame::new_checked(record.data).ok().filter(|_| record.link == LinkType::ETHERNET);
+        source.is_some_and(|frame| self.0.values().any(|ours| *ours == frame.source()))
+    }
+
     fn of(&self, interface: &str) -> MacAddr {
         self.0.get(interface).copied().unwrap_or(OURS)
     }
 }
 
 impl Player<'_> {
-    /// One packet through the model, as text.
-    fn play(&mut self, number: u64, record: &Record<'_>, out: bool, json: bool) -> String {
+    /// One packet through the model.
+    fn play(&mut self, number: u64, record: &Record<'_>, out: bool) -> Line {
         let began = *self.began.get_or_insert(record.time);
         let at = record.time.saturating_sub(began);
         let cut = record.original_len as usize > record.data.len();
         let mut line = Line { number, at, shown: record.to_string(), ..Line::default() };
-        let played = self.framed(record).and_then(|frame| self.stage.play(&frame, cut, at, number));
-        match (played, record.ip().and_then(packet::destination)) {
-            (Some(played), destination) => self.tell(&mut line, &played, destination, out),
-            (None, _) => (line.action, line.why) = ("pass", "not-ip"),
+        if self.macs.is_sender_of(record) {
+            // A capture has both ways; Strata takes only what comes in.
+            (line.action, line.why) = (PASS, "outgoing");
+        } else {
+            match self.framed(record).and_then(|frame| self.stage.play(&frame, cut, at, number)) {
+                Some(played) => self.tell(&mut line, &played, record.ip().and_then(packet::destination), out),
+                None => (line.action, line.why) = (PASS, "not-ip"),
+            }
         }
         *self.counts.entry(format!("{}: {}", line.action, line.why)).or_default() += 1;
-        line.render(json)
+        line
     }
 
     /// What was decided.
@@ -176,3 +194,5 @@ impl Line {
         text
     }
 }
+
+const PASS: &str = "pass";
