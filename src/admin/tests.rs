@@ -104,7 +104,9 @@ fn rig_with(settings: Settings) -> Rig {
     let (sender, requests) = mpsc::channel(8);
     let reloads = Arc::new(ReloadStatus::default());
     // As the packet engine does when it serves an interface.
-    crew.packets.interface(&"eth0".into()).enter();
+    let cells = crew.packets.interface(&"eth0".into());
+    cells.set_engine("userspace");
+    cells.enter();
     let control = Control { crew: crew.clone(), reloads: reloads.clone(), requests: sender };
     let mut servers = Servers::new(control);
     let prepared = servers.prepare(&settings).unwrap();

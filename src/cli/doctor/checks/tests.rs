@@ -3,7 +3,7 @@
 use super::super::facts::{Facts, Own, Source, Vip};
 use super::*;
 use crate::base::MacAddr;
-use crate::sys::link::Link;
+use crate::sys::link::{Link, Receives};
 
 const STRANGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
@@ -16,8 +16,18 @@ fn mac(last: u8) -> MacAddr {
 }
 
 fn link(name: &str) -> Link {
-    let (state, kind) = (State::Running, Kind::Card);
-    Link { index: 2, name: name.into(), mac: Some(mac(2)), mtu: 1500, state, kind, master: None, promiscuity: 0 }
+    Link {
+        index: 2,
+        name: name.into(),
+        mac: Some(mac(2)),
+        mtu: 1500,
+        state: State::Running,
+        kind: Kind::Card,
+        master: None,
+        promiscuity: 0,
+        carrier_changes: 0,
+        receives: Receives::AnyMac,
+    }
 }
 
 fn interface() -> Interface {

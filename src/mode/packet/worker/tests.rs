@@ -1,7 +1,7 @@
 //! Shell: a worker over a real tap, in a network of its own.
 
 use std::net::Ipv4Addr;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
 use super::super::books::Book;
@@ -80,6 +80,7 @@ fn allocations(rounds: u16) -> Option<u64> {
     let mut peer = far.run(|| Tap::open(Engine::Ring, &open(at_far)).expect("a tap"));
     // Nobody hears events: the third finds no room.
     let (control, _orders) = sync_channel(2);
+    let (_wants, wanted) = channel();
     let packets = Arc::new(Packets::default());
     let post = Post {
         id: WorkerId(0),
@@ -89,6 +90,7 @@ fn allocations(rounds: u16) -> Option<u64> {
         control,
         packets: packets.clone(),
         cells: packets.interface(&"near".into()),
+        wanted,
         stop: Arc::default(),
     };
     let (stop, service) = (post.stop.clone(), post.force.load().snapshot.service_named("game").cloned()?);
