@@ -16,8 +16,11 @@ use super::world::{Family, Place, World};
 /// So many datagrams from the client, each answered.
 fn datagrams(rig: &Rig, family: Family, count: u32) {
     let socket = udp(&rig.world.client, family.vip()).expect("a socket");
+    let before = rig.scrape();
     for n in 0..count {
-        once(&socket, &n.to_be_bytes()).unwrap_or_else(|error| panic!("datagram {n}: {error}"));
+        once(&socket, &n.to_be_bytes()).unwrap_or_else(|error| {
+            panic!("datagram {n}: {error}; {:?}\n{}", rig.scrape().drops_since(&before), rig.strata.log_tail())
+        });
     }
 }
 

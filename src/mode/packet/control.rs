@@ -44,9 +44,12 @@ pub(super) struct Control {
     settling: Option<Moment>,
     /// Who waits for tables to be published.
     waiting: Vec<oneshot::Sender<()>>,
+    /// When next hops that were asked for on their behalf may have answered; `None` before they are asked for.
+    answers: Option<Moment>,
     /// Names and indices of the interfaces that taps are open on.
     interfaces: Vec<(Arc<str>, u32)>,
-    looked_at: Moment,
+    /// When links, routes and neighbours are read next.
+    look_at: Moment,
     /// Whom was asked for, and when: the data path asks with every packet.
     asked: HashMap<(LinkId, IpAddr), Moment>,
     /// Who claims a VIP, and when that was last said.
@@ -67,8 +70,9 @@ impl Control {
             machine: Machine::default(),
             settling: Some(clock::now() + SETTLING),
             waiting: Vec::new(),
+            answers: None,
             interfaces: Vec::new(),
-            looked_at: clock::now(),
+            look_at: Moment::ZERO,
             asked: HashMap::new(),
             conflicts: HashMap::new(),
             herald,
@@ -83,10 +87,11 @@ impl Control {
     /// Runs until the engine ends.
     pub fn run(mut self, orders: &Receiver<Order>) {
         loop {
-            let mut changed = match orders.recv_timeout(if self.settling.is_some() { ANSWER } else { TICK }) {
+            let mut changed = match orders.recv_timeout(self.pause()) {
                 Ok(Order::Adopt { snapshot, interfaces, machine, done }) => {
                     (self.snapshot, self.interfaces, self.machine) = (snapshot, interfaces, machine);
                     self.waiting.push(done);
+                    self.answers = None;
                     true
                 }
                 Ok(Order::Heard(event)) => {
@@ -101,23 +106,36 @@ impl Control {
                 continue;
             }
             changed |= self.follow(now);
-            if !self.waiting.is_empty() {
-                // The first packet of a client should find its way known.
-                self.refresh();
-                self.looked_at = now - MACHINE + ANSWER;
+            // The first packet of a client should find its way known: what probes have asked for is here by now, gateways and what is
+            // not probed answer soon. Only then is it said that packets are served.
+            let asks = !self.waiting.is_empty() && self.answers.is_none();
+            if asks {
+                self.look_at = now;
             }
             changed |= self.look(now);
+            if asks {
+                self.look_at = now + ANSWER;
+                self.answers = Some(self.look_at);
+            }
             changed |= self.sweep(now);
             self.end_silent_flows(now);
             if changed {
                 self.publish(now);
             }
-            for done in self.waiting.drain(..) {
-                // Who asked may not wait any more.
-                let _ = done.send(());
+            if self.answers.is_some_and(|at| at <= now) {
+                self.answers = None;
+                for done in self.waiting.drain(..) {
+                    // Who asked may not wait any more.
+                    let _ = done.send(());
+                }
             }
             self.herald.speak(&self.snapshot, now);
         }
+    }
+
+    /// How long orders are waited for: less while somebody waits for what they do.
+    fn pause(&self) -> Duration {
+        if self.settling.is_some() || self.answers.is_some() { ANSWER } else { TICK }
     }
 
     /// Whether tables may be built. The first ones wait until probed pools know who is up: one that was down when the process before
@@ -172,10 +190,10 @@ impl Control {
 
     /// Looks at the machine again when it is time. True when something changed.
     fn look(&mut self, now: Moment) -> bool {
-        if now.since(self.looked_at) < MACHINE {
+        if now < self.look_at {
             return false;
         }
-        self.looked_at = now;
+        self.look_at = now + MACHINE;
         self.asked.retain(|_, at| now.since(*at) < ASK);
         self.conflicts.retain(|_, at| now.since(*at) < SAY);
         self.refresh();
@@ -241,7 +259,7 @@ impl Control {
                 if self.asked.insert((link, address), now).is_none() {
                     solicit(link, address);
                     // Its answer is worth a look before the next second.
-                    self.looked_at = now - MACHINE + ANSWER;
+                    self.look_at = self.look_at.min(now + ANSWER);
                 }
             }
             Event::Conflict { address, mac } => {
