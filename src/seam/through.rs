@@ -106,7 +106,7 @@ impl Passage {
     pub fn silence(&self, patience: Duration) -> Failure {
         let (vip, patience) = (self.path.vip, show_duration(patience));
         match *self.fate.lock() {
-            Fate::Unsent => Failure::Ours(format!("the engine has no way to the endpoint for {vip} yet").into()),
+            Fate::Unsent => Failure::Ours(format!("no packet to {vip} was sent within {patience}").into()),
             Fate::Sent => {
                 let tunnels = if self.path.tunnel { ", and are tunnels taken there" } else { "" };
                 let words = format!("no answer through {vip} within {patience}: is {vip} on its lo{tunnels}?");
