@@ -178,3 +178,32 @@ fn what_this_machine_sent_is_not_decided_about() {
     assert!(said.out.contains("1  pass: outgoing") && said.out.contains("1  pass: not-ours"), "{said:?}");
     fs::remove_file(&path).unwrap();
 }
+
+/// `tcpdump` on a host whose card segments sees what the kernel hands to it, and not how long a segment is to be.
+#[test]
+fn a_frame_that_is_many_is_replayed_as_many_where_it_has_to_be() {
+    let head = Head::Tcp { flags: Flags::ACK.with(Flags::PSH), sequence: 1, acknowledgment: 1, mss: None };
+    let way = Way::new("198.51.100.7:4242".parse().unwrap(), "10.0.0.100:80".parse().unwrap());
+    // 1240 bytes each, in packets of 1280.
+    let file = capture(101, &[datagram(&way, head, &[7; 3000]).unwrap()]);
+    let path = std::env::temp_dir().join(format!("strata-{}-merged.pcap", std::process::id()));
+    fs::write(&path, &file).unwrap();
+    let name = path.to_str().unwrap();
+    let said = strata(&["replay", "--config", "conf/l3-tunnel.toml", "--out", name]);
+    for line in
+        ["→ divide: service web, endpoint ", ", merged", "→ 1 × send: slot", "len 1240", "len 520", "3  send: slot"]
+    {
+        assert!(said.code == 0 && said.out.contains(line), "no {line:?}: {said:?}");
+    }
+    let said = strata(&["replay", "--config", "conf/l3-tunnel.toml", name]);
+    assert!(said.out.contains("→ 3 × send: slot"), "{said:?}");
+    let said = strata(&["replay", "--config", "conf/l3-tunnel.toml", "--json", "--out", name]);
+    let told: Value = serde_json::from_str(said.out.lines().next().unwrap()).unwrap();
+    let each = told["each"].as_array().unwrap();
+    let alike = each.iter().all(|part| part["action"] == "send" && part["out"].as_str().unwrap().contains("ipip"));
+    assert!(told["action"] == "divide" && each.len() == 3 && alike, "{told:#}");
+    // Elsewhere it goes on as it is.
+    let said = strata(&["replay", "--config", "conf/l2.toml", name]);
+    assert!(said.out.contains("→ send: service game") && !said.out.contains('×'), "{said:?}");
+    fs::remove_file(&path).unwrap();
+}

@@ -15,7 +15,9 @@ use crate::health::Health;
 use crate::mode::packet::books::Book;
 use crate::mode::packet::inputs::{self, Machine};
 use crate::state::{Endpoint, Family, Snapshot, Status, Traffic};
-use crate::wire::ethernet::{EtherType, Header};
+use crate::wire::ethernet::{EtherType, Frame, Header};
+use crate::wire::segments::{Kind, Merged, Segments};
+use crate::wire::{Packet, Transport};
 
 /// Everything that packets are played before.
 pub(super) struct Stage<'s> {
@@ -65,11 +67,38 @@ impl<'s> Stage<'s> {
 
     /// One frame through the model, `at` after the first. `None`: it is longer than any capture has.
     pub(super) fn play(&mut self, frame: &[u8], cut: bool, at: Duration, number: u64) -> Option<Played> {
+        self.decide(frame, None, cut, at, number)
+    }
+
+    /// The same for a frame of a capture, and what became of each packet in it if it was many and had to be divided.
+    pub(super) fn captured(
+        &mut self,
+        frame: &[u8],
+        cut: bool,
+        at: Duration,
+        number: u64,
+    ) -> Option<(Played, Vec<Played>)> {
+        let merged = merged(frame);
+        let played = self.decide(frame, merged, cut, at, number)?;
+        let divided = merged.filter(|_| played.verdict.action == Action::Divide);
+        let Some(segments) = divided.and_then(|merged| Segments::of_frame(frame, merged)) else {
+            return Some((played, Vec::new()));
+        };
+        let mut room = vec![0; segments.longest()];
+        let mut each = Vec::with_capacity(segments.count());
+        for nth in 0..segments.count() {
+            let length = segments.write(frame, nth, &mut room)?;
+            each.push(self.decide(room.get(..length)?, None, cut, at, number)?);
+        }
+        Some((played, each))
+    }
+
+    fn decide(&mut self, frame: &[u8], merged: Option<Merged>, cut: bool, at: Duration, number: u64) -> Option<Played> {
         let trace = trace(&self.tables, frame);
         let start = FrameBuf::HEADROOM;
         self.buffer.get_mut(start..start + frame.len())?.copy_from_slice(frame);
         let mut buf = FrameBuf::new(&mut self.buffer, start, frame.len(), INTERFACE)?;
-        buf.cut = cut;
+        (buf.cut, buf.merged) = (cut, merged);
         let now = Moment::from_millis(BOOT_MS) + at;
         let verdict = decide(&self.tables, &self.shared, now, number.wrapping_mul(ODD), &mut buf);
         let leaves = matches!(verdict.action, Action::Send { .. } | Action::Reply);
@@ -98,6 +127,18 @@ impl Played {
             Action::Drop(_) => "drop",
         }
     }
+}
+
+/// That a frame is many: captures do not say so, but no wire takes a segment of TCP that is longer than its MTU. Nor do they say of
+/// how much each: of as much as fits everywhere.
+fn merged(frame: &[u8]) -> Option<Merged> {
+    let frame = Frame::new_checked(frame).ok()?;
+    let packet = Packet::of_frame(&frame).ok()??;
+    let too_long = packet.len > usize::try_from(inputs::imagined(INTERFACE, OURS).mtu).ok()?;
+    let headers = packet.len.checked_sub(packet.payload_len())?;
+    let size = u16::try_from(EVERYWHERE.checked_sub(headers)?).ok()?;
+    let is_many = too_long && matches!(packet.transport, Transport::Tcp(_));
+    is_many.then_some(Merged { kind: Kind::Segments, size })
 }
 
 /// The frame that a stranger sends a datagram to `ours` in.
@@ -163,6 +204,8 @@ const GATEWAYS: [(&str, IpAddr); 2] = [
     ("0.0.0.0/0", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2))),
     ("::/0", IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2))),
 ];
+/// Bytes of a packet that fits every link, with a tunnel's headers before it too (RFC 8200 §5).
+const EVERYWHERE: usize = 1280;
 /// The clock at the first packet: long enough after the beginning of time for every interval to lie before it.
 const BOOT_MS: u64 = 3_600_000;
 /// Spreads packet numbers over all bits, the same at every replay.

@@ -119,12 +119,18 @@ impl Player<'_> {
             // A capture has both ways; Strata takes only what comes in.
             (line.action, line.why) = (PASS, "outgoing");
         } else {
-            match self.framed(record).and_then(|frame| self.stage.play(&frame, cut, at, number)) {
-                Some(played) => self.tell(&mut line, &played, record.ip().and_then(packet::destination), out),
+            match self.framed(record).and_then(|frame| self.stage.captured(&frame, cut, at, number)) {
+                Some((played, each)) => {
+                    self.tell(&mut line, &played, record.ip().and_then(packet::destination), out);
+                    line.each = each.iter().map(|played| Part::new(played, out)).collect();
+                }
                 None => (line.action, line.why) = (PASS, "not-ip"),
             }
         }
-        *self.counts.entry(format!("{}: {}", line.action, line.why)).or_default() += 1;
+        let all = line.each.iter().map(|part| (part.action, part.why)).chain([(line.action, line.why)]);
+        for (action, why) in all {
+            *self.counts.entry(format!("{action}: {why}")).or_default() += 1;
+        }
         line
     }
 
@@ -169,15 +175,35 @@ struct Line {
     service: Option<Arc<str>>,
     endpoint: Option<Arc<str>>,
     out: Option<String>,
+    /// Of the packets in it, if it was divided.
+    each: Vec<Part>,
+}
+
+/// What became of one packet of many in a frame.
+#[derive(PartialEq, Eq)]
+struct Part {
+    action: &'static str,
+    why: &'static str,
+    out: Option<String>,
+}
+
+impl Part {
+    fn new(played: &Played, out: bool) -> Part {
+        let out = played.out.as_deref().filter(|_| out).map(|frame| show::frame(frame).to_string());
+        Part { action: played.word(), why: played.verdict.why.word(), out }
+    }
 }
 
 impl Line {
     fn render(&self, json: bool) -> String {
-        let Line { number, at, shown, action, why, service, endpoint, out } = self;
+        let Line { number, at, shown, action, why, service, endpoint, out, each } = self;
         if json {
+            let part =
+                |Part { action, why, out }: &Part| serde_json::json!({ "action": action, "why": why, "out": out });
             let document = serde_json::json!({
                 "packet": number, "seconds": at.as_secs_f64(), "shown": shown, "action": action, "why": why,
                 "service": service.as_deref(), "endpoint": endpoint.as_deref(), "out": out,
+                "each": each.iter().map(part).collect::<Vec<_>>(),
             });
             return format!("{document}\n");
         }
@@ -190,6 +216,13 @@ impl Line {
         let _ = writeln!(text, "{why}");
         if let Some(out) = out {
             let _ = writeln!(text, "{:>21} {out}", "⇒");
+        }
+        for alike in each.chunk_by(|one, next| one == next) {
+            let [Part { action, why, out }, ..] = alike else { continue };
+            let _ = writeln!(text, "{:>21} {} × {action}: {why}", "→", alike.len());
+            if let Some(out) = out {
+                let _ = writeln!(text, "{:>21} {out}", "⇒");
+            }
         }
         text
     }
