@@ -265,7 +265,8 @@ fn a_virtual_mac_on_a_macvlan_is_refused_with_the_reason() {
     let text = body(Way::L2, Place::Lan, &[Member(0, 1)], extra).replace("eth0", "shared");
     let file = std::env::temp_dir().join(format!("{}.toml", world.balancer.name));
     std::fs::write(&file, text).expect("the configuration");
-    let said = world.balancer.strata(&["run", &file.to_string_lossy()]);
+    // One that is not refused would serve for ever.
+    let said = world.balancer.run("timeout", &["20", env!("CARGO_BIN_EXE_strata"), "run", &file.to_string_lossy()]);
     std::fs::remove_file(&file).expect("the configuration");
     let error = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(!said.status.success() && error.contains("interface shared is a macvlan"), "{error}");
