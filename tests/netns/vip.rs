@@ -127,6 +127,8 @@ fn a_link_that_comes_back_up_is_told_again() {
     assert!(holds_within(Duration::from_secs(30), || told() == 5), "{:#?}", watch.shown());
     let claims = ["arp who-has 10.0.0.100 tell 10.0.0.100", "ff:ff:ff:ff:ff:ff arp 10.0.0.100 is-at"];
     assert!(claims.iter().all(|claim| watch.count(&[&own, claim]) == 5), "{:#?}", watch.shown());
+    // And Strata's workers do not hear Strata.
+    assert_eq!(rig.scrape().sum("strata_stray_packets_dropped_total", &[]), 0.0);
     rig.world.switch.ip("link set balancer down");
     await_that("Strata sees it", || Family::BOTH.iter().all(|family| owner(&rig, *family) == 0.0));
     Family::BOTH.into_iter().for_each(|family| mislead(&rig.world.near, family));

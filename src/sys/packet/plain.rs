@@ -10,9 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::time::Duration;
 
-use pnet::datalink::{
-    self, Channel, ChannelType, Config, DataLinkReceiver, DataLinkSender, FanoutOption, FanoutType, NetworkInterface,
-};
+use pnet::datalink::{self, Channel, ChannelType, Config, DataLinkReceiver, DataLinkSender, NetworkInterface};
 
 use super::frame::{Frame, Missing, PRIVATE, VNET_LEN, Vnet};
 use super::ring::want;
@@ -49,6 +47,9 @@ impl Plain {
         let wanted = Wanted { rules: options.rules, macs: options.macs, tags: false };
         let socket = Socket::new(options, &Filter::new(&wanted))?;
         let (sender, receiver) = channel(&socket, options)?;
+        if let Some(fanout) = options.fanout {
+            socket.join_fanout(fanout)?;
+        }
         let senders = vec![(options.interface, sender)];
         Ok(Plain {
             socket,
@@ -210,12 +211,8 @@ fn channel(socket: &Socket, options: &Options<'_>) -> Result<Ends, PacketError> 
         // A full socket loses the frame, as a full ring does.
         write_timeout: Some(Duration::ZERO),
         channel_type: ChannelType::Layer2,
-        linux_fanout: options.fanout.map(|fanout| FanoutOption {
-            group_id: fanout.group,
-            fanout_type: FanoutType::HASH,
-            defrag: false,
-            rollover: false,
-        }),
+        // `pnet` would join the workers too, and have them hear what this machine sends.
+        linux_fanout: None,
         promiscuous: false,
         // `pnet` owns it from here on, and closes it when it fails.
         socket_fd: Some(fd.into_raw_fd()),

@@ -78,7 +78,10 @@ impl Socket {
     }
 
     pub(super) fn join_fanout(&self, fanout: Fanout) -> Result<(), PacketError> {
-        let word = c_int::from(fanout.group) | (libc::PACKET_FANOUT_HASH.cast_signed() << 16);
+        // Of a group the kernel asks the group whether it hears what this machine sends, not its sockets. Kernels before 5.10 do
+        // not know the flag, and pass it over.
+        let how = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+        let word = c_int::from(fanout.group) | (how.cast_signed() << 16);
         step("join the other workers", self.set(libc::PACKET_FANOUT, &word))
     }
 
