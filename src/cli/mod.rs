@@ -59,7 +59,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// No new work for an endpoint; what is open finishes
+    /// No new work for an endpoint; what is open finishes. Until `restore`, or until Strata ends: it is not in the file
     Drain(Target),
     /// Take an endpoint out; it is not probed either
     Maintain(Target),

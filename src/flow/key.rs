@@ -42,6 +42,9 @@ pub enum Kind {
     },
     Rst {
         seq: u32,
+        /// Without ACK: it answers a segment that the client did not expect (RFC 9293 §3.10.7.1). Who gives a connection up sends
+        /// one with ACK.
+        bare: bool,
     },
     /// Every protocol but TCP.
     Other,

@@ -2,7 +2,7 @@
 //!
 //! A service has [`Slots`]: a packet's hash picks a slot, the slot names an endpoint. An unmarked slot is all there is to it.
 //! A slot that moved is *marked* for as long as flows may still live on the endpoint it named before; only then are
-//! [`Records`] looked up and made, and [`steer`] says by which rule a packet went where.
+//! [`Records`] looked up and made, and [`steer`] says by which rule a packet went where. Of SYNs a few bits are kept (`syns`).
 //!
 //! [`Nat`] keeps the flows that are translated both ways, [`Fragments`] sends a datagram's pieces one way.
 //!
@@ -26,6 +26,7 @@ pub mod records;
 mod sequence;
 pub mod slots;
 pub mod steer;
+mod syns;
 mod table;
 pub mod tables;
 

@@ -13,6 +13,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::key::FlowKey;
+use super::syns::Syns;
 use super::table::{self, Table};
 use crate::base::{HashKey, Moment, ServiceId, limits};
 
@@ -64,6 +65,8 @@ pub struct Seen {
 /// All records. See the file's head.
 pub struct Records {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
+    /// SYNs that are not recorded.
+    syns: Syns,
     key: HashKey,
 }
 
@@ -87,7 +90,8 @@ impl Records {
     /// Room for at least `capacity` records. `key` is a secret of this process.
     pub fn new(capacity: usize, key: HashKey) -> Records {
         let (shards, each) = table::shards(capacity, limits::FLOW_RECORD_SHARDS);
-        Records { shards: (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(each)))).collect(), key }
+        let shards = (0..shards).map(|_| CachePadded::new(Mutex::new(Shard::new(each)))).collect();
+        Records { shards, syns: Syns::new(), key }
     }
 
     pub fn fill(&self) -> Fill {
@@ -148,6 +152,25 @@ impl Records {
                 place = end;
             }
         }
+    }
+
+    /// Forgets old SYNs when it is time. Called by the control side alone, more often than every second.
+    pub fn turn(&self, now: Moment) {
+        self.syns.turn(now);
+    }
+
+    /// Takes note of a SYN that is not recorded.
+    pub(super) fn note_syn(&self, key: &FlowKey, seq: u32) {
+        self.syns.note(self.syn(key, seq));
+    }
+
+    /// Whether this very SYN may have been noted of late.
+    pub(super) fn knows_syn(&self, key: &FlowKey, seq: u32) -> bool {
+        self.syns.knows(self.syn(key, seq))
+    }
+
+    fn syn(&self, key: &FlowKey, seq: u32) -> u64 {
+        self.key.mix(self.key.hash(&key.bytes()), seq.into())
     }
 
     /// The place of a flow's record, locked until it is dropped.

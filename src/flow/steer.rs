@@ -9,8 +9,9 @@
 //! | unproven | data within 64 KiB after the SYN | its endpoint | proven |
 //! | unproven | other data | an older flow's: as without record | |
 //! | unproven | another SYN | a new attempt: as without record | |
-//! | none, before `until` | SYN in the first seconds | `previous` | unproven |
-//! | | SYN later | `current` | unproven |
+//! | | RST without ACK | where the SYN went: whom the client answers has an older connection of its ports | |
+//! | none, before `until` | SYN that was seen before, in the first seconds | `previous` | unproven |
+//! | | any other SYN | `current` | unproven |
 //! | | anything else | `previous` | proven |
 //! | | and no room | `previous` | none, counted |
 //! | none, after `until` | any | `current` | none |
@@ -62,7 +63,7 @@ pub enum Why {
     Recorded,
     /// A SYN without record: recorded now, to be proven.
     Opened,
-    /// A SYN so soon after the slot moved that it may repeat an earlier one.
+    /// A SYN that was seen before, so soon after the slot moved that the answer may be under way.
     Repeated,
     /// Without record in a marked slot: it stays where the slot was before, and that is recorded.
     Previous,
@@ -107,7 +108,12 @@ pub fn steer(slots: &Slots, records: &Records, service: ServiceId, packet: &Pack
     let slot = slots.slot(packet.hash);
     let current = slots.at(slot);
     let class = if packet.key.protocol() == TCP { Class::Tcp } else { Class::Other };
-    let Some(half) = slots.half(slot, class) else { return forward(current, Why::Slot) };
+    let Some(half) = slots.half(slot, class) else {
+        if let Kind::Syn { seq } = packet.kind {
+            records.note_syn(packet.key, seq);
+        }
+        return forward(current, Why::Slot);
+    };
     if class == Class::Other && slots.policy().affinity == Affinity::Packet {
         return forward(current, Why::Slot);
     }
@@ -115,13 +121,15 @@ pub fn steer(slots: &Slots, records: &Records, service: ServiceId, packet: &Pack
     #[allow(clippy::cast_possible_truncation)]
     let entry = records.entry(service, packet.key, (packet.hash.0 >> 32) as u32);
     let idle = class.idle(slots.policy());
-    let mut transition = Transition { slots, current, class, idle, half, entry, now };
+    let mut transition = Transition { slots, records, key: packet.key, current, class, idle, half, entry, now };
     transition.decide(packet.kind)
 }
 
 /// One packet in a marked slot.
 struct Transition<'a> {
     slots: &'a Slots,
+    records: &'a Records,
+    key: &'a FlowKey,
     current: u16,
     class: Class,
     idle: Duration,
@@ -163,9 +171,12 @@ impl Transition<'_> {
             (Proof::Unproven, Kind::TcpData { seq }) if opens(record.seq, seq) => {
                 with(Proof::Established, seq, self.now + self.idle)
             }
-            (Proof::Unproven, Kind::Fin { seq } | Kind::Rst { seq }) if opens(record.seq, seq) => {
+            (Proof::Unproven, Kind::Fin { seq } | Kind::Rst { seq, .. }) if opens(record.seq, seq) => {
                 with(Proof::Closing, seq, self.now + self.closing_idle())
             }
+            // Whoever got the SYN may have an older connection of these ports and have challenged it (RFC 5961 §4). Until the client's
+            // answer is there, every SYN is challenged again.
+            (Proof::Unproven, Kind::Rst { bare: true, .. }) => Some(record),
             (Proof::Unproven, _) => None,
             // A new connection of the same ports may be about to begin: the record lives until it has. A forged SYN gains no
             // more by this than by data. It never shortens.
@@ -178,7 +189,7 @@ impl Transition<'_> {
             }
             (_, Kind::TcpData { seq }) => with(Proof::Established, seq, self.now + self.idle),
             // Only one that belongs to the flow shortens its life; a blind one is but a sign of life (RFC 5961 §3).
-            (_, Kind::Fin { seq } | Kind::Rst { seq }) if is_near(record.seq, seq) => {
+            (_, Kind::Fin { seq } | Kind::Rst { seq, .. }) if is_near(record.seq, seq) => {
                 with(Proof::Closing, seq, self.now + self.closing_idle())
             }
             (_, Kind::Fin { .. } | Kind::Rst { .. }) => Some(record),
@@ -196,11 +207,15 @@ impl Transition<'_> {
             Kind::About => forward(self.current, Why::Settled),
             Kind::Syn { seq } if open || lately => {
                 let soon = open && self.now <= self.half.since + limits::SYN_GRACE && self.takes_new(previous);
+                let soon = soon && self.records.knows_syn(self.key, seq);
                 let (endpoint, why) = if soon { (previous, Why::Repeated) } else { (self.current, Why::Opened) };
                 let kept = self.record(endpoint, Proof::Unproven, seq, self.now + limits::TCP_UNPROVEN_IDLE);
                 if kept { forward(endpoint, why) } else { self.full(open, true) }
             }
             _ if !open => {
+                if let Kind::Syn { seq } = kind {
+                    self.records.note_syn(self.key, seq);
+                }
                 self.entry.remove();
                 forward(self.current, Why::Settled)
             }

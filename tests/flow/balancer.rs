@@ -92,6 +92,7 @@ impl Balancer {
 
     /// A packet arrives at any of the workers. The server it goes to, by identity, and what was decided.
     pub fn packet(&mut self, key: &FlowKey, kind: Kind, rng: &mut Rng, now: Moment) -> (Option<u64>, Decision) {
+        self.records.turn(now);
         let which = rng.usize(..self.workers.len());
         let worker = &mut self.workers[which];
         if let Some((_, slots)) = worker.next.take_if(|(when, _)| *when <= now) {

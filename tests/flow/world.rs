@@ -251,7 +251,7 @@ impl World {
             self.excuse(n, Excuse::Idle);
         }
         let kind = match (is_tcp, last) {
-            (true, true) if self.rng.bool() => Kind::Rst { seq },
+            (true, true) if self.rng.bool() => Kind::Rst { seq, bare: false },
             (true, true) => Kind::Fin { seq },
             (true, false) => Kind::TcpData { seq },
             (false, _) => Kind::Other,
@@ -288,6 +288,10 @@ impl World {
             let server = to.and_then(|id| Some((id, self.servers.all.get(&id).filter(|server| !server.dead)?)));
             flow.home = server.map(|(id, server)| (id, server.life));
             flow.state = if flow.home.is_some() { State::Established } else { State::Over };
+            // A worker that is behind may have sent it to one that is believed down.
+            if server.is_some_and(|(_, server)| server.down) {
+                flow.excused = Some(Excuse::BelievedDown);
+            }
             let by_hash = self.balancer.by_hash(&flow.key);
             if flow.home.is_some() {
                 flow.begin(to, by_hash, &mut self.every_flow, &self.servers, self.now);
@@ -426,7 +430,7 @@ impl World {
                 _ if !flow.is_tcp() => Kind::Other,
                 0 => Kind::TcpData { seq: far },
                 1 => Kind::Fin { seq: far },
-                2 => Kind::Rst { seq: far },
+                2 => Kind::Rst { seq: far, bare: self.rng.bool() },
                 _ => Kind::Syn { seq: far },
             };
             let key = flow.key;

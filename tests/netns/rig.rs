@@ -190,15 +190,16 @@ impl Rig {
         self.world.switch.ip(&format!("link set endpoint{index} {state}"));
     }
 
-    /// How often slots of a service have moved.
-    pub fn moves(&self) -> usize {
-        self.strata.log().matches("slots moved").count()
+    /// How often slots of each family's service have moved.
+    pub fn moves(&self) -> [usize; 2] {
+        let log = self.strata.log();
+        Family::BOTH.map(|family| log.matches(&format!("slots moved service=\"{}\"", pool(family))).count())
     }
 
     /// Waits until the service of each family sends new flows elsewhere than before `moves`.
     #[track_caller]
-    pub fn await_moved(&self, moves: usize) {
-        await_that("slots of both services move", || self.moves() >= moves + 2);
+    pub fn await_moved(&self, moves: [usize; 2]) {
+        await_that("slots of both services move", || self.moves().iter().zip(moves).all(|(now, before)| *now > before));
     }
 
     /// Waits until so many endpoints of each pool are up.

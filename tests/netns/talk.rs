@@ -24,12 +24,33 @@ pub struct Talk {
 
 impl Talk {
     pub fn open(host: &Node, to: IpAddr) -> io::Result<Talk> {
-        let to = SocketAddr::new(to, PORT);
-        let stream = host.enter(|| TcpStream::connect_timeout(&to, PATIENCE))?;
+        Talk::open_from(host, 0, to)
+    }
+
+    /// The same from a port of one's choice.
+    pub fn open_from(host: &Node, port: u16, to: IpAddr) -> io::Result<Talk> {
+        let any = if to.is_ipv6() { IpAddr::from([0; 16]) } else { IpAddr::from([0; 4]) };
+        let (from, to) = (SocketAddr::new(any, port), SocketAddr::new(to, PORT));
+        let socket = host.enter(|| Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)))?;
+        if port != 0 {
+            socket.set_reuse_address(true)?;
+            socket.bind(&from.into())?;
+        }
+        socket.connect_timeout(&to.into(), PATIENCE)?;
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Talk { stream: BufReader::with_capacity(BLOCK, stream) })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.stream.get_ref().local_addr().expect("its address").port()
+    }
+
+    /// Closes it with RST: its port is free at once.
+    pub fn abort(self) {
+        socket2::SockRef::from(self.stream.get_ref()).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
     /// The segments that the kernel sends, without options: what the other side has advertised.

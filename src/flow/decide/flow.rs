@@ -229,7 +229,7 @@ pub(super) const fn kind(packet: &Packet) -> Kind {
     let Transport::Tcp(header) = packet.transport else { return Kind::Other };
     let (seq, flags) = (header.sequence, header.flags);
     if flags.contains(Flags::RST) {
-        Kind::Rst { seq }
+        Kind::Rst { seq, bare: !flags.contains(Flags::ACK) }
     } else if flags.contains(Flags::FIN) {
         Kind::Fin { seq }
     } else if flags.opens() {

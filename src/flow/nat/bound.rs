@@ -62,7 +62,7 @@ impl Bound {
         now: Moment,
     ) -> Bound {
         let seq = match kind {
-            Kind::Syn { seq } | Kind::TcpData { seq } | Kind::Fin { seq } | Kind::Rst { seq } => seq,
+            Kind::Syn { seq } | Kind::TcpData { seq } | Kind::Fin { seq } | Kind::Rst { seq, .. } => seq,
             Kind::Other | Kind::About => 0,
         };
         let expires = now + idle.min(limits::NAT_OPENING_IDLE);
@@ -91,7 +91,7 @@ impl Bound {
             (Side::Client, Stage::Answered, Kind::TcpData { seq }) if opens(self.seq, seq) => {
                 (Stage::Live, seq, self.idle)
             }
-            (Side::Client, Stage::Opening | Stage::Answered, Kind::Fin { seq } | Kind::Rst { seq })
+            (Side::Client, Stage::Opening | Stage::Answered, Kind::Fin { seq } | Kind::Rst { seq, .. })
                 if opens(self.seq, seq) =>
             {
                 (Stage::Closing, seq, limits::TCP_CLOSING_IDLE)
@@ -100,7 +100,7 @@ impl Bound {
                 (Stage::Closing, self.seq, limits::TCP_CLOSING_IDLE)
             }
             (Side::Client, Stage::Live | Stage::Closing, Kind::TcpData { seq }) => (Stage::Live, seq, self.idle),
-            (Side::Client, Stage::Live | Stage::Closing, Kind::Fin { seq } | Kind::Rst { seq })
+            (Side::Client, Stage::Live | Stage::Closing, Kind::Fin { seq } | Kind::Rst { seq, .. })
                 if is_near(self.seq, seq) =>
             {
                 (Stage::Closing, seq, limits::TCP_CLOSING_IDLE)

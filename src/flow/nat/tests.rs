@@ -133,7 +133,7 @@ const STORIES: &[(&str, Story)] = &[
         &[
             (1, Side::Endpoint, data(5), true),
             (2, Side::Client, data(10), true),
-            (3, Side::Client, Kind::Rst { seq: 100_000 }, true),
+            (3, Side::Client, Kind::Rst { seq: 100_000, bare: false }, true),
             (3, Side::Client, Kind::Fin { seq: 9 }, true),
             (900, Side::Client, data(11), true),
         ],

@@ -96,11 +96,11 @@ const STORIES: &[(&str, Story)] = &[
     ("silent until the very end, too", &[(900, data(7), A, Why::Previous), (1799, data(8), A, Why::Recorded)]),
     ("silent beyond it, it follows the slot", &[(901, data(7), B, Why::Settled), (902, data(8), B, Why::Settled)]),
     (
-        "a handshake begun before ends where it began",
-        &[(3, syn(ISN), A, Why::Repeated), (7, syn(ISN), A, Why::Recorded), (8, data(ISN + 1), A, Why::Recorded)],
+        "a new flow opens on the new endpoint at once",
+        &[(0, syn(ISN), B, Why::Opened), (0, data(ISN + 1), B, Why::Recorded), (13, data(9), B, Why::Recorded)],
     ),
     (
-        "a new flow opens on the new endpoint",
+        "and later",
         &[(LATER, syn(ISN), B, Why::Opened), (12, data(ISN + 1), B, Why::Recorded), (13, data(9), B, Why::Recorded)],
     ),
     (
@@ -128,7 +128,20 @@ const STORIES: &[(&str, Story)] = &[
         "an unproven flow is forgotten after a minute",
         &[(LATER, syn(ISN), B, Why::Opened), (72, data(ISN + 1), A, Why::Previous)],
     ),
-    ("a reset leaves nothing", &[(1, Kind::Rst { seq: 5 }, A, Why::Previous), (901, data(6), B, Why::Settled)]),
+    (
+        "an answer to a challenge goes where the SYN went, and any other reset where older flows are",
+        &[
+            (LATER, syn(ISN), B, Why::Opened),
+            (12, Kind::Rst { seq: 90_000, bare: true }, B, Why::Recorded),
+            (12, Kind::Rst { seq: 90_000, bare: false }, A, Why::Previous),
+            (12, syn(ISN), B, Why::Recorded),
+            (13, data(ISN + 1), B, Why::Recorded),
+        ],
+    ),
+    (
+        "a reset leaves nothing",
+        &[(1, Kind::Rst { seq: 5, bare: false }, A, Why::Previous), (901, data(6), B, Why::Settled)],
+    ),
     (
         "errors go where the flow goes, and leave nothing",
         &[(LATER, Kind::About, A, Why::Previous), (12, syn(1), B, Why::Opened), (13, Kind::About, B, Why::Recorded)],
@@ -147,7 +160,7 @@ const STORIES: &[(&str, Story)] = &[
         &[
             (1, data(100), A, Why::Previous),
             (2, Kind::Fin { seq: 99 }, A, Why::Recorded),
-            (2, Kind::Rst { seq: 70_000 }, A, Why::Recorded),
+            (2, Kind::Rst { seq: 70_000, bare: false }, A, Why::Recorded),
             (130, syn(ISN), A, Why::Recorded),
         ],
     ),
@@ -155,7 +168,7 @@ const STORIES: &[(&str, Story)] = &[
         "one that hits the window is outlived",
         &[
             (1, data(100), A, Why::Previous),
-            (2, Kind::Rst { seq: 200 }, A, Why::Recorded),
+            (2, Kind::Rst { seq: 200, bare: false }, A, Why::Recorded),
             (3, data(90_000), A, Why::Recorded),
             (902, data(90_001), A, Why::Recorded),
         ],
@@ -188,6 +201,25 @@ fn packets_in_a_marked_slot_go_where_their_flow_is() {
             assert_eq!(world.tcp(kind, seconds), to(endpoint, why), "{name}: {kind:?} at {seconds} s");
         }
     }
+}
+
+#[test]
+fn a_handshake_begun_before_ends_where_it_began() {
+    let mut world = World::with(OnDown::Rehash);
+    assert_eq!(world.tcp(syn(ISN), 0), to(A, Why::Slot));
+    world.change(B, 2);
+    assert_eq!(world.tcp(syn(ISN + 1), 3), to(B, Why::Opened), "another attempt, or a forged one");
+    for (seconds, kind, why) in
+        [(3, syn(ISN), Why::Repeated), (7, syn(ISN), Why::Recorded), (8, data(ISN + 1), Why::Recorded)]
+    {
+        assert_eq!(world.tcp(kind, seconds), to(A, why), "{kind:?} at {seconds} s");
+    }
+    // In a slot whose flows are all on one endpoint it is remembered too.
+    world.change(A, 20);
+    assert_eq!(world.send(TCP, 1, syn(7), 21), to(A, Why::Settled));
+    world.change(C, 22);
+    assert_eq!(world.send(TCP, 1, syn(7), 24), to(A, Why::Repeated));
+    assert_eq!(world.send(TCP, 2, syn(7), 24), to(C, Why::Opened));
 }
 
 #[test]
@@ -329,7 +361,7 @@ fn flows_of_the_dead_are_reset_where_the_operator_wants_it() {
     world.endpoints.died(A);
     world.change(B, 0);
     assert_eq!(world.send(TCP, 1, data(1), 1), Decision::Reset);
-    assert_eq!(world.send(TCP, 1, Kind::Rst { seq: 2 }, 1), to(B, Why::Settled), "no RST for a RST");
+    assert_eq!(world.send(TCP, 1, Kind::Rst { seq: 2, bare: false }, 1), to(B, Why::Settled), "no RST for a RST");
     assert_eq!(world.send(TCP, 2, syn(1), 1), to(B, Why::Opened));
     assert_eq!(world.send(TCP, 2, data(2), 1), to(B, Why::Recorded));
     assert_eq!(world.send(TCP, 1, Kind::About, 1), to(B, Why::Settled));

@@ -26,6 +26,7 @@ use super::look;
 use super::roster::Roster;
 use crate::base::{MacAddr, Moment, ServiceId, clock, limits};
 use crate::flow::decide::{Event, Shared};
+use crate::flow::slots::Changed;
 use crate::flow::tables::{LinkId, Route, Tables};
 use crate::flow::{Survey, nat, records};
 use crate::state::{Family, PacketSpec, Snapshot, Traffic};
@@ -42,6 +43,8 @@ pub(super) struct Control {
     machine: Machine,
     /// Until when the first tables wait for the first probes, while they do.
     settling: Option<Moment>,
+    /// What has moved and is not in force yet.
+    moved: Vec<(ServiceId, Changed)>,
     /// Who waits for tables to be published.
     waiting: Vec<oneshot::Sender<()>>,
     /// When next hops that were asked for on their behalf may have answered; `None` before they are asked for.
@@ -69,6 +72,7 @@ impl Control {
             books: HashMap::new(),
             machine: Machine::default(),
             settling: Some(clock::now() + SETTLING),
+            moved: Vec::new(),
             waiting: Vec::new(),
             answers: None,
             interfaces: Vec::new(),
@@ -119,6 +123,7 @@ impl Control {
             }
             changed |= self.sweep(now);
             self.end_silent_flows(now);
+            self.shared.records.turn(now);
             if changed {
                 self.publish(now);
             }
@@ -180,8 +185,7 @@ impl Control {
                     self.shared.records.forget(id);
                 }
                 if moved.moved > 0 {
-                    let name = snapshot.service(id).map_or("", |service| &*service.spec.name);
-                    tracing::info!(service = name, moved = moved.moved, marked = moved.marked, "slots moved");
+                    self.moved.push((id, moved));
                 }
             }
         }
@@ -304,6 +308,10 @@ impl Control {
         let tables = Tables::build(inputs);
         let roster = Roster::new(self.books.values());
         self.force.store(Arc::new(Force { tables, roster, snapshot: self.snapshot.clone() }));
+        for (id, Changed { moved, marked }) in self.moved.drain(..) {
+            let service = self.snapshot.service(id).map_or("", |service| &*service.spec.name);
+            tracing::info!(service, moved, marked, "slots moved");
+        }
     }
 }
 
