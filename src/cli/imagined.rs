@@ -179,7 +179,7 @@ fn machine(snapshot: &Snapshot, books: &[Book], mac: impl Fn(&str) -> MacAddr) -
     let known = |address| Neighbor { link, address, mac: mac_of(address) };
     let gateways = GATEWAYS.map(|(_, address)| Neighbor { link, address, mac: STRANGER });
     let neighbors = endpoints().map(known).chain(gateways).collect();
-    Machine { interfaces, routes, neighbors, running: Vec::new() }
+    Machine { interfaces, routes, neighbors, ..Machine::default() }
 }
 
 /// A locally administered MAC address that shows whose it is.

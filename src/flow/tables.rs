@@ -146,7 +146,7 @@ pub struct Inputs {
 pub struct Tables {
     pub(super) key: HashKey,
     links: Vec<Link>,
-    /// The longest prefix first.
+    /// The longest prefix first; of one prefix, as they were given.
     routes: Vec<Way>,
     /// In order.
     neighbors: Vec<((LinkId, IpAddr), MacAddr)>,
@@ -164,7 +164,8 @@ pub struct Tables {
 #[derive(Clone, Copy, Debug)]
 struct Way {
     network: Network,
-    link: usize,
+    /// `None`: by an interface that frames cannot leave by. It leads nowhere, and not where a shorter prefix does.
+    link: Option<usize>,
     gateway: Option<(IpAddr, Option<MacAddr>)>,
 }
 
@@ -252,9 +253,9 @@ impl Tables {
     fn ways_of(&self, routes: &[Route]) -> Vec<Way> {
         let mut ways: Vec<Way> = routes
             .iter()
-            .filter_map(|route| {
+            .map(|route| {
                 let gateway = route.gateway.map(|address| (address, self.neighbor(route.link, address)));
-                Some(Way { network: route.network, link: self.place(route.link)?, gateway })
+                Way { network: route.network, link: self.place(route.link), gateway }
             })
             .collect();
         ways.sort_by_key(|way| std::cmp::Reverse(way.network.prefix()));
@@ -314,12 +315,13 @@ impl Tables {
     /// The way to an address. `None` where no route leads.
     pub(super) fn hop(&self, address: IpAddr) -> Option<Hop> {
         let way = self.routes.iter().find(|way| way.network.contains(address))?;
-        let link = self.links.get(way.link)?;
+        let place = way.link?;
+        let link = self.links.get(place)?;
         let (next, mac) = match way.gateway {
             Some(gateway) => gateway,
             None => (address, self.neighbor(link.id, address)),
         };
-        Some(Hop { link: way.link, next, on_link: way.gateway.is_none(), mac, mtu: link.mtu })
+        Some(Hop { link: place, next, on_link: way.gateway.is_none(), mac, mtu: link.mtu })
     }
 
     fn neighbor(&self, link: LinkId, address: IpAddr) -> Option<MacAddr> {
@@ -404,4 +406,42 @@ impl Served {
 /// An IPv6 address that means nothing beyond its link: no source for a tunnel.
 fn is_link_local(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_routes_to_one_network_the_first_is_taken_and_one_without_a_link_leads_nowhere() {
+        let link = |interface| Link {
+            id: LinkId::plain(interface),
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            addresses: Vec::new(),
+        };
+        let route = |network: &str, interface| Route {
+            network: Network::parse(network).unwrap(),
+            link: LinkId::plain(interface),
+            gateway: None,
+        };
+        let tables = Tables::build(Inputs {
+            key: HashKey::new([1; 16]),
+            links: vec![link(2), link(3)],
+            routes: vec![
+                route("0.0.0.0/0", 3),
+                route("0.0.0.0/0", 2),
+                route("10.9.0.0/16", 7),
+                route("10.0.0.0/24", 2),
+            ],
+            neighbors: Vec::new(),
+            vips: Vec::new(),
+            services: Vec::new(),
+        });
+        for (address, interface) in [("192.0.2.1", Some(3)), ("10.0.0.1", Some(2)), ("10.9.0.1", None)] {
+            let hop = tables.hop(address.parse().unwrap());
+            let found = hop.and_then(|hop| tables.link(hop.link)).map(|link| link.id.interface);
+            assert_eq!(found, interface, "{address}");
+        }
+    }
 }

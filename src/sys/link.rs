@@ -115,6 +115,18 @@ pub fn by_index(index: u32) -> io::Result<Link> {
     read_link(&answer).ok_or(io::ErrorKind::InvalidData.into())
 }
 
+/// Every interface of this machine, in the order of their indices.
+///
+/// # Errors
+/// What the kernel said.
+pub fn all() -> io::Result<Vec<Link>> {
+    let mut found = Vec::new();
+    Netlink::open()?
+        .dump(Message::new(libc::RTM_GETLINK, 0, &[0; INFO_HEADER]), |_, body| found.extend(read_link(body)))?;
+    found.sort_by_key(|link: &Link| link.index);
+    Ok(found)
+}
+
 fn read_link(body: &[u8]) -> Option<Link> {
     let (header, rest) = body.split_first_chunk::<INFO_HEADER>()?;
     let flags = word(header, 8)?.cast_signed();
@@ -309,6 +321,7 @@ mod tests {
         one.run(|| {
             let link = by_name("eth0").unwrap();
             assert_eq!(by_index(link.index).unwrap(), link);
+            assert!(all().unwrap().contains(&link));
             let bridge = by_name("br0").unwrap();
             assert_eq!((&link.name[..], link.mac, link.mtu, &link.kind), ("eth0", Some(MAC), 1400, &Kind::Veth));
             // One for the bridge, one for the command.

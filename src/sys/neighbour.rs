@@ -136,9 +136,12 @@ pub struct TableRoute {
     pub interface: u32,
     /// `None`: its addresses are on the link.
     pub gateway: Option<IpAddr>,
+    /// Of several to one destination, the kernel takes the lowest.
+    pub metric: u32,
 }
 
-/// The main table's routes to other machines, of both families; of one with many paths, the first.
+/// The main table's routes to other machines, of both families; of one with many paths, the first. Those of an interface that is
+/// down are not among them.
 ///
 /// # Errors
 /// What the kernel said.
@@ -156,7 +159,8 @@ pub fn routes() -> io::Result<Vec<TableRoute>> {
 fn table_route(body: &[u8]) -> Option<TableRoute> {
     let (header, rest) = body.split_first_chunk::<ROUTE_HEADER>()?;
     let any = if i32::from(header[0]) == libc::AF_INET { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
-    if header[4] != libc::RT_TABLE_MAIN || header[7] != libc::RTN_UNICAST {
+    let dead = word(header, 8)? & RTNH_F_DEAD != 0;
+    if header[4] != libc::RT_TABLE_MAIN || header[7] != libc::RTN_UNICAST || dead {
         return None;
     }
     // A path is a header of eight bytes, its interface in the last four, and attributes of its own.
@@ -172,6 +176,7 @@ fn table_route(body: &[u8]) -> Option<TableRoute> {
         prefix: header[1],
         interface,
         gateway: attribute(path, libc::RTA_GATEWAY).or_else(via).and_then(ip),
+        metric: attribute(rest, libc::RTA_PRIORITY).and_then(|metric| word(metric, 0)).unwrap_or(0),
     })
 }
 
@@ -229,6 +234,7 @@ const NUD_PROBE: u16 = 0x10;
 const NUD_FAILED: u16 = 0x20;
 const NUD_PERMANENT: u16 = 0x80;
 const RTA_VIA: u16 = 18;
+const RTNH_F_DEAD: u32 = 1;
 
 #[cfg(test)]
 mod tests {

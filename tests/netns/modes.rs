@@ -14,12 +14,12 @@ fn l2_carries_everything() {
 
 #[test]
 fn l3_ipip_carries_everything() {
-    carries(Way::Ipip, &[Place::Lan, Place::BehindRouter]);
+    carries(Way::Ipip, &[Place::Lan, Place::BehindRouter, Place::BehindBalancer]);
 }
 
 #[test]
 fn l3_gue_carries_everything() {
-    carries(Way::Gue, &[Place::Lan, Place::BehindRouter]);
+    carries(Way::Gue, &[Place::Lan, Place::BehindRouter, Place::BehindBalancer]);
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //!
 //! Not here: taps and their threads (`mod`), what slots do (`flow`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -27,7 +27,7 @@ use super::roster::Roster;
 use crate::base::{MacAddr, Moment, ServiceId, clock, limits};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::slots::Changed;
-use crate::flow::tables::{LinkId, Route, Tables};
+use crate::flow::tables::{LinkId, Tables};
 use crate::flow::{Survey, nat, records};
 use crate::state::{Family, PacketSpec, Snapshot, Traffic};
 use crate::sys::neighbour;
@@ -281,16 +281,13 @@ impl Control {
 
     /// Has the kernel ask again for gateways, and for endpoints on our links, so that one that has another card is noticed.
     fn refresh(&self) {
-        for route in &self.machine.routes {
-            if let Some(gateway) = route.gateway {
-                solicit(route.link, gateway);
-            }
-        }
+        let gateways = self.machine.routes.iter().filter_map(|route| Some((route.link, route.gateway?)));
+        // Many routes may have one gateway.
+        gateways.collect::<BTreeSet<_>>().into_iter().for_each(|(link, gateway)| solicit(link, gateway));
         for book in self.books.values() {
             for endpoint in book.members().iter().flatten() {
                 let address = endpoint.address.ip();
-                let on = |route: &&Route| route.gateway.is_none() && route.network.contains(address);
-                if let Some(route) = self.machine.routes.iter().filter(on).max_by_key(|route| route.network.prefix()) {
+                if let Some(route) = self.machine.on_link(address) {
                     solicit(route.link, address);
                 }
             }

@@ -2,6 +2,7 @@
 //!
 //! Not here: how the machine is looked at.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,8 +18,11 @@ use crate::wire::ip::Protocol;
 /// What tables need to know of the machine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Machine {
-    /// The names of interfaces and what is theirs.
+    /// The names of interfaces that frames come in by, and what is theirs.
     pub interfaces: Vec<(Arc<str>, Link)>,
+    /// Others that routes lead out by.
+    pub beyond: Vec<Link>,
+    /// Of those to one network, the one that is taken is first. One whose link is not known leads nowhere, and not elsewhere.
     pub routes: Vec<Route>,
     pub neighbors: Vec<Neighbor>,
     /// The interfaces that carry frames, and how often each's carrier has changed.
@@ -29,13 +33,23 @@ impl Machine {
     fn link(&self, name: &str) -> Option<&Link> {
         self.interfaces.iter().find(|(known, _)| &**known == name).map(|(_, link)| link)
     }
+
+    fn links(&self) -> impl Iterator<Item = &Link> {
+        self.interfaces.iter().map(|(_, link)| link).chain(&self.beyond)
+    }
+
+    /// The route to an address that is on a link of ours.
+    pub(super) fn on_link(&self, address: IpAddr) -> Option<&Route> {
+        let routes = self.routes.iter().filter(|route| route.gateway.is_none() && route.network.contains(address));
+        routes.min_by_key(|route| Reverse(route.network.prefix()))
+    }
 }
 
 /// Everything that the tables of `snapshot` are built from.
 pub fn inputs<'b>(snapshot: &Snapshot, books: impl IntoIterator<Item = &'b Book>, machine: &Machine) -> Inputs {
     Inputs {
         key: snapshot.settings.hash_key,
-        links: machine.interfaces.iter().map(|(_, link)| link.clone()).chain(tagged(snapshot, machine)).collect(),
+        links: machine.links().cloned().chain(tagged(snapshot, machine)).collect(),
         routes: machine.routes.clone(),
         neighbors: machine.neighbors.clone(),
         vips: vips(snapshot, machine),
@@ -94,9 +108,7 @@ fn vips(snapshot: &Snapshot, machine: &Machine) -> Vec<Vip> {
     for service in snapshot.services() {
         let Traffic::Packet(spec) = &service.traffic else { continue };
         for source in &spec.sources {
-            let route =
-                machine.routes.iter().filter(|route| route.gateway.is_none() && route.network.contains(*source));
-            let Some(route) = route.max_by_key(|route| route.network.prefix()) else { continue };
+            let Some(route) = machine.on_link(*source) else { continue };
             let link = machine.interfaces.iter().find(|(_, link)| link.id == route.link);
             vips.extend(link.map(|(_, link)| Vip { address: *source, link: link.id, mac: link.mac }));
         }
