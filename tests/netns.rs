@@ -16,6 +16,8 @@ mod doctor;
 mod flood;
 #[path = "netns/ground.rs"]
 mod ground;
+#[path = "netns/interfaces.rs"]
+mod interfaces;
 #[path = "netns/io.rs"]
 mod io;
 #[path = "netns/lab.rs"]

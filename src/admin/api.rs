@@ -99,12 +99,10 @@ impl Api {
                 Ok(answer(StatusCode::OK, &kind, text))
             }
             (_, ["healthz"]) => Ok(answer(StatusCode::OK, TEXT, "alive\n")),
-            (_, ["readyz"]) if describe::is_ready(&self.control) => Ok(answer(StatusCode::OK, TEXT, "ready\n")),
-            (_, ["readyz"]) => {
-                let why =
-                    if self.control.crew.draining() { "draining\n" } else { "no configuration is in force yet\n" };
-                Ok(answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why))
-            }
+            (_, ["readyz"]) => match describe::unready(&self.control) {
+                None => Ok(answer(StatusCode::OK, TEXT, "ready\n")),
+                Some(why) => Ok(answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n")),
+            },
             (Face::Metrics, _) => Err(Refusal::not_found()),
             (_, ["api", "status"]) => {
                 let uptime = clock::now().since(self.started);

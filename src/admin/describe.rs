@@ -39,9 +39,21 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
     }
 }
 
-/// Traffic is taken: a configuration is in force, and the process does not drain.
+/// Traffic is taken: a configuration is in force, every interface of it is served, and the process does not drain.
 pub fn is_ready(control: &Control) -> bool {
-    control.crew.snapshot.load().generation > 0 && !control.crew.draining()
+    unready(control).is_none()
+}
+
+/// Why traffic is not taken, where it is not.
+pub fn unready(control: &Control) -> Option<String> {
+    let crew = &control.crew;
+    if crew.draining() {
+        return Some("draining".to_owned());
+    }
+    if crew.snapshot.load().generation == 0 {
+        return Some("no configuration is in force yet".to_owned());
+    }
+    crew.packets.unserved().map(|name| format!("packets of interface {name} are not served"))
 }
 
 pub fn services(snapshot: &Snapshot, packets: &Packets) -> Vec<document::Service> {

@@ -182,7 +182,7 @@ pub struct Reloaded {
     pub warnings: String,
 }
 
-/// `POST /api/reload`, 422: what is wrong. What was in force still is.
+/// `POST /api/reload`, 422: what is wrong. What was in force still is, unless the error says that the new is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReloadRejected {
     pub error: String,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use super::keeper::{Keeper, KeeperHandle};
 use super::listeners::Listeners;
@@ -47,18 +48,24 @@ pub struct Supervisor {
 /// What came of a configuration that is in force.
 struct Adopted {
     changes: Vec<Change>,
+    /// What is in force and not served all the same.
+    unserved: Vec<String>,
     /// Rendered; empty where there are none.
     warnings: String,
 }
 
-/// Why a configuration was not taken. Nothing has changed.
+/// Why a configuration was not taken. Nothing has changed, unless it says otherwise.
 pub enum Refusal {
     /// The text has mistakes.
     Invalid(Box<Loaded>),
     /// The text is well, but the machine refuses what it asks for.
     Machine(Vec<String>),
+    /// It is in force, and the machine did not let all of it be served after all.
+    Unserved(Vec<String>),
 }
 
+/// How often it is looked whether the machine has changed under the packet engine.
+const MEND: Duration = Duration::from_secs(1);
 /// How often the drain looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// Requests of the admin API that may wait.
@@ -100,6 +107,10 @@ impl Supervisor {
             crew,
         };
         match supervisor.adopt(snapshot).await {
+            Ok(Adopted { unserved, .. }) if !unserved.is_empty() => {
+                supervisor.stop().await;
+                anyhow::bail!("{}", unserved.join("\n"))
+            }
             Ok(_) => {
                 let settings = &supervisor.crew.snapshot.load().settings;
                 tracing::info!(
@@ -120,8 +131,14 @@ impl Supervisor {
 
     /// Serves until told to stop.
     pub async fn run(mut self) -> ExitCode {
+        let mut mend = tokio::time::interval(MEND);
+        mend.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = mend.tick() => {
+                    let snapshot = self.crew.snapshot.load_full();
+                    self.packets.mend(&snapshot).await;
+                }
                 request = self.requests.recv() => {
                     if let Some(request) = request {
                         self.answer(request).await;
@@ -152,16 +169,26 @@ impl Supervisor {
         let outcome = match self.next(&current) {
             Err(refusal) => Err(refusal),
             Ok((next, warnings)) => {
-                let adopted = self.adopt(next).await;
-                adopted.map(|changes| Adopted { changes, warnings }).map_err(Refusal::Machine)
+                let adopted = self.adopt(next).await.map_err(Refusal::Machine);
+                adopted.and_then(|adopted| match adopted.unserved.is_empty() {
+                    true => Ok(Adopted { warnings, ..adopted }),
+                    false => Err(Refusal::Unserved(adopted.unserved)),
+                })
             }
         };
         match &outcome {
-            Ok(Adopted { changes, warnings }) => {
+            Ok(Adopted { changes, warnings, .. }) => {
                 if !warnings.is_empty() {
                     tracing::warn!("{}", warnings.trim_end());
                 }
                 tracing::info!(changes = changes.len(), "configuration reloaded");
+            }
+            Err(Refusal::Unserved(errors)) => {
+                self.reloads.failed();
+                tracing::error!(
+                    "the new configuration is in force, but not all of it is served: {}",
+                    errors.join("\n")
+                );
             }
             Err(refusal) => {
                 self.reloads.failed();
@@ -194,7 +221,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// What could not be bound; nothing has changed.
-    async fn adopt(&mut self, next: Snapshot) -> Result<Vec<Change>, Vec<String>> {
+    async fn adopt(&mut self, next: Snapshot) -> Result<Adopted, Vec<String>> {
         let current = self.crew.snapshot.load_full();
         let admin = self.admin.prepare(&next.settings).map_err(|error| vec![error])?;
         let records = self.records_of(&current, &next)?;
@@ -209,9 +236,9 @@ impl Supervisor {
         let changes = diff(&current, &next);
 
         self.crew.snapshot.store(next.clone());
-        if let Err(error) = self.packets.let_probes_through(&mut packets, &next) {
-            tracing::error!(%error, "a thread for probes through VIPs cannot be made");
-        }
+        let through = self.packets.let_probes_through(&mut packets, &next);
+        let said = |error| format!("a thread for probes through VIPs cannot be made: {error}");
+        let mut unserved: Vec<String> = through.err().map(said).into_iter().collect();
         self.keeper.adopt(next.clone());
         self.refresh_workers().await;
         self.listeners.commit(&prepared);
@@ -229,19 +256,19 @@ impl Supervisor {
             self.retire(address).await;
         }
         // At the start this waits for the first probes. Whoever asks whether we are ready asks what is opened after it.
-        if let Err(error) = self.packets.commit(packets, &next).await {
-            tracing::error!(%error, "a thread for packets cannot be made: their services are not served");
-        }
+        unserved.extend(self.packets.commit(packets, &next).await.err().into_iter().flatten());
         self.admin.commit(admin);
         if let Some(records) = records {
             self.access.redirect(records);
         }
         log::set_level(next.settings.log_level);
-        self.reloads.succeeded(clock::wall());
+        if unserved.is_empty() {
+            self.reloads.succeeded(clock::wall());
+        }
         for change in &changes {
             tracing::info!(generation = next.generation, "{change}");
         }
-        Ok(changes)
+        Ok(Adopted { changes, unserved, warnings: String::new() })
     }
 
     /// The output of access records, opened, where `next` has another.
@@ -282,7 +309,7 @@ impl Supervisor {
                 let generation = self.crew.snapshot.load().generation;
                 let shown = |changes: Vec<Change>| changes.iter().map(ToString::to_string).collect();
                 let answer = outcome
-                    .map(|Adopted { changes, warnings }| Reloaded { generation, changes: shown(changes), warnings })
+                    .map(|Adopted { changes, warnings, .. }| Reloaded { generation, changes: shown(changes), warnings })
                     .map_err(Refusal::into_rejection);
                 // The asker may have gone; the reload has happened all the same.
                 let _ = reply.send(answer);
@@ -354,7 +381,7 @@ impl Refusal {
     pub fn text(&self) -> String {
         match self {
             Refusal::Invalid(loaded) => loaded.render(false),
-            Refusal::Machine(errors) => errors.join("\n"),
+            Refusal::Machine(errors) | Refusal::Unserved(errors) => errors.join("\n"),
         }
     }
 
@@ -368,6 +395,11 @@ impl Refusal {
             },
             Refusal::Machine(_) => ReloadRejected {
                 error: "the configuration cannot be put into force; the old one serves on".to_owned(),
+                diagnostics: Vec::new(),
+                rendered,
+            },
+            Refusal::Unserved(_) => ReloadRejected {
+                error: "the new configuration is in force, but not all of it is served".to_owned(),
                 diagnostics: Vec::new(),
                 rendered,
             },

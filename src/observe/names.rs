@@ -69,7 +69,7 @@ metrics! {
     }
     Configuration {
         RELOAD_SUCCESSFUL = Gauge "strata_config_last_reload_successful" []
-            "1 if the last configuration that was read is in force, 0 if it was rejected.";
+            "1 if the last configuration that was read is in force and served, 0 if it was rejected, or is not served in full.";
         RELOAD_SUCCESS_AT = Gauge "strata_config_last_reload_success_timestamp_seconds" []
             "When a configuration last came into force, Unix time.";
         GENERATION = Gauge "strata_config_generation" [] "Generation of the configuration in force, from 1.";

@@ -53,6 +53,11 @@ impl Packets {
         self.interfaces.lock().iter().map(|(name, cells)| (name.clone(), cells.clone())).collect()
     }
 
+    /// An interface that packets are to be taken from, by no thread now.
+    pub fn unserved(&self) -> Option<Arc<str>> {
+        self.interfaces.lock().iter().find(|(_, cells)| cells.workers() == 0).map(|(name, _)| name.clone())
+    }
+
     /// The word of the engine that takes frames from the interface; `None` while no thread does.
     pub fn engine(&self, name: &str) -> Option<&'static str> {
         self.interfaces.lock().get(name).filter(|cells| cells.workers() > 0).map(|cells| *cells.engine.lock())

@@ -171,7 +171,7 @@ impl Rig {
 
     /// Runs a command that asks the running Strata.
     #[track_caller]
-    fn command(&self, words: &[&str]) {
+    pub fn command(&self, words: &[&str]) {
         let admin = self.strata.admin.to_string();
         let said = self.world.balancer.strata(&[words, &["--admin", &admin]].concat());
         let error = String::from_utf8_lossy(&said.stderr);

@@ -1,12 +1,12 @@
 //! Shell: the packet engine's taps and threads, and how a snapshot becomes theirs.
 //!
-//! `prepare` opens the taps that a snapshot needs and changes nothing; only `commit` lets anyone see it.
+//! `prepare` opens the taps that a snapshot needs and changes nothing; only `commit` lets anyone see it. `mend` does both for the
+//! snapshot in force, when the machine has changed under it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -17,20 +17,19 @@ use super::control::Control;
 use super::deaf;
 use super::herald::Herald;
 use super::inputs::Machine;
-use super::look;
+use super::interface::{Hands, Open, Opened, Wanted};
+use super::look::{self, Ground};
+use super::meter::Meter;
 use super::roster::Roster;
-use super::taps;
 use super::through::{Passages, Scene, Wish};
-use super::worker::{Post, WAIT, Want};
-use crate::base::{HashKey, MacAddr, WorkerId, limits};
+use crate::base::{HashKey, MacAddr, limits};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{Inputs, Tables};
 use crate::observe::Packets;
 use crate::seam::through::Register;
-use crate::state::{Forward, Io, PacketSpec, Snapshot, Traffic};
+use crate::state::{Forward, PacketSpec, Snapshot, Traffic};
 use crate::sys::classify::Rule;
-use crate::sys::ingress::Ingress;
-use crate::sys::packet::{Options, Speaker, Tap};
+use crate::sys::packet::Speaker;
 use crate::sys::{link, neighbour};
 
 /// What workers decide by, swapped whole.
@@ -63,6 +62,9 @@ pub struct Engine {
     /// Whose packets are on their way through a VIP, and who sends them on where there are any.
     register: Arc<Register>,
     passages: Option<Passages>,
+    /// What taps were last chosen by, and what stood in their way.
+    ground: Option<Ground>,
+    hindrances: Vec<String>,
 }
 
 struct Running {
@@ -74,24 +76,8 @@ struct Running {
     open: BTreeMap<Arc<str>, Open>,
 }
 
-/// An interface that is served.
-struct Open {
-    index: u32,
-    wanted: Wanted,
-    /// Keeps the kernel from handling the same packets.
-    ingress: Ingress,
-    stop: Arc<AtomicBool>,
-    workers: Vec<(SyncSender<Want>, JoinHandle<()>)>,
-}
-
-/// Which frames of an interface are wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub rules: Vec<Rule>,
-    pub macs: Vec<MacAddr>,
-    /// By what they are to come, as the file has it.
-    io: Option<Io>,
-}
+/// Interfaces by name, with their indices.
+type Interfaces = BTreeMap<Arc<str>, (u32, Wanted)>;
 
 /// What a snapshot needs, opened.
 pub struct Prepared {
@@ -104,21 +90,12 @@ pub struct Prepared {
     wish: Option<Wish>,
 }
 
-/// An interface whose taps are open, and whom nobody serves yet.
-struct Opened {
-    name: Arc<str>,
-    index: u32,
-    wanted: Wanted,
-    io: Io,
-    taps: Vec<Tap>,
-    ingress: Ingress,
-}
-
 impl Engine {
     /// `secret` is a key of this process, `packets` is where the engine tells of itself, `register` knows whose packets are on
     /// their way through a VIP.
     pub fn new(workers: usize, secret: HashKey, packets: Arc<Packets>, register: Arc<Register>) -> Engine {
-        Engine { workers, secret, packets, running: None, register, passages: None }
+        let (running, passages, ground, hindrances) = (None, None, None, Vec::new());
+        Engine { workers, secret, packets, running, register, passages, ground, hindrances }
     }
 
     /// Opens what `next` needs and this does not have.
@@ -136,18 +113,7 @@ impl Engine {
             ));
         }
         let wanted = wanted(next, &specs, &mut errors);
-        let (mut opened, mut changed) = (Vec::new(), Vec::new());
-        let known = self.running.as_ref().map(|running| &running.open);
-        for (name, (index, wanted)) in &wanted {
-            match known.and_then(|open| open.get(name)).filter(|open| open.index == *index) {
-                Some(open) if open.wanted == *wanted => {}
-                Some(open) if open.wanted.io == wanted.io => changed.push((name.clone(), wanted.clone())),
-                _ => match Opened::new(name, *index, self.workers, wanted) {
-                    Ok(taps) => opened.push(taps),
-                    Err(error) => errors.push(format!("interface {name}: {error}")),
-                },
-            }
-        }
+        let (opened, changed) = self.open(&wanted, &mut errors);
         let interfaces: Vec<(Arc<str>, u32)> = wanted.iter().map(|(name, (index, _))| (name.clone(), *index)).collect();
         let machine = match look::machine(&interfaces) {
             Ok(machine) => machine,
@@ -159,6 +125,23 @@ impl Engine {
         let wish = Wish::of(next, self.passages.as_ref()).map_err(|error| errors.push(error)).ok();
         let prepared = Prepared { machine, interfaces, opened, changed, wish };
         if errors.is_empty() { Ok(prepared) } else { Err(errors) }
+    }
+
+    /// Opens what is wanted and not open, or open and of no more use; and what is open for other frames.
+    fn open(&self, wanted: &Interfaces, errors: &mut Vec<String>) -> (Vec<Opened>, Vec<(Arc<str>, Wanted)>) {
+        let (mut opened, mut changed) = (Vec::new(), Vec::new());
+        let known = self.running.as_ref().map(|running| &running.open);
+        for (name, (index, wanted)) in wanted {
+            match known.and_then(|open| open.get(name)).filter(|open| open.index == *index && open.is_served()) {
+                Some(open) if open.wanted == *wanted => {}
+                Some(open) if open.wanted.io == wanted.io => changed.push((name.clone(), wanted.clone())),
+                _ => match Opened::new(name, *index, self.workers, wanted) {
+                    Ok(taps) => opened.push(taps),
+                    Err(error) => errors.push(format!("interface {name}: {error}")),
+                },
+            }
+        }
+        (opened, changed)
     }
 
     /// Lets probes of `snapshot` go through its VIPs. Before the commit: the first tables wait for what probes find.
@@ -173,31 +156,48 @@ impl Engine {
     /// Serves `snapshot` with what was prepared for it. Once this returns, its packets are decided by its tables.
     ///
     /// # Errors
-    /// A thread cannot be made.
-    pub async fn commit(&mut self, prepared: Prepared, snapshot: &Arc<Snapshot>) -> io::Result<()> {
+    /// What is not served as the snapshot says. The rest is; [`Engine::mend`] tries again.
+    pub async fn commit(&mut self, prepared: Prepared, snapshot: &Arc<Snapshot>) -> Result<(), Vec<String>> {
+        // What it stands on is looked at again at the next chance.
+        self.ground = None;
+        self.hindrances = self.adopt(prepared, snapshot).await;
+        if self.hindrances.is_empty() { Ok(()) } else { Err(self.hindrances.clone()) }
+    }
+
+    /// What went wrong.
+    async fn adopt(&mut self, prepared: Prepared, snapshot: &Arc<Snapshot>) -> Vec<String> {
         let Prepared { machine, interfaces, opened, changed, wish: _ } = prepared;
         if self.running.is_none() && interfaces.is_empty() {
-            return Ok(());
+            return Vec::new();
         }
         let running = match &mut self.running {
             Some(running) => running,
-            none => none.insert(Running::start(snapshot, self.secret, self.packets.clone())?),
+            none => match Running::start(snapshot, self.secret, self.packets.clone()) {
+                Ok(running) => none.insert(running),
+                Err(error) => return vec![format!("the packet engine cannot start: {error}")],
+            },
         };
         // The new tables first: a tap that opens finds them.
-        running.publish(snapshot, &interfaces, machine).await;
+        let mut errors: Vec<String> = running.publish(snapshot, &interfaces, machine).await.err().into_iter().collect();
         for (name, wanted) in changed {
             if let Some(open) = running.open.get_mut(&name) {
-                open.want(&name, wanted).await;
+                errors.extend(open.want(&name, wanted).await.err());
             }
         }
         for opened in opened {
             let name = opened.name.clone();
+            // To whoever counts workers, it is served throughout.
+            let _stay = Meter::new(&running.packets.interface(&name));
             // Nobody serves twice. The kernel has been kept out by the new one since it was prepared.
             if let Some(before) = running.open.remove(&name) {
                 before.close();
             }
-            let open = running.serve(opened)?;
-            running.open.insert(name, open);
+            match opened.serve(&running.hands()) {
+                Ok(open) => drop(running.open.insert(name, open)),
+                Err(error) => {
+                    errors.push(format!("interface {name}: a thread for its packets cannot be made: {error}"))
+                }
+            }
         }
         let gone: Vec<Arc<str>> =
             running.open.keys().filter(|name| interfaces.iter().all(|(wanted, _)| wanted != *name)).cloned().collect();
@@ -205,9 +205,68 @@ impl Engine {
             if let Some(open) = running.open.remove(&name) {
                 open.close();
             }
-            running.packets.forget(&name);
         }
-        Ok(())
+        for (name, _) in running.packets.interfaces() {
+            // A VIP's that is missed shows that nobody serves it.
+            let is_vips = || snapshot.vips().any(|vip| vip.spec.interface == name);
+            if !running.open.contains_key(&name) && !is_vips() {
+                running.packets.forget(&name);
+            }
+        }
+        errors
+    }
+
+    /// Brings taps in step with the machine: interfaces that went or came back, workers that ended, addresses of ours and ways to
+    /// endpoints that have changed. What stands in the way is logged once, and tried again at the next call.
+    pub async fn mend(&mut self, snapshot: &Arc<Snapshot>) {
+        let Some(running) = &self.running else { return };
+        let ground = match look::ground() {
+            Ok(ground) => ground,
+            // The control thread says so.
+            Err(_) => return,
+        };
+        let is_served = running.open.values().all(Open::is_served);
+        if is_served && self.hindrances.is_empty() && self.ground.as_ref() == Some(&ground) {
+            return;
+        }
+        let mut errors = Vec::new();
+        let specs: Vec<&PacketSpec> = packet_services(snapshot).collect();
+        let mut wanted = wanted(snapshot, &specs, &mut errors);
+        for (name, open) in &running.open {
+            // A way that is not there may be back in a moment.
+            if !wanted.contains_key(name) && ground.has(name, open.index) {
+                wanted.insert(name.clone(), (open.index, open.wanted.clone()));
+            }
+        }
+        let (opened, changed) = self.open(&wanted, &mut errors);
+        let is_there = |(name, (index, _)): (&Arc<str>, &(u32, Wanted))| {
+            let is_open = running.open.get(name).is_some_and(|open| open.index == *index);
+            (is_open || opened.iter().any(|opened| opened.name == *name)).then(|| (name.clone(), *index))
+        };
+        let interfaces: Vec<(Arc<str>, u32)> = wanted.iter().filter_map(is_there).collect();
+        self.ground = Some(ground);
+        let is_same = interfaces.len() == running.open.len() && opened.is_empty() && changed.is_empty();
+        if !is_same {
+            let wish = Wish::of(snapshot, self.passages.as_ref()).map_err(|error| errors.push(error)).ok();
+            match look::machine(&interfaces) {
+                Ok(machine) => {
+                    let mut prepared = Prepared { machine, interfaces, opened, changed, wish };
+                    errors
+                        .extend(self.let_probes_through(&mut prepared, snapshot).err().map(|error| error.to_string()));
+                    errors.extend(self.adopt(prepared, snapshot).await);
+                }
+                Err(error) => errors.push(format!("links, routes and neighbours cannot be read: {error}")),
+            }
+        }
+        for error in errors.iter().filter(|error| !self.hindrances.contains(error)) {
+            tracing::error!(
+                "{error}: its packets are not served until that is mended, which is looked for each second"
+            );
+        }
+        if errors.is_empty() && !self.hindrances.is_empty() {
+            tracing::info!("packets are taken from every interface again");
+        }
+        self.hindrances = errors;
     }
 
     /// Ends every thread. Packets are not served from here on.
@@ -253,87 +312,31 @@ impl Running {
     }
 
     /// Returns once workers decide by the tables of `snapshot`.
-    async fn publish(&self, snapshot: &Arc<Snapshot>, interfaces: &[(Arc<str>, u32)], machine: Machine) {
+    async fn publish(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        interfaces: &[(Arc<str>, u32)],
+        machine: Machine,
+    ) -> Result<(), String> {
         let (snapshot, interfaces, (done, told)) = (snapshot.clone(), interfaces.to_vec(), oneshot::channel());
         // The thread ends only with the engine.
         let _ = self.control.send(Order::Adopt { snapshot, interfaces, machine, done });
-        if !matches!(tokio::time::timeout(limits::TABLES_TIME, told).await, Ok(Ok(()))) {
-            tracing::error!(patience = ?limits::TABLES_TIME, "the tables of packet services are late: the last ones serve on");
+        match tokio::time::timeout(limits::TABLES_TIME, told).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(format!(
+                "the tables of packet services are late by {:?}: the last ones serve on",
+                limits::TABLES_TIME
+            )),
         }
     }
 
-    fn serve(&self, opened: Opened) -> io::Result<Open> {
-        let Opened { name, index, wanted, io, taps, ingress } = opened;
-        let cells = self.packets.interface(&name);
-        cells.set_engine(io.engine());
-        tracing::info!(interface = &*name, io = io.word(), workers = taps.len(), "packets are taken from an interface");
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut workers = Vec::with_capacity(taps.len());
-        for (worker, tap) in (0_u16..).zip(taps) {
-            let (wants, wanted) = sync_channel(WANTS);
-            let post = Post {
-                id: WorkerId(worker),
-                interface: index,
-                force: self.force.clone(),
-                shared: self.shared.clone(),
-                control: self.control.clone(),
-                packets: self.packets.clone(),
-                cells: cells.clone(),
-                wanted,
-                stop: stop.clone(),
-            };
-            let thread = std::thread::Builder::new().name(format!("packets-{worker}"));
-            workers.push((wants, thread.spawn(move || post.run(tap))?));
+    fn hands(&self) -> Hands {
+        Hands {
+            force: self.force.clone(),
+            shared: self.shared.clone(),
+            packets: self.packets.clone(),
+            control: self.control.clone(),
         }
-        Ok(Open { index, wanted, ingress, stop, workers })
-    }
-}
-
-impl Open {
-    /// From now on other frames are wanted. The taps stay, so that no frame is lost and none is seen twice.
-    async fn want(&mut self, name: &str, wanted: Wanted) {
-        let mut waiting = Vec::with_capacity(self.workers.len());
-        for (wants, _) in &self.workers {
-            let (done, told) = oneshot::channel();
-            let _ = wants.send(Want { wanted: wanted.clone(), done });
-            waiting.push(told);
-        }
-        let mut all = true;
-        for told in waiting {
-            all &= told.await.unwrap_or(false);
-        }
-        // What the kernel is kept from must be served by then.
-        match self.ingress.replace(&wanted.rules) {
-            Err(error) => tracing::error!(interface = name, %error, "the kernel handles packets of the engine too"),
-            // Otherwise the next reload tries again.
-            Ok(()) if all => self.wanted = wanted,
-            Ok(()) => {}
-        }
-    }
-
-    fn close(self) {
-        self.stop.store(true, Relaxed);
-        for (_, thread) in self.workers {
-            if thread.join().is_err() {
-                tracing::error!("a packet worker panicked");
-            }
-        }
-    }
-}
-
-impl Opened {
-    /// The kernel is kept out from here on: that needs a privilege which must not be found missing at the commit.
-    fn new(name: &Arc<str>, index: u32, workers: usize, wanted: &Wanted) -> Result<Opened, String> {
-        let options = Options {
-            interface: index,
-            rules: Some(&wanted.rules),
-            macs: &wanted.macs,
-            wait: WAIT,
-            ..Options::default()
-        };
-        let (io, taps) = taps::open(wanted.io, name, workers, &options).map_err(|error| error.to_string())?;
-        let ingress = Ingress::new(index, &wanted.rules).map_err(|error| error.to_string())?;
-        Ok(Opened { name: name.clone(), index, wanted: wanted.clone(), io, taps, ingress })
     }
 }
 
@@ -349,8 +352,8 @@ fn sources(specs: &[&PacketSpec]) -> BTreeSet<IpAddr> {
 }
 
 /// The interfaces that packets come in by: those of VIPs, and where endpoints' answers are translated back, theirs.
-fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> BTreeMap<Arc<str>, (u32, Wanted)> {
-    let mut all: BTreeMap<Arc<str>, (u32, Wanted)> = BTreeMap::new();
+fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> Interfaces {
+    let mut all = Interfaces::new();
     for vip in next.vips() {
         let name = &vip.spec.interface;
         let found = match link::by_name(name) {
@@ -416,5 +419,6 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> B
 
 /// Orders and events that may wait for the control thread. Events beyond are heard with a later packet.
 const ORDERS: usize = 256;
-/// Orders that may wait for a worker: a reload waits for its own.
-const WANTS: usize = 1;
+
+#[cfg(test)]
+mod tests;

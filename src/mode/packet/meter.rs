@@ -20,7 +20,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// For a worker that begins to take frames.
+    /// For a worker that is about to take frames.
     pub fn new(cells: &Arc<InterfaceCells>) -> Meter {
         cells.enter();
         Meter { cells: cells.clone(), told: Counters::default(), at: Moment::ZERO }

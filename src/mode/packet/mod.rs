@@ -2,7 +2,7 @@
 //!
 //! - `books` keeps each service's slots in step with its pool, `inputs` says what tables are built from. Both are pure, and
 //!   `strata replay` uses them too.
-//! - `engine` owns taps and threads: `worker`s serve taps, `control` follows configuration, health and the machine (`look`), and
+//! - `engine` owns taps and threads, by `interface`: `worker`s serve taps, `control` follows configuration, health and the machine (`look`), and
 //!   announces VIPs (`herald`); `through` sends on what probes say to a VIP.
 //!
 //! Not here: deciding (`flow`), sockets (`sys::packet`).
@@ -13,6 +13,7 @@ mod deaf;
 pub mod engine;
 mod herald;
 pub mod inputs;
+mod interface;
 mod look;
 mod meter;
 mod roster;

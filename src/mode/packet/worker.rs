@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use super::engine::{Force, Order, Wanted};
+use super::engine::{Force, Order};
+use super::interface::Wanted;
 use super::meter::Meter;
 use crate::base::{Moment, Reason, WorkerId, clock};
 use crate::flow::decide::{Action, FrameBuf, Shared, Verdict, Why, decide};
 use crate::observe::Packets;
-use crate::observe::packets::InterfaceCells;
 use crate::sys::packet::{Checksum, Fate, Frame, Gso, Missing, Tap};
 use crate::wire::checksum::Stored;
 use crate::wire::ethernet::{EtherType, Frame as Ethernet};
@@ -33,8 +33,8 @@ pub(super) struct Post {
     /// What the control side should hear; what finds it full is heard with a later packet.
     pub control: SyncSender<Order>,
     pub packets: Arc<Packets>,
-    /// What the interface counts.
-    pub cells: Arc<InterfaceCells>,
+    /// What the interface counts, this worker among its workers.
+    pub meter: Meter,
     pub wanted: Receiver<Want>,
     pub stop: Arc<AtomicBool>,
 }
@@ -47,9 +47,8 @@ pub(super) struct Want {
 
 impl Post {
     /// Serves until told to stop, or until the tap is of no more use.
-    pub fn run(self, mut tap: Tap) {
+    pub fn run(mut self, mut tap: Tap) {
         let mut random = fastrand::Rng::new();
-        let mut meter = Meter::new(&self.cells);
         while !self.stop.load(Relaxed) {
             if let Ok(want) = self.wanted.try_recv() {
                 self.want(&mut tap, want);
@@ -57,7 +56,7 @@ impl Post {
             let force = self.force.load();
             let now = clock::now();
             let served = tap.receive(|frame| self.one(&force, now, random.u64(..), frame));
-            meter.tell(&mut tap, now);
+            self.meter.tell(&mut tap, now);
             if let Err(error) = served
                 && error.raw_os_error() != Some(libc::ENETDOWN)
             {
@@ -65,7 +64,7 @@ impl Post {
                 break;
             }
         }
-        meter.finish(&mut tap);
+        self.meter.finish(&mut tap);
     }
 
     fn want(&self, tap: &mut Tap, Want { wanted, done }: Want) {

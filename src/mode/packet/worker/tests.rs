@@ -89,7 +89,7 @@ fn allocations(rounds: u16) -> Option<u64> {
         shared: Arc::new(Shared::new(&[], HashKey::new([1; 16]))),
         control,
         packets: packets.clone(),
-        cells: packets.interface(&"near".into()),
+        meter: Meter::new(&packets.interface(&"near".into())),
         wanted,
         stop: Arc::default(),
     };

@@ -1,0 +1,89 @@
+//! Shell: the engine over real interfaces that come to harm, in a network of its own.
+
+use super::*;
+use crate::config::{self, Catalogs};
+use crate::sys::netns::{Namespace, await_that, namespaces};
+
+const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+const FAR: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+
+const TEXT: &str = "[vip.v]\naddress = \"10.0.0.100\"\ninterface = \"near\"\n[service.game]\nmode = \"l3\"\nforward = \"nat\"\n\
+    vip = \"v\"\npool = \"p\"\n[pool.p]\nendpoints = [\"10.0.0.41\"]\n";
+
+fn snapshot() -> Arc<Snapshot> {
+    let loaded = config::read("test".to_owned(), TEXT.as_bytes().to_vec(), &Catalogs { probes: &[] });
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let machine = config::Machine { cores: 1, random_key: HashKey::new([7; 16]) };
+    Arc::new(config::compile(&config, &Snapshot::empty(crate::net::rig::settings()), &machine).expect("a snapshot"))
+}
+
+/// Runs an engine that serves on `near`, and what harms it.
+fn serving(harm: impl FnOnce(&Namespace, &Engine) + Send, healed: impl FnOnce(&Engine, &Packets) + Send) {
+    let Some([near, far]) = namespaces() else { return };
+    near.cable(("near", OWN), &far, ("far", FAR));
+    near.sh("ip addr add 10.0.0.1/24 dev near");
+    near.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (packets, snapshot) = (Arc::new(Packets::default()), snapshot());
+        let mut engine = Engine::new(2, HashKey::new([1; 16]), packets.clone(), Arc::default());
+        let prepared = engine.prepare(&snapshot).unwrap_or_else(|errors| panic!("{errors:?}"));
+        runtime.block_on(engine.commit(prepared, &snapshot)).unwrap();
+        assert_eq!((packets.unserved(), packets.interface(&"near".into()).workers()), (None, 2));
+        harm(&near, &engine);
+        runtime.block_on(engine.mend(&snapshot));
+        healed(&engine, &packets);
+        engine.stop();
+    });
+}
+
+fn open(engine: &Engine) -> &Open {
+    &engine.running.as_ref().unwrap().open["near"]
+}
+
+#[test]
+fn workers_that_have_ended_are_replaced() {
+    serving(
+        |_, engine| {
+            open(engine).end();
+            await_that("the workers end", || !open(engine).is_served());
+        },
+        |engine, packets| {
+            assert!(open(engine).is_served());
+            assert_eq!((packets.unserved(), packets.interface(&"near".into()).workers()), (None, 2));
+        },
+    );
+}
+
+#[test]
+fn an_interface_that_is_gone_is_unserved_and_one_that_is_made_again_is_taken_from_anew() {
+    serving(
+        |near, _| drop(near.sh("ip link del near")),
+        |engine, packets| {
+            assert!(engine.running.as_ref().unwrap().open.is_empty());
+            assert_eq!(packets.unserved().as_deref(), Some("near"));
+            assert!(!engine.hindrances.is_empty(), "it is said");
+        },
+    );
+    serving(
+        |near, _| {
+            near.sh("ip link del near; ip link add near type veth peer name other; ip link set near up; \
+                ip addr add 10.0.0.1/24 dev near");
+        },
+        |engine, packets| {
+            assert_eq!(open(engine).index, link::index("near").unwrap());
+            assert_eq!((packets.unserved(), &engine.hindrances), (None, &Vec::new()));
+        },
+    );
+}
+
+#[test]
+fn an_address_that_is_added_is_the_kernels_to_hear_answers_for() {
+    let keeps = |engine: &Engine| open(engine).wanted.rules.contains(&Rule::keep("10.0.0.9".parse().unwrap()));
+    serving(
+        |near, engine| {
+            assert!(!keeps(engine));
+            near.sh("ip addr add 10.0.0.9/24 dev near");
+        },
+        |engine, _| assert!(keeps(engine)),
+    );
+}

@@ -1,0 +1,102 @@
+//! The machine changes under a Strata that serves: interfaces go and come back, addresses are added, others meddle.
+
+use super::common::metrics::get;
+use super::common::{Metrics, await_that};
+use super::node::can;
+use super::rig::{Extra, Member, Rig, Way, body, pool};
+use super::talk::{ask, ping};
+use super::world::{Family, Place, World};
+
+/// A VIP on an interface of its own. Pings are answered for it, whatever is behind.
+const OTHER: &str = "[vip.other]\naddress = \"10.2.0.100\"\ninterface = \"eth1\"\n[service.other]\nmode = \"l2\"\nvip = \"other\"\n\
+    ports = \"8080/tcp\"\npool = \"other\"\n[pool.other]\nendpoints = [\"10.2.0.41\"]\n";
+
+/// A wire from the balancer to a client on the same network, of which Strata knows by name only.
+fn wire(world: &World) {
+    world.balancer.ip(&format!("link add eth1 type veth peer name spare netns {}", world.near.name));
+    world.balancer.batch("address add 10.2.0.1/24 dev eth1\nlink set eth1 up\n");
+    world.near.batch("address add 10.2.0.7/24 dev spare\nlink set spare up\n");
+}
+
+#[test]
+fn an_interface_that_goes_takes_no_other_with_it_and_serves_again_when_it_is_back() {
+    if !can("an interface that goes and comes back") {
+        return;
+    }
+    let rig = Rig::prepared(Way::L2, Place::Lan, 1, 1, Extra::default(), wire);
+    rig.strata.rewrite(&(body(Way::L2, Place::Lan, &[Member(0, 1)], Extra::default()) + OTHER));
+    rig.command(&["reload"]);
+    let vip = "10.2.0.100".parse().expect("an address");
+    let answers = || ping(&rig.world.near, vip, 8).is_ok();
+    await_that("the VIP on the second interface answers", answers);
+
+    rig.world.balancer.ip("link del eth1");
+    let other = [("vip", "other")];
+    let is_gone = |metrics: Metrics| {
+        metrics.sum("strata_vip_owner", &other) == 0.0
+            && metrics.sum("strata_interface_workers", &[("interface", "eth1")]) == 0.0
+    };
+    await_that("it is seen that the interface is gone", || is_gone(rig.scrape()));
+    assert_eq!(ready(&rig), 503, "{}", rig.strata.log_tail());
+    // The other one serves on, and what happens there is noticed.
+    let endpoint = &rig.world.endpoints[0];
+    endpoint.ip("link set eth0 address 02:00:00:00:99:01");
+    endpoint.ip("neigh flush all");
+    for family in Family::BOTH {
+        ping(endpoint, family.balancer(), 8).expect("the balancer answers the new card");
+        let answers = || ask(&rig.world.client, family.vip(), 1000, 1000).is_ok();
+        await_that(&format!("{} goes to the new card", family.word()), answers);
+    }
+    assert_eq!(rig.strata.log().matches("interface eth1: No such device").count(), 1, "it is said once");
+
+    wire(&rig.world);
+    await_that("the VIP on the interface that was made again answers", answers);
+    let owns = || rig.scrape().sum("strata_vip_owner", &other) == 1.0;
+    await_that("Strata owns it", owns);
+    assert_eq!(ready(&rig), 200, "{}", rig.strata.log_tail());
+}
+
+fn ready(rig: &Rig) -> u16 {
+    rig.world.balancer.enter(|| get(rig.strata.metrics, "/readyz").status())
+}
+
+/// What NAT's endpoints send to addresses of the balancer is the kernel's: answers to probes, for one.
+#[test]
+fn probes_from_an_address_that_is_added_later_hear_their_answers() {
+    if !can("an address that is added later") {
+        return;
+    }
+    let rig = Rig::new(Way::Nat, Place::Lan, 1, 1, Extra::default());
+    rig.world.balancer.batch(
+        "address add 10.0.0.9/24 dev eth0\nroute replace 10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.9\n",
+    );
+    let heard = || rig.scrape().sum("strata_probes_total", &[("pool", pool(Family::V4)), ("result", "passed")]);
+    let before = heard();
+    await_that("probes from the new address succeed", || heard() >= before + 10.0);
+}
+
+#[test]
+fn a_reload_whose_packets_are_not_kept_from_the_kernel_says_so() {
+    if !can("a classifier that somebody else removed") {
+        return;
+    }
+    let rig = Rig::new(Way::L2, Place::Lan, 1, 1, Extra::default());
+    rig.world.balancer.run("tc", &["qdisc", "del", "dev", "eth0", "clsact"]);
+    let more = "[vip.more]\naddress = \"10.0.0.101\"\ninterface = \"eth0\"\n";
+    rig.strata.rewrite(&(body(Way::L2, Place::Lan, &[Member(0, 1)], Extra::default()) + more));
+    let admin = rig.strata.admin.to_string();
+    let reload = || rig.world.balancer.strata(&["reload", "--admin", &admin]);
+    let said = reload();
+    let error = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(!said.status.success() && error.contains("eth0") && error.contains("not all of it is served"), "{error}");
+    let succeeded = || rig.scrape().sum("strata_config_last_reload_successful", &[]);
+    assert_eq!(succeeded(), 0.0);
+    // Once that is mended, nobody has to ask.
+    rig.world.balancer.run("tc", &["qdisc", "add", "dev", "eth0", "clsact"]);
+    await_that("packets are kept from the kernel again", || {
+        let shown = rig.world.balancer.run("tc", &["filter", "show", "dev", "eth0", "ingress"]);
+        String::from_utf8_lossy(&shown.stdout).contains("bpf")
+    });
+    assert!(reload().status.success(), "{}", rig.strata.log_tail());
+    assert_eq!(succeeded(), 1.0);
+}
