@@ -17,6 +17,7 @@ mod interface;
 mod look;
 mod meter;
 mod roster;
+mod tally;
 mod taps;
 mod through;
 mod worker;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::engine::{Force, Order};
 use super::interface::Wanted;
 use super::meter::Meter;
+use super::tally::{Count, Key, Tally};
 use crate::base::{Moment, Reason, WorkerId, clock};
 use crate::flow::decide::{Action, FrameBuf, Shared, Verdict, Why, decide};
 use crate::observe::Packets;
@@ -49,13 +50,15 @@ impl Post {
     /// Serves until told to stop, or until the tap is of no more use.
     pub fn run(mut self, mut tap: Tap) {
         let mut random = fastrand::Rng::new();
+        let mut tally = Tally::new();
         while !self.stop.load(Relaxed) {
             if let Ok(want) = self.wanted.try_recv() {
                 self.want(&mut tap, want);
             }
             let force = self.force.load();
             let now = clock::now();
-            let served = tap.receive(|frame| self.one(&force, now, random.u64(..), frame));
+            let served = tap.receive(|frame| self.one(&force, now, random.u64(..), frame, &mut tally));
+            tally.drain(|count| self.tell(&force, count));
             self.meter.tell(&mut tap, now);
             if let Err(error) = served
                 && error.raw_os_error() != Some(libc::ENETDOWN)
@@ -77,7 +80,7 @@ impl Post {
     }
 
     /// Decides about one frame.
-    fn one(&self, force: &Force, now: Moment, entropy: u64, frame: &mut Frame<'_>) -> Fate {
+    fn one(&self, force: &Force, now: Moment, entropy: u64, frame: &mut Frame<'_>, tally: &mut Tally) -> Fate {
         let (tag, gso, missing) = (frame.tag(), frame.gso(), frame.missing());
         let partial = matches!(frame.checksum(), Checksum::Partial { .. });
         let (buffer, range) = frame.window();
@@ -97,7 +100,7 @@ impl Post {
         let (start, end, finished) = (buf.start(), buf.start() + buf.bytes().len(), buf.stored == Stored::Whole);
         let is_one = buf.merged.is_none();
         let ipv6 = Ethernet::new_checked(buf.bytes()).is_ok_and(|frame| frame.ether_type() == EtherType::IPV6);
-        self.count(force, &verdict, length, ipv6);
+        self.count(force, &verdict, length, ipv6, tally);
         if let Some(event) = verdict.event {
             // The data path repeats it with every packet.
             if self.control.try_send(Order::Heard(event)).is_err() {
@@ -125,28 +128,37 @@ impl Post {
     }
 
     /// `ipv6`: what goes out is.
-    fn count(&self, force: &Force, verdict: &Verdict, length: usize, ipv6: bool) {
-        let service = verdict.service.and_then(|service| force.snapshot.service(service));
-        match (verdict.action, service) {
-            (Action::Drop(reason), Some(service)) => service.cells(self.id).drop_shared(reason),
-            (Action::Drop(reason), None) => self.packets.strays.count(reason),
+    fn count(&self, force: &Force, verdict: &Verdict, length: usize, ipv6: bool, tally: &mut Tally) {
+        match (verdict.action, verdict.service) {
+            (Action::Drop(reason), service) => match service.and_then(|service| force.snapshot.service(service)) {
+                Some(service) => service.cells(self.id).drop_shared(reason),
+                None => self.packets.strays.count(reason),
+            },
             (Action::Send { .. } | Action::Reply, Some(service)) => {
-                let cells = service.cells(self.id);
                 let to_client = matches!(verdict.why, Why::Back | Why::BackAbout);
-                let bytes = if to_client { &cells.bytes_sent } else { &cells.bytes_received };
-                cells.packets.add_shared(1);
-                bytes.add_shared(length as u64);
-                let endpoint = verdict.endpoint.and_then(|number| force.roster.find(service.id, ipv6, number));
-                if let Some(endpoint) = endpoint {
-                    let cells = endpoint.cells.row(self.id);
-                    let carried = if to_client { &*cells.received } else { &cells.sent };
-                    carried.packets.add_shared(1);
-                    carried.bytes.add_shared(length as u64);
+                let key = Key { service, endpoint: verdict.endpoint, ipv6, to_client };
+                if let Some(before) = tally.add(key, length as u64) {
+                    self.tell(force, &before);
                 }
             }
             // Neighbours' questions and pings are answered for the VIP, whatever is served there. What is divided is counted by its
             // parts.
             (Action::Pass | Action::Divide, _) | (Action::Send { .. } | Action::Reply, None) => {}
+        }
+    }
+
+    /// Adds to the cells of a service and its endpoint.
+    fn tell(&self, force: &Force, count: &Count) {
+        let Count { key: Key { service, endpoint, ipv6, to_client }, frames, bytes } = *count;
+        let Some(service) = force.snapshot.service(service) else { return };
+        let cells = service.cells(self.id);
+        cells.packets.add_shared(frames);
+        if to_client { &cells.bytes_sent } else { &cells.bytes_received }.add_shared(bytes);
+        if let Some(endpoint) = endpoint.and_then(|number| force.roster.find(service.id, ipv6, number)) {
+            let cells = endpoint.cells.row(self.id);
+            let carried = if to_client { &*cells.received } else { &cells.sent };
+            carried.packets.add_shared(frames);
+            carried.bytes.add_shared(bytes);
         }
     }
 }
