@@ -32,6 +32,8 @@ mod mtu;
 mod neighbours;
 #[path = "netns/node.rs"]
 mod node;
+#[path = "netns/own.rs"]
+mod own;
 #[path = "netns/probes.rs"]
 mod probes;
 #[path = "netns/protocols.rs"]

@@ -142,6 +142,13 @@ pub const FRAGMENT_GAP: Duration = Duration::from_secs(1);
 /// Ranges of one datagram that are known while fragments are missing between them. In order there is one.
 pub const FRAGMENT_PIECES: usize = 4;
 
+/// Addresses of this machine to which endpoints' packets stay the kernel's under `nat`, loopback and link-local ones not counted:
+/// each takes 9 of the 4096 instructions of a classifier, and more than half would be theirs.
+pub const OWN_ADDRESSES: usize = 256;
+/// Replies of endpoints that an interface's classifiers look for under `nat`: one for each range of ports of each endpoint, 10
+/// instructions or so. Two for each endpoint of the largest pool; what is none of them costs 30 µs to find out at that many.
+pub const REPLY_RULES: usize = 8192;
+
 /// Frames that are decided before any of them is sent: enough to share a system call, few enough to wait for (some 15 µs).
 pub const PACKET_BATCH: usize = 64;
 /// Bytes free before a received frame, for a tunnel's header (IPv6, UDP and GUE are 60 at most).

@@ -176,6 +176,8 @@ reasons! {
     NatCollision = "nat-collision", 0;
     /// A TCP segment that opens nothing, of a translated flow that is not known.
     NatNoFlow = "nat-no-flow", 0;
+    /// From an endpoint whose replies are translated, from where replies come, and no reply.
+    NoReply = "no-reply", 0;
 }
 
 impl Reason {

@@ -127,6 +127,8 @@ pub static LARGE_TABLES: Code =
     Code::new("W012", "tables of all services that outgrow a core's cache: every packet waits for memory");
 pub static IGNORED_AFFINITY: Code =
     Code::new("W013", "affinity by packet where every port is TCP's: a connection stays together all the same");
+pub static SHUT_IN: Code =
+    Code::new("W014", "nat without ports: endpoints can send nothing but replies and pings through this machine");
 
 /// Every code, in order.
 pub static CODES: &[&Code] = &[
@@ -184,6 +186,7 @@ pub static CODES: &[&Code] = &[
     &FEW_SLOTS,
     &LARGE_TABLES,
     &IGNORED_AFFINITY,
+    &SHUT_IN,
 ];
 
 #[cfg(test)]

@@ -106,11 +106,11 @@ impl Assembler {
     }
 
     /// To a label nearby, unless the accumulator is in the range.
-    pub(super) fn unless_between(&mut self, range: &RangeInclusive<u16>, to: Label) {
+    pub(super) fn unless_between(&mut self, range: &RangeInclusive<u32>, to: Label) {
         self.jumps.push((self.code.len(), Arm::OnFalse, to));
-        self.compare(libc::BPF_JGE, u32::from(*range.start()), 0, 0);
+        self.compare(libc::BPF_JGE, *range.start(), 0, 0);
         self.jumps.push((self.code.len(), Arm::OnTrue, to));
-        self.compare(libc::BPF_JGT, u32::from(*range.end()), 0, 0);
+        self.compare(libc::BPF_JGT, *range.end(), 0, 0);
     }
 
     /// Loads from `at` bytes past the index register. Past the end of the frame the program ends with 0.
@@ -125,6 +125,28 @@ impl Assembler {
     /// Loads what the kernel knows beside the frame (`SKF_AD_…`).
     pub(super) fn load_ancillary(&mut self, what: i32) {
         self.push(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (libc::SKF_AD_OFF + what).cast_unsigned());
+    }
+
+    pub(super) fn set(&mut self, value: u32) {
+        self.push(libc::BPF_LD | libc::BPF_W | libc::BPF_IMM, value);
+    }
+
+    pub(super) fn or(&mut self, bits: u32) {
+        self.push(libc::BPF_ALU | libc::BPF_OR | libc::BPF_K, bits);
+    }
+
+    pub(super) fn shift_left(&mut self, bits: u32) {
+        self.push(libc::BPF_ALU | libc::BPF_LSH | libc::BPF_K, bits);
+    }
+
+    /// Keeps the accumulator in a scratch cell, 1 to 15.
+    pub(super) fn keep(&mut self, cell: u32) {
+        self.push(libc::BPF_ST, cell);
+    }
+
+    /// Loads what was kept. The kernel takes no program that could read a cell before it was written.
+    pub(super) fn recall(&mut self, cell: u32) {
+        self.push(libc::BPF_LD | libc::BPF_MEM, cell);
     }
 
     pub(super) fn set_index(&mut self, value: u32) {

@@ -4,38 +4,43 @@
 //! classifier that keeps the kernel from processing the same packets a second time (`ingress`). The programs read frames with
 //! the outer VLAN tag taken out, as the kernel hands them over, and with one tag more inside.
 //!
-//! Not here: deciding. A filter may let through more than is Strata's, and the engine passes that on.
+//! Not here: deciding. A filter may let through more than is Strata's, and the engine passes that on. A classifier may not: what it
+//! drops and the engine passes would be lost without a word.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use socket2::SockFilter;
 
 use super::assemble::{Assembler, Instruction, Label, Size};
-use crate::base::MacAddr;
+use crate::base::{MacAddr, limits};
+
+mod replies;
 
 /// Packets that are Strata's, by one address of theirs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     pub side: Side,
     pub address: IpAddr,
-    /// `None`: all that is sent there, ARP requests and neighbour solicitations for it included.
+    /// `None`: all that is sent there, ARP requests and neighbour solicitations for it included; all that may be a reply.
     pub narrowed: Option<Narrowed>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// A VIP, or the address that full NAT sends from.
     Destination,
-    /// An endpoint whose answers NAT translates back.
+    /// An endpoint whose replies NAT translates back, and the errors about what clients sent it, whoever sends those.
     Source,
     /// An address of this machine: what a `Source` sends there is the kernel's all the same, for it probes endpoints too.
     Kept,
 }
 
-/// A part of what an address sends or receives. Fragments after the first and packets with IPv6 extension headers do not
-/// show their ports: the kernel keeps them, and nothing comes of it, for it never gets the first fragment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A part of what an address sends or receives. Fragments after the first and packets behind other IPv6 extension headers than a
+/// fragment's do not show their ports: the kernel keeps them. It may forward the former, and nothing comes of it, for nobody gets
+/// the first one from there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Narrowed {
     pub protocol: u8,
     /// Ports on the rule's side.
@@ -62,6 +67,14 @@ impl Rule {
     pub fn narrowed(mut self, protocol: u8, ports: Option<RangeInclusive<u16>>) -> Rule {
         self.narrowed = Some(Narrowed { protocol, ports });
         self
+    }
+
+    pub fn is_kept(&self) -> bool {
+        self.side == Side::Kept
+    }
+
+    pub fn is_source(&self) -> bool {
+        self.side == Side::Source
     }
 
     /// The kernel must not speak for it: the address is Strata's alone.
@@ -132,9 +145,16 @@ impl Filter {
 }
 
 /// Programs for `cls_bpf` with direct action: what a rule matches is dropped, anything else goes on to the next classifier.
+/// At most [`limits::OWN_ADDRESSES`] can be kept: who makes the rules sees to it.
 pub(super) fn classifiers(rules: &[Rule]) -> Vec<Vec<Instruction>> {
     let (kept, taken): (Vec<Rule>, Vec<Rule>) = rules.iter().cloned().partition(|rule| rule.side == Side::Kept);
-    taken.chunks(RULES_A_CLASSIFIER).map(|taken| classifier(taken, kept.get(..KEPT).unwrap_or(&kept))).collect()
+    let kept = kept.get(..limits::OWN_ADDRESSES).unwrap_or(&kept);
+    taken.chunks(rules_beside(kept.len())).map(|taken| classifier(taken, kept)).collect()
+}
+
+/// How many rules fit into a program that keeps so many addresses.
+const fn rules_beside(kept: usize) -> usize {
+    (MOST - FRAME - kept * A_KEPT) / A_RULE
 }
 
 fn socket_program(wanted: &Wanted<'_>) -> Vec<Instruction> {
@@ -149,7 +169,12 @@ fn socket_program(wanted: &Wanted<'_>) -> Vec<Instruction> {
         code.give(HIT);
         return code.finish();
     };
-    let rules = || rules.iter().filter(|rule| rule.side != Side::Kept);
+    // A narrowed rule is one of many for its address, which the tap hears all of.
+    let mut seen = BTreeSet::new();
+    let taken = rules.iter().filter(|rule| rule.side != Side::Kept);
+    let taken: Vec<&Rule> = taken.filter(|rule| seen.insert((rule.side == Side::Source, rule.address))).collect();
+    let rules = || taken.iter().copied();
+    let replies = |family| rules().any(|rule| rule.side == Side::Source && family_of(rule.address) == family);
     let [arp, v4, v6] = families(&mut code, MISS);
     code.place(arp);
     for at in [ARP_SENDER, ARP_TARGET] {
@@ -158,10 +183,16 @@ fn socket_program(wanted: &Wanted<'_>) -> Vec<Instruction> {
     code.give(MISS);
     code.place(v4);
     by_address(&mut code, rules().map(|rule| (rule.side, rule.address, None)), Family::V4, HIT);
+    if replies(Family::V4) {
+        replies::errors(&mut code, Family::V4, HIT);
+    }
     code.give(MISS);
     code.place(v6);
     by_address(&mut code, rules().map(|rule| (rule.side, rule.address, None)), Family::V6, HIT);
     neighbour(&mut code, &[SOLICITATION, ADVERTISEMENT], rules(), HIT);
+    if replies(Family::V6) {
+        replies::errors(&mut code, Family::V6, HIT);
+    }
     code.give(MISS);
     code.finish()
 }
@@ -184,16 +215,15 @@ fn classifier(rules: &[Rule], kept: &[Rule]) -> Vec<Instruction> {
     for (section, family) in [(v4, Family::V4), (v6, Family::V6)] {
         code.place(section);
         by_address(&mut code, of(Side::Destination).map(entry), family, SHOT);
-        if of(Side::Source).next().is_some() {
-            by_address(&mut code, kept.iter().map(entry), family, GO_ON);
-            by_address(&mut code, of(Side::Source).map(entry), family, SHOT);
+        if family == Family::V6 {
+            neighbour(&mut code, &[SOLICITATION], owned(), SHOT);
         }
-        if family == Family::V4 {
-            code.give(GO_ON);
+        let sources: Vec<&Rule> = of(Side::Source).filter(|rule| family_of(rule.address) == family).collect();
+        if !sources.is_empty() {
+            replies::section(&mut code, family, &sources, kept);
         }
+        code.give(GO_ON);
     }
-    neighbour(&mut code, &[SOLICITATION], owned(), SHOT);
-    code.give(GO_ON);
     code.finish()
 }
 
@@ -257,6 +287,10 @@ enum Family {
     V6,
 }
 
+const fn family_of(address: IpAddr) -> Family {
+    if address.is_ipv6() { Family::V6 } else { Family::V4 }
+}
+
 type Entry<'a> = (Side, IpAddr, Option<&'a Narrowed>);
 
 fn entry(rule: &Rule) -> Entry<'_> {
@@ -295,7 +329,7 @@ fn match_v4(code: &mut Assembler, side: Side, address: Ipv4Addr, narrowed: Optio
     code.header_length_to_index();
     code.load(Size::Half, if side == Side::Source { 14 } else { 16 });
     code.restore_index();
-    code.unless_between(ports, next);
+    code.unless_between(&wide(ports), next);
 }
 
 fn match_v6_transport(code: &mut Assembler, side: Side, narrowed: Option<&Narrowed>, next: Label) {
@@ -304,7 +338,11 @@ fn match_v6_transport(code: &mut Assembler, side: Side, narrowed: Option<&Narrow
     code.unless(u32::from(*protocol), next);
     let Some(ports) = ports else { return };
     code.load(Size::Half, if side == Side::Source { 54 } else { 56 });
-    code.unless_between(ports, next);
+    code.unless_between(&wide(ports), next);
+}
+
+fn wide(ports: &RangeInclusive<u16>) -> RangeInclusive<u32> {
+    u32::from(*ports.start())..=u32::from(*ports.end())
 }
 
 fn equals_v6(code: &mut Assembler, at: u32, address: Ipv6Addr, next: Label) {
@@ -342,10 +380,14 @@ fn neighbour<'a>(code: &mut Assembler, types: &[u32], rules: impl Iterator<Item 
 
 /// Instructions that the kernel takes (`BPF_MAXINSNS`).
 const MOST: usize = 4096;
-/// The longest rule, IPv6 with ports and owned by none, takes 24 instructions, one that is owned 18.
-const RULES_A_CLASSIFIER: usize = 140;
-/// Rules that every classifier has beside them, 10 instructions each: a machine has a handful of addresses.
-const KEPT: usize = 48;
+/// Instructions of a classifier that no rule adds to, and a few more.
+const FRAME: usize = 256;
+/// Instructions of the longest rule: an IPv6 address that is owned, as a destination and as the target of a solicitation.
+const A_RULE: usize = 18;
+/// Instructions for an IPv6 address that the kernel keeps, in every classifier.
+const A_KEPT: usize = 9;
+/// Whatever a machine has, a good many rules fit into a program beside it.
+const _: () = assert!(rules_beside(limits::OWN_ADDRESSES) >= 64);
 
 /// A filter's value is how many bytes pass.
 const HIT: u32 = u32::MAX;

@@ -11,7 +11,7 @@ use super::talk::{Talk, ask};
 use super::world::{Family, Place, World};
 
 /// NAT without records of its own.
-const PORTS: Extra = Extra { vip: "", service: "ports = \"8080/tcp\"", packets: "" };
+const PORTS: Extra = Extra { vip: "", service: "ports = \"8080/tcp\"", packets: "", unprobed: false };
 const MANY: usize = 1000;
 
 #[test]

@@ -77,6 +77,8 @@ pub struct Extra {
     pub packets: &'static str,
     pub vip: &'static str,
     pub service: &'static str,
+    /// Endpoints are taken to be up, and nothing of ours tells them where the balancer is.
+    pub unprobed: bool,
 }
 
 /// An endpoint of the pools: which, and its weight.
@@ -270,13 +272,13 @@ fn body_with(way: Way, place: Place, members: &[Member], sources: &[u8], extra: 
     let _ = writeln!(text, "[packets]\n{}", extra.packets);
     for family in Family::BOTH {
         let (name, vip) = (pool(family), family.vip());
-        let (mode, extra_vip, extra) = (way.mode(), extra.vip, extra.service);
+        let (mode, extra_vip, more) = (way.mode(), extra.vip, extra.service);
         if way == Way::L4Proxy {
             let listen = SocketAddr::new(vip, PORT);
-            let _ = writeln!(text, "[service.{name}]\n{mode}\nlisten = \"{listen}\"\npool = \"{name}\"\n{extra}");
+            let _ = writeln!(text, "[service.{name}]\n{mode}\nlisten = \"{listen}\"\npool = \"{name}\"\n{more}");
         } else {
             let _ = writeln!(text, "[vip.{name}]\naddress = \"{vip}\"\ninterface = \"eth0\"\n{extra_vip}");
-            let _ = writeln!(text, "[service.{name}]\n{mode}\nvip = \"{name}\"\npool = \"{name}\"\n{extra}");
+            let _ = writeln!(text, "[service.{name}]\n{mode}\nvip = \"{name}\"\npool = \"{name}\"\n{more}");
         }
         if matches!(way, Way::L4Nat | Way::L4FullNat) {
             let _ = writeln!(text, "ports = [\"{PORT}/tcp\", \"{PORT}/udp\"]");
@@ -287,7 +289,8 @@ fn body_with(way: Way, place: Place, members: &[Member], sources: &[u8], extra: 
             let _ = writeln!(text, "source = [{}]", shown.join(", "));
         }
         let port = if way.is_l4() { String::new() } else { format!(", port = {PORT}") };
-        let probe = format!("{{ type = \"tcp\", interval = \"300ms\", timeout = \"250ms\", fall = 2{port} }}");
+        let probe = format!("probe = {{ type = \"tcp\", interval = \"300ms\", timeout = \"250ms\", fall = 2{port} }}");
+        let probe = if extra.unprobed { String::new() } else { probe };
         let list: Vec<String> = members
             .iter()
             .map(|Member(index, weight)| {
@@ -295,7 +298,7 @@ fn body_with(way: Way, place: Place, members: &[Member], sources: &[u8], extra: 
                 format!("{{ address = \"{word}\", weight = {weight} }}")
             })
             .collect();
-        let _ = writeln!(text, "[pool.{name}]\nprobe = {probe}\nendpoints = [{}]", list.join(", "));
+        let _ = writeln!(text, "[pool.{name}]\n{probe}\nendpoints = [{}]", list.join(", "));
     }
     text
 }

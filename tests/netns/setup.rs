@@ -60,6 +60,10 @@ fn state(host: &Node) -> String {
             let key = format!("net/ipv4/conf/{device}/{name}");
             text.push_str(&format!("{key} {}\n", host.value(&key)));
         }
+        for family in ["ipv4", "ipv6"] {
+            let key = format!("net/{family}/conf/{device}/accept_redirects");
+            text.push_str(&format!("{key} {}\n", host.value(&key)));
+        }
     }
     text
 }
@@ -128,7 +132,7 @@ fn a_nat_endpoint_replies_through_the_balancer() {
     for family in Family::BOTH {
         assert!(way(family).contains(&format!("via {} ", family.balancer())), "{}", way(family));
     }
-    assert!(setup.run("--mode nat --balancer 10.0.0.2,fd00::2 --apply").starts_with("0 of 2"));
+    assert!(setup.run("--mode nat --balancer 10.0.0.2,fd00::2 --apply").starts_with("0 of 5"));
     setup.run("--mode nat --balancer 10.0.0.2 --balancer fd00::2 --undo");
     assert_eq!(state(endpoint), before);
 }

@@ -101,6 +101,9 @@ impl Reason {
             }
             R::NatCollision => "give each of the two services a `source` of its own, or endpoints other ports",
             R::NatNoFlow => "a connection from before a restart, or idle for too long; its client opens a new one",
+            R::NoReply => {
+                "an endpoint talks to others through this machine: name the service's `ports`, and only those are Strata's"
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ pub static CHECKS: &[(&str, &str)] = &[
     ("tunnel", "is there an end for the tunnel (ipip, gue)?"),
     ("rp-filter", "do packets of clients pass the tunnel's reverse-path filter?"),
     ("advmss", "are clients told of segments that fit with the tunnel's headers?"),
-    ("gateway", "do replies leave through the balancer (nat)?"),
+    ("gateway", "do replies leave through the balancer, and does no redirect change that (nat)?"),
 ];
 
 /// `command` is what does all of it.
@@ -50,6 +50,7 @@ fn told(change: &Change, done: bool) -> (&'static str, String) {
             let check = match key {
                 key if key.ends_with("rp_filter") => "rp-filter",
                 key if key.ends_with("disable_ipv6") => "vip-on-lo",
+                key if key.ends_with("accept_redirects") => "gateway",
                 _ => "arp",
             };
             let now = from.as_deref().unwrap_or("missing");
@@ -93,6 +94,7 @@ mod tests {
             (sysctl("net/ipv4/conf/all/arp_ignore", "1"), "arp", "net/ipv4/conf/all/arp_ignore is 0, and 1 is needed"),
             (sysctl("net/ipv4/conf/strata-4in4/rp_filter", "2"), "rp-filter", "2 is needed"),
             (sysctl("net/ipv6/conf/lo/disable_ipv6", "0"), "vip-on-lo", "disable_ipv6"),
+            (sysctl("net/ipv4/conf/all/accept_redirects", "0"), "gateway", "accept_redirects"),
             (address, "vip-on-lo", "10.0.0.100 is not on lo"),
             (
                 Change::Device { name: "strata-4in4".into(), kind: "ipip".into(), ipv6: false },

@@ -105,7 +105,9 @@ pub fn plan(wish: &Wish, facts: &Facts) -> anyhow::Result<Vec<Need>> {
         "{address} is no address that clients could reach"
     );
     if wish.mode == Mode::Nat {
-        return gateway(wish, facts).map(|need| vec![need]);
+        let mut needs = vec![gateway(wish, facts)?];
+        needs.extend(deaf_to_redirects(wish, facts));
+        return Ok(needs);
     }
     let mut needs = Vec::new();
     if matches!(wish.mode, Mode::Ipip | Mode::Gue) && !wish.userspace {
@@ -238,7 +240,32 @@ fn gateway(wish: &Wish, facts: &Facts) -> anyhow::Result<Need> {
         line.starts_with("default") && if ipv6 { metric == Some(1) } else { metric.unwrap_or(0) == 0 }
     });
     let done = best.is_some_and(|line| line.split_whitespace().take(5).eq(wanted.iter().copied()));
-    Ok(Need::new(Change::Route { ipv6, from: best.cloned(), to }, "replies leave through the balancer", done))
+    Ok(Need::new(
+        Change::Route { ipv6, from: best.cloned(), to },
+        "replies leave through the balancer, and all else: its kernel forwards what comes from no `ports` of a service",
+        done,
+    ))
+}
+
+/// Where the router is on the endpoint's own network, the balancer's kernel forwards what the endpoint sends to others, and tells it
+/// of the shorter way: from then on replies to whomever it talked to would take that too.
+fn deaf_to_redirects(wish: &Wish, facts: &Facts) -> impl Iterator<Item = Need> {
+    let ipv6 = wish.address.is_ipv6();
+    redirects(&wish.interface).into_iter().filter(move |key| key.contains("/ipv6/") == ipv6).filter_map(|key| {
+        let now = facts.sysctls.get(&key)?;
+        let (from, done) = (Some(now.clone()), now == "0");
+        Some(Need::new(
+            Change::Sysctl { key, from, to: "0".into() },
+            "redirects would lead replies past the balancer",
+            done,
+        ))
+    })
+}
+
+/// IPv4 takes redirects where either of the two allows it, and IPv6 looks at the interface's own.
+fn redirects(interface: &str) -> [String; 3] {
+    ["ipv4/conf/all", &format!("ipv4/conf/{interface}"), &format!("ipv6/conf/{interface}")]
+        .map(|place| format!("net/{place}/accept_redirects"))
 }
 
 fn split_value(line: &str, name: &str) -> Option<u32> {
@@ -321,6 +348,7 @@ pub fn sysctls(interface: &str) -> Vec<String> {
     for device in ["all", interface] {
         keys.extend(["arp_ignore", "arp_announce"].map(|name| format!("net/ipv4/conf/{device}/{name}")));
     }
+    keys.extend(redirects(interface));
     keys
 }
 

@@ -156,6 +156,25 @@ fn the_gateway_that_is_replaced_comes_back() {
 }
 
 #[test]
+fn redirects_do_not_lead_replies_past_the_balancer() {
+    for (balancer, values, want) in [
+        ("10.0.0.2", ["1", "1", "1"], &["ipv4/conf/all", "ipv4/conf/eth0"][..]),
+        ("10.0.0.2", ["0", "1", "1"], &["ipv4/conf/eth0"]),
+        ("fd00::2", ["1", "1", "1"], &["ipv6/conf/eth0"]),
+        ("fd00::2", ["1", "1", "0"], &[]),
+    ] {
+        let mut facts = facts(&[]);
+        let places = ["ipv4/conf/all", "ipv4/conf/eth0", "ipv6/conf/eth0"];
+        facts.sysctls.extend(
+            places.iter().zip(values).map(|(place, value)| (format!("net/{place}/accept_redirects"), value.to_owned())),
+        );
+        let commands = commands(&plan(&wish(Mode::Nat, balancer, false), &facts).unwrap());
+        let want: Vec<String> = want.iter().map(|place| format!("sysctl -w net/{place}/accept_redirects=0")).collect();
+        assert_eq!(commands[1..], want, "{balancer} {values:?}");
+    }
+}
+
+#[test]
 fn what_is_so_already_is_left_alone() {
     let mut facts = facts(&["default via 10.0.0.1 dev eth0 advmss 1440"]);
     for value in facts.sysctls.values_mut() {

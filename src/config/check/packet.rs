@@ -40,6 +40,7 @@ pub(super) fn check(root: &Table<'_>, config: &Config, survey: &Survey) {
         sources(root, flow, &owners);
         tagged(root, flow);
         several_ports(root, flow);
+        shut_in(root, flow);
         few_slots(root, flow);
     }
     large_tables(root, &flows);
@@ -400,6 +401,19 @@ fn several_ports(root: &Table<'_>, flow: &Flow<'_>) {
             );
         }
         *before = before.or(Some(ports.value));
+    }
+}
+
+/// Any packet of an endpoint may be a reply, so the kernel forwards none of them.
+fn shut_in(root: &Table<'_>, flow: &Flow<'_>) {
+    // At l4 ports are missed elsewhere.
+    if flow.packet.mode == ModeKind::L3 && flow.packet.forward == Forward::Nat && flow.packet.ports.is_none() {
+        let (service, pool) = (quote(&flow.service.name), &flow.packet.pool);
+        let message =
+            format!("endpoints of service {service} can send nothing but replies and pings through this machine");
+        let help =
+            "name the `ports` of the service: what endpoints send from others is forwarded then; or use `full-nat`";
+        root.report(Diagnostic::new(&codes::SHUT_IN, pool.span, message).help(help));
     }
 }
 

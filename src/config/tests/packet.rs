@@ -310,7 +310,7 @@ fn families_cross_in_tunnels_only() {
         let keys = if forward.starts_with("mode") {
             forward.to_owned()
         } else {
-            format!("mode = \"l3\"\nforward = \"{forward}\"")
+            format!("mode = \"l3\"\nforward = \"{forward}\"\nports = \"80/tcp\"")
         };
         let text =
             one(&keys, "").replace("\"10.0.0.41\"", "\"fd00::41\"") + "[cluster]\nhash_key = \"0123456789abcdef\"\n";

@@ -1,7 +1,8 @@
 //! Engine: what endpoints send under NAT: replies, which go back to the client as the VIP's, and errors about its packets.
 //!
-//! A reply is known by the endpoint's declared port or by the flow's record, and by nothing else: the rest of an endpoint's
-//! traffic is its own, and passes. What goes to Strata's own addresses passes too, probes' answers among it.
+//! A reply is known by the endpoint's declared port or by the flow's record, and by nothing else. The rest of an endpoint's
+//! traffic is its own, and passes; so does what goes to Strata's own addresses, probes' answers among it. But the kernel, which
+//! knows no records, is kept from all that may be a reply (`sys::classify`): what turns out to be none is dropped here, by name.
 //! Not here: direct return, which never comes by.
 
 use std::net::{IpAddr, SocketAddr};
@@ -56,13 +57,17 @@ impl Engine<'_> {
         let ports = match self.ports(packet) {
             Ok((ports, _)) => ports,
             // Whether that was a reply, nobody can say.
-            Err(Refused::FirstMissing) => return Verdict::pass(Why::NoReply),
+            Err(Refused::FirstMissing) => return self.no_reply(packet, None),
             Err(refused) => return Verdict::drop(unassembled(refused)),
         };
         let from = SocketAddr::new(packet.source, ports.map_or(0, |ports| ports.source));
         let to = SocketAddr::new(packet.destination, ports.map_or(0, |ports| ports.destination));
         let seen = FlowKey::new(packet.protocol.0, from, to);
-        let Some(reply) = self.reply(&seen, kind(packet)) else { return Verdict::pass(Why::NoReply) };
+        let Some(reply) = self.reply(&seen, kind(packet)) else {
+            // A later fragment's ports are known here, and not to the kernel's classifier.
+            let port = ports.filter(|_| !packet.fragment.is_later()).map(|ports| ports.source);
+            return self.no_reply(packet, port);
+        };
         let outer = Edit { source: Some(reply.vip), destination: reply.client };
         let verdict = match packet.check(self.datagram(frame)) {
             Ok(()) => self.to_client(frame, packet, &reply, (&outer, &Edit::NONE), Why::Back),
@@ -71,16 +76,32 @@ impl Engine<'_> {
         verdict.of(reply.service).at(reply.endpoint)
     }
 
+    /// What an endpoint sends to others than clients. Full NAT's own addresses are the kernel's never, and dropped elsewhere.
+    fn no_reply(&self, packet: &Packet, port: Option<u16>) -> Verdict {
+        let ways = self.tables.ways();
+        let lost = ways.keeps(packet.source, packet.protocol, port) && !ways.is_source(packet.destination);
+        if lost { Verdict::drop(Reason::NoReply) } else { Verdict::pass(Why::NoReply) }
+    }
+
     /// An error about what a client sent, from the endpoint or from a router before it.
     fn back_about(&self, frame: &mut FrameBuf<'_>, packet: &Packet, problem: Problem, embedded: &Embedded) -> Verdict {
-        if embedded.source != packet.destination || embedded.fragment.is_later() || packet.fragment != Fragment::Whole {
+        if packet.fragment != Fragment::Whole {
             return Verdict::pass(Why::NotOurs);
         }
-        let ports = embedded.ports.filter(|_| has_ports(embedded.protocol.0));
+        let ports = embedded.ports.filter(|_| has_ports(embedded.protocol.0) && !embedded.fragment.is_later());
+        let strange = || {
+            let port = ports.map(|ports| ports.destination);
+            let kept = self.tables.ways().keeps(embedded.destination, embedded.protocol, port);
+            let lost = kept && !self.tables.ways().is_source(packet.destination);
+            if lost { Verdict::drop(Reason::UnknownFlow) } else { Verdict::pass(Why::NotOurs) }
+        };
+        if embedded.source != packet.destination || embedded.fragment.is_later() {
+            return strange();
+        }
         let from = SocketAddr::new(embedded.destination, ports.map_or(0, |ports| ports.destination));
         let to = SocketAddr::new(embedded.source, ports.map_or(0, |ports| ports.source));
         let seen = FlowKey::new(embedded.protocol.0, from, to);
-        let Some(reply) = self.reply(&seen, Kind::About) else { return Verdict::pass(Why::NotOurs) };
+        let Some(reply) = self.reply(&seen, Kind::About) else { return strange() };
         let verdict = match packet.check(self.datagram(frame)) {
             Err(fault) => Verdict::fault(fault),
             Ok(()) if is_tiny(problem, packet.is_ipv6()) => Verdict::drop(Reason::TinyMtu),

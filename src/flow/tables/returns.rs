@@ -24,12 +24,19 @@ pub(in crate::flow) struct Back {
     pub port: Option<u16>,
 }
 
+/// Ports of an endpoint: the address, the protocol, the first and the last.
+type Kept = (IpAddr, Protocol, u16, u16);
+
 #[derive(Debug, Default)]
 pub(in crate::flow) struct Ways {
     /// In order of endpoint, protocol and port; disjoint.
     declared: Vec<Back>,
     /// Endpoints of services that record their flows, in order.
     recorded: Vec<IpAddr>,
+    /// Endpoints of services without ports, in order: whatever they send is kept from the kernel.
+    whole: Vec<IpAddr>,
+    /// Where replies of services with ports come from, recorded or not, in order and disjoint: kept from the kernel too.
+    kept: Vec<Kept>,
     /// Addresses that endpoints see in full NAT, in order.
     sources: Vec<IpAddr>,
 }
@@ -65,6 +72,17 @@ impl Ways {
                 served.stateless = false;
             }
         }
+        for &Back { endpoint, protocol, first, last, .. } in &declared {
+            match ways.kept.last_mut() {
+                Some(before) if (before.0, before.1) == (endpoint, protocol) && first <= before.3 => {
+                    before.3 = before.3.max(last);
+                }
+                _ => ways.kept.push((endpoint, protocol, first, last)),
+            }
+        }
+        whole.sort_unstable();
+        whole.dedup();
+        ways.whole = whole;
         declared.retain(|back| services.get(back.service).is_some_and(|served| served.stateless));
         ways.declared = declared;
         for served in services.iter().filter(|served| served.service.forward == Forward::Nat && !served.stateless) {
@@ -98,6 +116,17 @@ impl Ways {
     /// Whether flows to this endpoint are recorded.
     pub fn records(&self, endpoint: IpAddr) -> bool {
         self.recorded.binary_search(&endpoint).is_ok()
+    }
+
+    /// Whether the kernel does not get what the endpoint sends from this port, or from none that is known (`sys::classify`). What
+    /// is no reply then goes nowhere.
+    pub fn keeps(&self, endpoint: IpAddr, protocol: Protocol, port: Option<u16>) -> bool {
+        let among = |port: u16| {
+            let after = self.kept.partition_point(|(e, p, first, _)| (*e, *p, *first) <= (endpoint, protocol, port));
+            let before = after.checked_sub(1).and_then(|at| self.kept.get(at));
+            before.is_some_and(|(e, p, _, last)| (*e, *p) == (endpoint, protocol) && port <= *last)
+        };
+        self.whole.binary_search(&endpoint).is_ok() || port.is_some_and(among)
     }
 
     /// Whether endpoints see this address in full NAT.

@@ -3,7 +3,7 @@
 //! `prepare` opens the taps that a snapshot needs and changes nothing; only `commit` lets anyone see it. `mend` does both for the
 //! snapshot in force, when the machine has changed under it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use super::inputs::Machine;
 use super::interface::{Hands, Open, Opened, Wanted};
 use super::look::{self, Ground};
 use super::meter::Meter;
+use super::replies;
 use super::roster::Roster;
 use super::through::{Passages, Scene, Wish};
 use crate::base::{HashKey, MacAddr, limits};
@@ -395,8 +396,7 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> I
                 Ok(found) => {
                     let entry = all.entry(found.name.into()).or_insert_with(|| (found.index, Wanted::default()));
                     if spec.forward == Forward::Nat {
-                        entry.1.rules.push(Rule::from(address));
-                        entry.1.rules.extend(own.iter().map(|own| Rule::keep(*own)));
+                        entry.1.rules.extend(replies::rules(spec.ports.as_ref(), endpoint.address));
                     }
                     entry.1.rules.extend(spec.sources.iter().map(|source| Rule::to(*source)));
                 }
@@ -404,15 +404,18 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> I
             }
         }
     }
-    for (_, wanted) in all.values_mut() {
+    for (name, (_, wanted)) in &mut all {
         wanted.io = next.settings.packet_io;
-        let mut seen = Vec::new();
-        wanted.rules.retain(|rule| {
-            !seen.contains(rule) && {
-                seen.push(rule.clone());
-                true
-            }
-        });
+        if wanted.rules.iter().any(Rule::is_source) {
+            wanted.rules.extend(replies::own(&own).map(Rule::keep));
+            // An endpoint may be a client: the kernel would forward that to an address that nobody has.
+            wanted
+                .rules
+                .extend(next.vips().flat_map(|vip| vip.spec.addresses.iter().map(|address| Rule::to(*address))));
+        }
+        let mut seen = HashSet::new();
+        wanted.rules.retain(|rule| seen.insert(rule.clone()));
+        errors.extend(replies::excess(name, &wanted.rules));
     }
     all
 }

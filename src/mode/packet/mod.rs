@@ -2,8 +2,9 @@
 //!
 //! - `books` keeps each service's slots in step with its pool, `inputs` says what tables are built from. Both are pure, and
 //!   `strata replay` uses them too.
-//! - `engine` owns taps and threads, by `interface`: `worker`s serve taps, `control` follows configuration, health and the machine (`look`), and
-//!   announces VIPs (`herald`); `through` sends on what probes say to a VIP.
+//! - `engine` owns taps and threads, by `interface`: `worker`s serve taps, `control` follows configuration, health and the machine
+//!   (`look`), and announces VIPs (`herald`); `replies` says what the kernel is kept from where endpoints are; `through` sends on
+//!   what probes say to a VIP.
 //!
 //! Not here: deciding (`flow`), sockets (`sys::packet`).
 
@@ -16,6 +17,7 @@ pub mod inputs;
 mod interface;
 mod look;
 mod meter;
+mod replies;
 mod roster;
 mod tally;
 mod taps;

@@ -182,20 +182,101 @@ fn what_an_endpoint_sends_to_this_machine_stays_the_kernels() {
     }
 }
 
+/// An IPv4 message of ICMP, about a packet of `protocol` with `options` words of options.
+fn error_v4(sides: [&str; 2], kind: u8, about: [&str; 2], options: u8, protocol: u8, ports: [u16; 2]) -> Vec<u8> {
+    let embedded = v4(about[0], about[1], protocol, options, 0, ports);
+    let mut frame = v4(sides[0], sides[1], 1, options, 0, [u16::from(kind) << 8, 0]);
+    frame.truncate(14 + 20 + usize::from(options) * 4 + 4);
+    [frame, vec![0; 4], embedded[14..].to_vec()].concat()
+}
+
+fn error_v6(sides: [&str; 2], kind: u8, about: [&str; 2], next: u8, payload: &[u8]) -> Vec<u8> {
+    let embedded = v6(about[0], about[1], next, payload);
+    v6(sides[0], sides[1], 58, &[&[kind, 0, 0, 0, 0, 0, 0, 0], &embedded[14..]].concat())
+}
+
+/// What a fragment header is, of TCP or UDP from port 80.
+fn fragment(next: u8, offset: u16) -> Vec<u8> {
+    let [high, low] = (offset << 3 | 1).to_be_bytes();
+    [&[next, 0, high, low, 0, 0, 0, 7, 0, 80, 0x10, 0x92][..], &[0; 20]].concat()
+}
+
+#[test]
+fn what_an_endpoint_sends_of_its_own_stays_the_kernels() {
+    let (four, six) = (at("10.0.0.41"), at("fd00::41"));
+    let all = [Rule::from(four), Rule::from(six), Rule::keep(at("10.0.0.2")), Rule::keep(at("fd00::2"))];
+    let port = |address| [6, 17].map(|protocol| Rule::from(address).narrowed(protocol, Some(80..=80)));
+    let some = [&port(four)[..], &port(six), &all[2..]].concat();
+    let (e, c, e6, c6) = ("10.0.0.41", "198.51.100.7", "fd00::41", "2001:db8::7");
+    let mut group = v4(e, "10.0.0.255", 17, 0, 0, [80, 4242]);
+    group[..6].fill(0xff);
+    let tcp = b"\x00\x50\x10\x92................";
+    let other = b"\x00\x51\x10\x92................";
+    // To the endpoint's port 80, and to its 81.
+    let (asked, elsewhere) = (b"\x10\x92\x00\x50................", b"\x10\x92\x00\x51................");
+    // The frame, whether the kernel is kept from it where flows are recorded, and where ports are declared.
+    let cases = [
+        ("a reply", v4(e, c, 6, 0, 0, [80, 4242]), true, true),
+        ("a reply with options", v4(e, c, 17, 10, 0, [80, 4242]), true, true),
+        ("a query", v4(e, c, 17, 0, 0, [4242, 80]), true, false),
+        ("another protocol", v4(e, c, 47, 0, 0, [80, 80]), true, false),
+        ("a first fragment", v4(e, c, 17, 0, 0x2000, [80, 4242]), true, true),
+        ("a later one", v4(e, c, 17, 0, 185, [80, 4242]), true, false),
+        ("to a group", group, false, false),
+        ("an echo request", v4(e, c, 1, 0, 0, [0x0800, 0]), false, false),
+        ("an echo reply", v4(e, c, 1, 0, 0, [0, 0]), false, false),
+        ("a fragmented echo", v4(e, c, 1, 0, 0x2000, [0x0800, 0]), false, false),
+        ("refuses the service", error_v4([e, c], 3, [c, e], 0, 17, [4242, 80]), true, true),
+        ("its packet had options", error_v4([e, c], 3, [c, e], 3, 17, [4242, 80]), true, true),
+        ("refuses a port of its own", error_v4([e, c], 3, [c, e], 0, 17, [4242, 81]), true, false),
+        ("a router before it", error_v4(["10.0.0.9", c], 11, [c, e], 0, 6, [4242, 80]), true, true),
+        ("about an echo", error_v4([e, c], 11, [c, e], 0, 1, [0x0800, 0]), true, false),
+        ("about what it sent", error_v4([c, e], 3, [e, c], 0, 17, [80, 4242]), false, false),
+        ("about a stranger's", error_v4(["10.0.0.9", c], 11, [c, "10.0.0.9"], 0, 6, [4242, 80]), false, false),
+        ("a reply, IPv6", v6(e6, c6, 6, tcp), true, true),
+        ("from another port, IPv6", v6(e6, c6, 17, other), true, false),
+        ("another protocol, IPv6", v6(e6, c6, 47, tcp), true, false),
+        ("a first fragment, IPv6", v6(e6, c6, 44, &fragment(17, 0)), true, true),
+        ("a later one, IPv6", v6(e6, c6, 44, &fragment(17, 181)), true, false),
+        ("a fragmented echo, IPv6", v6(e6, c6, 44, &fragment(58, 0)), false, false),
+        ("an echo request, IPv6", v6(e6, c6, 58, &[128, 0, 0, 0, 0, 0, 0, 0]), false, false),
+        ("listens to a group", v6(e6, "ff02::16", 58, &[143, 0, 0, 0, 0, 0, 0, 0]), false, false),
+        ("looks for a router", v6(e6, "ff02::2", 58, &[133, 0, 0, 0, 0, 0, 0, 0]), false, false),
+        ("asks for its gateway", v6(e6, "ff02::1:ff00:2", 58, &[135; 32]), false, false),
+        ("asks it again", v6(e6, "fd00::2", 58, &[135; 32]), false, false),
+        ("says where it is", v6(e6, "fd00::7", 58, &[136; 32]), false, false),
+        ("to a link-local address", v6(e6, "fe80::2", 6, tcp), false, false),
+        ("refuses the service, IPv6", error_v6([e6, c6], 1, [c6, e6], 17, asked), true, true),
+        ("refuses a port of its own, IPv6", error_v6([e6, c6], 1, [c6, e6], 17, elsewhere), true, false),
+        ("a router before it, IPv6", error_v6(["fd00::9", c6], 2, [c6, e6], 6, asked), true, true),
+        ("about what it sent, IPv6", error_v6([c6, e6], 1, [e6, c6], 17, asked), false, false),
+    ];
+    for (name, frame, recorded, declared) in cases {
+        let tagged = [&frame[..12], &Tag::vlan(7).emit(), &frame[12..]].concat();
+        for (rules, wanted, which) in [(&all[..], recorded, "recorded"), (&some[..], declared, "declared")] {
+            for (frame, tag) in [(&frame, ""), (&tagged, ", tagged")] {
+                assert_eq!(is_shot(rules, frame), wanted, "{name}, {which}{tag}");
+                assert!(!wanted || passes(rules, frame), "{name}, {which}{tag}: what is dropped, the tap has heard");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_program_is_never_longer_than_the_kernel_takes() {
     let v6 = |n: u32| Rule::to(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, (n >> 16) as u16, n as u16]));
-    let most: Vec<Rule> = (0..RULES_A_CLASSIFIER as u32).map(v6).collect();
-    let narrow: Vec<Rule> = most.iter().map(|rule| rule.clone().narrowed(6, Some(1..=2))).collect();
-    for rules in [&most, &narrow] {
-        let length = classifier(rules, &[]).len();
-        assert!((MOST / 3..=MOST).contains(&length), "{length}");
+    let kept: Vec<Rule> = (0..limits::OWN_ADDRESSES as u32).map(|n| Rule::keep(v6(n).address)).collect();
+    for kept in [&kept[..0], &kept[..48], &kept] {
+        let room = rules_beside(kept.len());
+        let most: Vec<Rule> = (0..room as u32).map(v6).collect();
+        let narrow: Vec<Rule> = most.iter().map(|rule| rule.clone().narrowed(6, Some(1..=2))).collect();
+        let sources: Vec<Rule> = most.iter().map(|rule| Rule::from(rule.address)).collect();
+        let ports: Vec<Rule> = sources.iter().map(|rule| rule.clone().narrowed(6, Some(1..=2))).collect();
+        for rules in [&most, &narrow, &sources, &ports] {
+            let length = classifier(rules, kept).len();
+            assert!((MOST / 4..=MOST).contains(&length), "{length} with {} kept", kept.len());
+        }
     }
-    let kept: Vec<Rule> = (0..KEPT as u32).map(|n| Rule::keep(v6(n).address)).collect();
-    let mut sources: Vec<Rule> = narrow.iter().map(|rule| Rule::from(rule.address).narrowed(6, Some(1..=2))).collect();
-    sources.truncate(RULES_A_CLASSIFIER);
-    let length = classifier(&sources, &kept).len();
-    assert!(length <= MOST, "{length}");
     // A filter that would be longer lets everything through, and a shorter one does not.
     for (count, all) in [(100, false), (4000, true)] {
         let rules: Vec<Rule> = (0..count).map(v6).collect();
