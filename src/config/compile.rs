@@ -69,7 +69,7 @@ fn settings(config: &Config, previous: &Snapshot, machine: &Machine) -> state::S
         admin: config.admin.as_ref().map(|admin| admin.listen.value.clone()),
         // A reload must not move every client because nobody chose a key.
         hash_key: config.cluster.hash_key.or(kept).unwrap_or(machine.random_key),
-        packet_io: config.packets.io,
+        packet_io: config.packets.io.value,
         drain_timeout: config.drain.timeout,
         log_level: config.log.level.word(),
         log_json: config.log.format == LogFormat::Json,

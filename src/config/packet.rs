@@ -66,7 +66,7 @@ pub(super) fn read_packet(
 
 /// `[packets]`: what holds for all packet services, whose taps are an interface's.
 pub(super) fn read_packets(table: &mut Table<'_>) -> Packets {
-    Packets { io: table.get("io").and_then(|item| item.one_of(IOS)).and_then(|io| io.value) }
+    Packets { io: table.get("io").and_then(|item| item.one_of(IOS)).unwrap_or(Spanned::implied(None)) }
 }
 
 /// Reports what only proxies have.

@@ -131,7 +131,7 @@ pub(super) fn read_config(root: &mut Table<'_>, source: &Source, catalogs: &Cata
         log,
         access_log,
         cluster: cluster.unwrap_or(Cluster { hash_key: None }),
-        packets: packets.unwrap_or(Packets { io: None }),
+        packets: packets.unwrap_or(Packets { io: Spanned::implied(None) }),
         drain: drain.unwrap_or(Drain { timeout: DRAIN }),
         vips,
         services,

@@ -125,7 +125,7 @@ fn process_tables_arrive() {
     assert_eq!(config.access_log.format, Format::Combined);
     assert_eq!(config.access_log.output, Output::File("/var/log/x".into()));
     assert_eq!(config.drain.timeout, Duration::from_secs(5));
-    assert_eq!(config.packets.io, Some(Io::Pnet));
+    assert_eq!(config.packets.io.value, Some(Io::Pnet));
 }
 
 #[test]

@@ -72,6 +72,10 @@ fn read_interface(item: &Item<'_>) -> Option<Spanned<Arc<str>>> {
     {
         "it has no spaces, colons or slashes, as in \"eth0\"".to_owned()
     } else {
+        if name.value == "lo" {
+            let help = Some("name the interface that clients' packets come in by, as in \"eth0\"".to_owned());
+            return item.fail(&codes::MALFORMED, "`lo` is loopback: no packet of a client comes there", help);
+        }
         return Some(name.map(Arc::from));
     };
     item.fail(&codes::MALFORMED, format!("{} is not the name of an interface", quote(name.value)), Some(help))

@@ -25,7 +25,7 @@ pub struct Link {
     pub mtu: u32,
     pub state: State,
     pub kind: Kind,
-    /// The bridge or bond that it is a port of.
+    /// The bridge or bond that it is a port of, or the VRF that it is in.
     pub master: Option<u32>,
     /// How many want every frame that passes: a packet socket for a virtual MAC on a card that knows one address only is one.
     pub promiscuity: u32,
@@ -125,6 +125,14 @@ pub fn all() -> io::Result<Vec<Link>> {
         .dump(Message::new(libc::RTM_GETLINK, 0, &[0; INFO_HEADER]), |_, body| found.extend(read_link(body)))?;
     found.sort_by_key(|link: &Link| link.index);
     Ok(found)
+}
+
+impl Link {
+    /// Name of the bridge or bond that it is a port of. A VRF is a master too, and takes no frames.
+    pub fn whole(&self) -> Option<String> {
+        let master = by_index(self.master?).ok()?;
+        (master.kind != Kind::Other("vrf".to_owned())).then_some(master.name)
+    }
 }
 
 fn read_link(body: &[u8]) -> Option<Link> {

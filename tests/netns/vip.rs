@@ -264,14 +264,34 @@ fn a_virtual_mac_on_a_macvlan_is_refused_with_the_reason() {
     }
     world.balancer.ip("link set shared up");
     let extra = Extra { vip: "mac = { type = \"virtual\", id = 51 }", ..Extra::default() };
-    let text = body(Way::L2, Place::Lan, &[Member(0, 1)], extra).replace("eth0", "shared");
+    let error = refusal(&world, "shared", extra);
+    assert!(error.contains("interface shared is a macvlan"), "{error}");
+}
+
+#[test]
+fn a_vip_on_a_port_of_a_bridge_is_refused_and_sent_to_the_bridge() {
+    if !can("a VIP on a port of a bridge") {
+        return;
+    }
+    let world = World::new(Place::Lan, 1);
+    for command in ["link add br0 type bridge", "link set br0 up", "link set eth0 master br0"] {
+        world.balancer.ip(command);
+    }
+    let error = refusal(&world, "eth0", Extra::default());
+    assert!(error.contains("interface eth0 is a port of br0") && error.contains("name that"), "{error}");
+}
+
+/// What `run` says of a VIP on this interface and ends.
+fn refusal(world: &World, interface: &str, extra: Extra) -> String {
+    let text = body(Way::L2, Place::Lan, &[Member(0, 1)], extra).replace("eth0", interface);
     let file = std::env::temp_dir().join(format!("{}.toml", world.balancer.name));
     std::fs::write(&file, text).expect("the configuration");
     // One that is not refused would serve for ever.
     let said = world.balancer.run("timeout", &["20", env!("CARGO_BIN_EXE_strata"), "run", &file.to_string_lossy()]);
     std::fs::remove_file(&file).expect("the configuration");
     let error = String::from_utf8_lossy(&said.stderr).into_owned();
-    assert!(!said.status.success() && error.contains("interface shared is a macvlan"), "{error}");
+    assert!(!said.status.success(), "{error}");
+    error
 }
 
 /// What a host that takes the VIP tells everyone.

@@ -13,10 +13,11 @@ use super::facts::{Endpoint, Facts, Interface, Seen, Way};
 use super::finding::{Cure, Finding, Severity};
 use crate::cli::setup_endpoint::Mode;
 use crate::doc::suggest::nearest;
+use crate::mode::packet::deaf;
 use crate::state::Forward;
 use crate::sys::capability::Capability;
 use crate::sys::ingress::Guard;
-use crate::sys::link::{Kind, State};
+use crate::sys::link::State;
 
 /// One thing that is looked at.
 pub struct Check {
@@ -165,16 +166,9 @@ fn interfaces(facts: &Facts, judged: &mut Judged) {
             }
             State::Running => {}
         }
-        if link.mac.is_none() || link.kind == Kind::Loopback {
-            judged.error(format!("{name} is no Ethernet interface"), "a VIP is answered for by ARP, on Ethernet", None);
-        } else if link.kind == Kind::Macvlan && *has_virtual {
-            let why = "a macvlan interface receives nothing but what is for its own MAC address";
-            judged.error(format!("{name} is a macvlan, and a VIP on it has a virtual MAC address"), why, None);
-        } else if let Some(master) = master {
-            let why = "its addresses and neighbours are those of the whole: name that as the VIP's interface";
-            judged.warning(format!("{name} is a port of {master}"), why, None);
-        } else {
-            judged.fine(format!("{name} is up"));
+        match deaf::why(link, master.as_deref(), *has_virtual) {
+            Some(deaf) => judged.error(format!("{name} {}", deaf.what()), deaf.cure(), None),
+            None => judged.fine(format!("{name} is up")),
         }
     }
 }

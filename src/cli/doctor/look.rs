@@ -12,10 +12,11 @@ use super::ask::{self, Ear, Heard, Kind, Path, Question};
 use super::facts::{Endpoint, Facts, Interface, Own, Seen, Source, Vip, Way};
 use crate::base::ports::Transport;
 use crate::base::{MacAddr, limits};
+use crate::mode::packet::deaf;
 use crate::state::{self, Forward, PacketSpec, Pool, Snapshot, Traffic, VipMac};
 use crate::sys::capability::Capability;
 use crate::sys::ingress::{self, Guard};
-use crate::sys::link::{self, State};
+use crate::sys::link::{self, Link, State};
 use crate::sys::neighbour;
 use crate::wire::arp::Arp;
 use crate::wire::compose::{self, Head, datagram};
@@ -28,11 +29,12 @@ use crate::wire::tcp::Flags;
 pub fn host() -> Facts {
     let devices = devices();
     let interfaces = devices.iter().filter(|name| *name != "lo").map(|name| interface(name, false)).collect();
-    // One that is down and that no VIP is on is none of ours.
+    // One that is down or cannot have a VIP, and that no VIP is on, is none of ours.
     let mut facts =
         Facts { capabilities: capabilities(), devices, interfaces, forwards: forwards(), ..Facts::default() };
     let runs = |interface: &Interface| {
-        interface.link.as_ref().is_some_and(|link| link.state == State::Running && link.mac.is_some())
+        let hears = |link: &Link| deaf::why(link, interface.master.as_deref(), false).is_none();
+        interface.link.as_ref().is_some_and(|link| link.state == State::Running && hears(link))
     };
     facts.interfaces.retain(runs);
     facts
@@ -101,11 +103,10 @@ fn own() -> Vec<Own> {
 
 fn interface(name: &str, has_virtual: bool) -> Interface {
     let found = link::by_name(name).ok();
-    let master = found.as_ref().and_then(|link| link.master).and_then(|index| link::by_index(index).ok());
     let guard = found.as_ref().and_then(|link| ingress::guard(link.index).ok());
     Interface {
         name: name.to_owned(),
-        master: master.map(|master| master.name),
+        master: found.as_ref().and_then(Link::whole),
         has_virtual,
         lro: link::offloads(name).is_ok_and(|offloads| offloads.lro),
         guard: guard.unwrap_or(Guard::Nobody),

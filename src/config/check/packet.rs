@@ -12,7 +12,7 @@ use super::unknown;
 use crate::balance;
 use crate::base::{Listen, PortRange, Transport, limits};
 use crate::doc::{Diagnostic, Span, Spanned, Table, codes, quote};
-use crate::state::{Forward, ModeKind};
+use crate::state::{Forward, Io, ModeKind};
 
 pub(super) fn check(root: &Table<'_>, config: &Config, survey: &Survey) {
     vip_names(root, survey);
@@ -43,6 +43,7 @@ pub(super) fn check(root: &Table<'_>, config: &Config, survey: &Survey) {
         shut_in(root, flow);
         few_slots(root, flow);
     }
+    no_tags(root, config);
     large_tables(root, &flows);
     many_sources(root, &flows);
 }
@@ -363,6 +364,18 @@ fn tagged(root: &Table<'_>, flow: &Flow<'_>) {
                 .help(format!("write {{ address = \"{at}\", mac = \"02:00:00:00:00:41\" }}, or {instead}")),
         );
     }
+}
+
+/// The engine that the file asks for, where it sees no tag: every frame of the VIP would be lost.
+fn no_tags(root: &Table<'_>, config: &Config) {
+    let io = &config.packets.io;
+    let tagged = |vip: &Vip| Some((vip.name.clone(), vip.vlan?));
+    let Some((vip, vlan)) = config.vips.iter().find_map(tagged).filter(|_| io.value == Some(Io::Pnet)) else { return };
+    root.report(
+        Diagnostic::new(&codes::TAGGED, io.span, "`pnet` sees no VLAN tags: every tagged frame is lost")
+            .also(vlan.span, format!("vip {} is on VLAN {}", quote(&vip), vlan.value))
+            .help("leave `io` out, or write \"ring\""),
+    );
 }
 
 /// Sources of all services: each has a table of ports of its own.

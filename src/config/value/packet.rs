@@ -17,7 +17,7 @@ use crate::state::{Engine, Forward, Io, ModeKind, VipMac};
 pub struct Packets {
     /// `None`: a ring, or what works where none can be made.
     #[serde(serialize_with = "io_word")]
-    pub io: Option<Io>,
+    pub io: Spanned<Option<Io>>,
 }
 
 /// A virtual address that packet services are reached at.
@@ -87,9 +87,8 @@ fn engine_word<S: Serializer>(value: &Engine, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(value.word())
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
-fn io_word<S: Serializer>(value: &Option<Io>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(value.map_or("auto", Io::word))
+fn io_word<S: Serializer>(io: &Spanned<Option<Io>>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(io.value.map_or("auto", Io::word))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]

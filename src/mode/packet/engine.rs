@@ -28,7 +28,7 @@ use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{Inputs, Tables};
 use crate::observe::Packets;
 use crate::seam::through::Register;
-use crate::state::{Forward, PacketSpec, Snapshot, Traffic};
+use crate::state::{Forward, PacketSpec, Snapshot, Traffic, VipMac};
 use crate::sys::classify::Rule;
 use crate::sys::packet::Speaker;
 use crate::sys::{link, neighbour};
@@ -135,7 +135,7 @@ impl Engine {
         for (name, (index, wanted)) in wanted {
             match known.and_then(|open| open.get(name)).filter(|open| open.index == *index && open.is_served()) {
                 Some(open) if open.wanted == *wanted => {}
-                Some(open) if open.wanted.io == wanted.io => changed.push((name.clone(), wanted.clone())),
+                Some(open) if open.brings(wanted) => changed.push((name.clone(), wanted.clone())),
                 _ => match Opened::new(name, *index, self.workers, wanted) {
                     Ok(taps) => opened.push(taps),
                     Err(error) => errors.push(format!("interface {name}: {error}")),
@@ -365,6 +365,7 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> I
             }
         };
         let (_, wanted) = all.entry(name.clone()).or_insert_with(|| (found.index, Wanted::default()));
+        wanted.tagged |= vip.spec.vlan.is_some();
         for address in &vip.spec.addresses {
             wanted.rules.push(Rule::to(*address));
             let mac = vip.spec.mac.of(*address, found.mac.unwrap_or(MacAddr::ZERO));
@@ -372,7 +373,11 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> I
                 wanted.macs.push(mac);
             }
         }
-        errors.extend(deaf::why(&vip.spec, &found));
+        let deaf = deaf::why(&found, found.whole().as_deref(), vip.spec.mac != VipMac::Interface);
+        errors.extend(deaf.map(|deaf| {
+            let (vip, what, cure) = (&vip.spec.name, deaf.what(), deaf.cure());
+            format!("vip {vip}: interface {name} {what}: {cure}")
+        }));
     }
     let own: Vec<IpAddr> = match link::addresses() {
         Ok(addresses) => addresses.into_iter().map(|address| address.address).collect(),

@@ -30,6 +30,8 @@ pub(super) struct Wanted {
     pub macs: Vec<MacAddr>,
     /// By what they are to come, as the file has it.
     pub io: Option<Io>,
+    /// Some have a VLAN tag.
+    pub tagged: bool,
 }
 
 /// An interface whose taps are open, and whom nobody serves yet.
@@ -46,6 +48,7 @@ pub(super) struct Opened {
 pub(super) struct Open {
     pub index: u32,
     pub wanted: Wanted,
+    io: Io,
     /// Keeps the kernel from handling the same packets.
     ingress: Ingress,
     stop: Arc<AtomicBool>,
@@ -70,7 +73,7 @@ impl Opened {
             wait: WAIT,
             ..Options::default()
         };
-        let (io, taps) = taps::open(wanted.io, name, workers, &options).map_err(|error| error.to_string())?;
+        let (io, taps) = taps::open((wanted.io, wanted.tagged), name, workers, &options)?;
         let ingress = Ingress::new(index, &wanted.rules).map_err(|error| error.to_string())?;
         Ok(Opened { name: name.clone(), index, wanted: wanted.clone(), io, taps, ingress })
     }
@@ -100,11 +103,16 @@ impl Opened {
             let thread = std::thread::Builder::new().name(format!("packets-{worker}"));
             Ok((wants, thread.spawn(move || post.run(tap))?))
         })?;
-        Ok(Open { index, wanted, ingress, stop, workers })
+        Ok(Open { index, wanted, io, ingress, stop, workers })
     }
 }
 
 impl Open {
+    /// Whether its taps can bring other frames as well.
+    pub fn brings(&self, next: &Wanted) -> bool {
+        self.wanted.io == next.io && !(next.tagged && self.io == Io::Pnet)
+    }
+
     /// From now on other frames are wanted. The taps stay, so that no frame is lost and none is seen twice.
     ///
     /// # Errors

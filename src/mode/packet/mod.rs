@@ -10,7 +10,7 @@
 
 pub mod books;
 mod control;
-mod deaf;
+pub mod deaf;
 pub mod engine;
 mod herald;
 pub mod inputs;

@@ -6,26 +6,34 @@
 use crate::state::Io;
 use crate::sys::packet::{self, Fanout, Options, PacketError, Tap};
 
-/// One tap a worker, all of one kind: which they are. Several share the interface's flows.
+/// One tap a worker, all of one kind: which they are. Several share the interface's flows. `tagged`: some frames have a VLAN tag.
 ///
 /// # Errors
 /// What the kernel said to the first kind that was tried.
 pub(super) fn open(
-    wanted: Option<Io>,
+    (wanted, tagged): (Option<Io>, bool),
     interface: &str,
     workers: usize,
     options: &Options<'_>,
-) -> Result<(Io, Vec<Tap>), PacketError> {
-    let open = |io| {
+) -> Result<(Io, Vec<Tap>), String> {
+    let open = |io| -> Result<Vec<Tap>, PacketError> {
         let fanout = if workers > 1 { Some(Fanout::claim(options.interface)?) } else { None };
         let options = Options { fanout, ..*options };
         (0..workers.max(1)).map(|_| Tap::open(engine(io), &options)).collect()
     };
-    let (io, taps, refused) = choose(wanted, open)?;
+    let (io, taps, refused) = choose(needed(wanted, tagged), open).map_err(|error| match (wanted, tagged) {
+        (None, true) => format!("{error}; `vlan` of a VIP needs a ring there"),
+        _ => error.to_string(),
+    })?;
     if let Some(error) = refused {
         tracing::warn!(interface, %error, "no ring on this interface: pnet's loop serves, slower and without VLANs");
     }
     Ok((io, taps))
+}
+
+/// `pnet`'s loop sees no tags, so that it cannot take a ring's place where some frames have one. The file does not ask for it there.
+fn needed(wanted: Option<Io>, tagged: bool) -> Option<Io> {
+    wanted.or(tagged.then_some(Io::Ring))
 }
 
 /// What is wanted, or what can be made; with why the better one was not.
@@ -71,6 +79,14 @@ mod tests {
         for (wanted, possible, outcome) in cases {
             let open = |io: Io| if possible.contains(&io) { Ok(io) } else { Err(io) };
             assert_eq!(choose(wanted, open), outcome, "{wanted:?} of {possible:?}");
+        }
+    }
+
+    #[test]
+    fn where_frames_have_tags_nothing_takes_the_place_of_a_ring() {
+        let only_pnet = |io: Io| if io == Io::Pnet { Ok(io) } else { Err(io) };
+        for (tagged, outcome) in [(false, Ok((Io::Pnet, Io::Pnet, Some(Io::Ring)))), (true, Err(Io::Ring))] {
+            assert_eq!(choose(needed(None, tagged), only_pnet), outcome, "{tagged}");
         }
     }
 }

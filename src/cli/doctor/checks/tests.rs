@@ -3,7 +3,7 @@
 use super::super::facts::{Facts, Own, Source, Vip};
 use super::*;
 use crate::base::MacAddr;
-use crate::sys::link::{Link, Receives};
+use crate::sys::link::{Kind, Link, Receives};
 
 const STRANGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
@@ -126,13 +126,23 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "",
         ),
         (
-            |f| (f.interfaces[0].link.as_mut().unwrap().kind, f.interfaces[0].has_virtual) = (Kind::Macvlan, true),
+            |f| {
+                f.interfaces[0].link.as_mut().unwrap().receives = Receives::OwnMac;
+                f.interfaces[0].has_virtual = true;
+            },
             "interface",
             Error,
             "eth0 is a macvlan",
             "",
         ),
-        (|f| f.interfaces[0].master = Some("br0".into()), "interface", Warning, "eth0 is a port of br0", ""),
+        (
+            |f| f.interfaces[0].link.as_mut().unwrap().receives = Receives::OwnAddresses,
+            "interface",
+            Error,
+            "eth0 is an ipvlan",
+            "",
+        ),
+        (|f| f.interfaces[0].master = Some("br0".into()), "interface", Error, "eth0 is a port of br0", ""),
         (|f| f.interfaces[0].lro = true, "offloads", Error, "eth0 has LRO on", "here: ethtool -K eth0 lro off"),
         (
             |f| f.own.push(Own { address: ip("10.0.0.100"), prefix: 32, device: "lo".into() }),
