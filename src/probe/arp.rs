@@ -56,7 +56,7 @@ impl Arp {
         let place = Place::of(to)?;
         let ear = self.ear(place.interface)?;
         let heard = async {
-            let asked = ear.await_word_of(to);
+            let asked = ear.awaited.word_of(to);
             place.question(to).and_then(|frame| ear.line.send(&frame))?;
             while !asked.is_answered() {
                 ear.hear(place.mac).await?;
@@ -79,7 +79,7 @@ impl Arp {
             _ => Failure::Ours(error.to_string().into()),
         })?;
         let ready = line.to_wait().and_then(UdpSocket::from_std).map_err(|error| ours(&error))?;
-        let ear = Rc::new(Ear { line, ready, awaited: RefCell::default(), news: Notify::new() });
+        let ear = Rc::new(Ear { line, ready, awaited: Awaiting::default(), news: Notify::new() });
         self.ears.borrow_mut().insert(interface, ear.clone());
         Ok(ear)
     }
@@ -90,23 +90,30 @@ struct Ear {
     line: Line,
     /// Tells when the line has frames.
     ready: UdpSocket,
-    /// Of whom word is awaited, and whether it has come. At most as many as there are probes in flight.
-    awaited: RefCell<HashMap<IpAddr, bool>>,
+    awaited: Awaiting,
     /// Word has come of somebody.
     news: Notify,
 }
 
+/// Of whom word is awaited. At most as many as there are probes in flight.
+#[derive(Default)]
+struct Awaiting(RefCell<HashMap<IpAddr, Word>>);
+
+/// Endpoints may share an address, and each that asks is answered by the next word, whosever question that was to.
+#[derive(Default)]
+struct Word {
+    waiting: usize,
+    heard: u64,
+}
+
 struct Awaited<'e> {
-    ear: &'e Ear,
+    awaiting: &'e Awaiting,
     address: IpAddr,
+    /// What was heard before it was asked.
+    before: u64,
 }
 
 impl Ear {
-    fn await_word_of(&self, address: IpAddr) -> Awaited<'_> {
-        self.awaited.borrow_mut().insert(address, false);
-        Awaited { ear: self, address }
-    }
-
     /// Hears frames once there are any, or until another has heard them.
     async fn hear(&self, mac: MacAddr) -> io::Result<()> {
         tokio::select! {
@@ -117,10 +124,7 @@ impl Ear {
             let mut buffer = [0; ROOM];
             match self.ready.try_io(Interest::READABLE, || self.line.receive(&mut buffer)) {
                 Ok(frame) => {
-                    let word = speaker(frame, mac);
-                    let mut awaited = self.awaited.borrow_mut();
-                    if let Some(answered) = word.and_then(|address| awaited.get_mut(&address)) {
-                        *answered = true;
+                    if speaker(frame, mac).is_some_and(|address| self.awaited.tell(address)) {
                         self.news.notify_waiters();
                     }
                 }
@@ -132,15 +136,36 @@ impl Ear {
     }
 }
 
+impl Awaiting {
+    /// Word of this address from now on.
+    fn word_of(&self, address: IpAddr) -> Awaited<'_> {
+        let mut words = self.0.borrow_mut();
+        let word = words.entry(address).or_default();
+        word.waiting += 1;
+        Awaited { awaiting: self, address, before: word.heard }
+    }
+
+    /// Word of this address has come. Whether anybody awaits it.
+    fn tell(&self, address: IpAddr) -> bool {
+        self.0.borrow_mut().get_mut(&address).map(|word| word.heard += 1).is_some()
+    }
+}
+
 impl Awaited<'_> {
     fn is_answered(&self) -> bool {
-        self.ear.awaited.borrow().get(&self.address).is_some_and(|answered| *answered)
+        self.awaiting.0.borrow().get(&self.address).is_some_and(|word| word.heard != self.before)
     }
 }
 
 impl Drop for Awaited<'_> {
     fn drop(&mut self) {
-        self.ear.awaited.borrow_mut().remove(&self.address);
+        let mut words = self.awaiting.0.borrow_mut();
+        if let Some(word) = words.get_mut(&self.address) {
+            word.waiting -= 1;
+            if word.waiting == 0 {
+                words.remove(&self.address);
+            }
+        }
     }
 }
 
@@ -257,6 +282,24 @@ mod tests {
         for length in 0..good.len() {
             assert_eq!(speaker(&good[..length], OURS), None, "cut to {length}");
         }
+    }
+
+    #[test]
+    fn endpoints_that_share_an_address_are_each_answered() {
+        let (shared, other) = (IpAddr::from([10, 0, 0, 41]), IpAddr::from([10, 0, 0, 42]));
+        let awaiting = Awaiting::default();
+        let [first, second] = [awaiting.word_of(shared), awaiting.word_of(shared)];
+        assert!(awaiting.tell(shared) && !awaiting.tell(other));
+        assert!(first.is_answered() && second.is_answered());
+        // The first has heard it and is done; its question is no longer the second's.
+        drop(first);
+        assert!(second.is_answered());
+        let third = awaiting.word_of(shared);
+        assert!(!third.is_answered(), "what was heard before it asked");
+        drop(second);
+        assert!(awaiting.tell(shared) && third.is_answered());
+        drop(third);
+        assert!(!awaiting.tell(shared) && awaiting.0.borrow().is_empty(), "nobody waits any more");
     }
 
     #[test]
