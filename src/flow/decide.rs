@@ -14,7 +14,8 @@
 //! Every mode takes one hop off a packet. For tunnels and NAT that is what a router does; for `l2`, IPVS does it since Linux
 //! 4.11, and for the same reason: an endpoint that lacks the VIP and forwards sends it back to us, and nothing else ends that.
 //! No packet is fragmented or put together. A frame that is many packets stays one wherever the way out can take it apart; for a
-//! tunnel it goes back to the caller, who divides it (`wire::segments`) and asks about each. Padding stays where the frame stays, as in a switch, and is cut off in tunnels.
+//! tunnel it goes back to the caller, who divides it (`wire::segments`) and asks about each. Padding stays where the frame stays,
+//! as in a switch, and is cut off in tunnels.
 //!
 //! Pure; time and entropy are arguments. Budget: no allocation, no sum over a payload but where a sender left its own to a card
 //! and the way out is a tunnel (`benches/flow.rs`). Not here: sockets, who learns MAC addresses, counters.

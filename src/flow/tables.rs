@@ -324,6 +324,11 @@ impl Tables {
         Some(Hop { link: place, next, on_link: way.gateway.is_none(), mac, mtu: link.mtu })
     }
 
+    /// Whether it is a router's on this link, of those that routes lead to.
+    pub(super) fn is_gateway(&self, link: usize, mac: MacAddr) -> bool {
+        self.routes.iter().any(|way| way.link == Some(link) && way.gateway.is_some_and(|(_, at)| at == Some(mac)))
+    }
+
     fn neighbor(&self, link: LinkId, address: IpAddr) -> Option<MacAddr> {
         let at = self.neighbors.binary_search_by_key(&(link, address), |(key, _)| *key).ok()?;
         self.neighbors.get(at).map(|(_, mac)| *mac)

@@ -151,10 +151,10 @@ impl Engine<'_> {
         if let Err(verdict) = self.may_go(frame, packet, &hop, 0, self.own_address(packet)) {
             return verdict;
         }
-        // A client that has just sent a frame is where that came from.
+        // Whom the kernel does not know is where its last frame came from: nothing that a frame says may move a known neighbour.
         let link = self.tables.link(hop.link).filter(|_| hop.on_link);
-        let learned = link.and_then(|link| self.shared.learned.find(link.id, client));
-        let Some(mac) = learned.or(hop.mac) else { return self.unresolved(&hop) };
+        let learned = || self.shared.learned.find(link?.id, client);
+        let Some(mac) = hop.mac.or_else(learned) else { return self.unresolved(&hop) };
         if let Err(refused) = self.note_reply(packet, reply) {
             return Verdict::drop(unassembled(refused));
         }

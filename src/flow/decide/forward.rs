@@ -225,11 +225,13 @@ impl Engine<'_> {
         Verdict::drop(Reason::NoNeighbor).noting(self.tables.link(hop.link).map(event))
     }
 
-    /// Takes note of where a client on this link is, for what will go back to it.
+    /// Takes note of where a client on this link is, for what will go back to it. What a router brings is from elsewhere, whatever
+    /// its source address says: anybody can write a neighbour's there.
     fn learn(&self, client: IpAddr) {
         if let (Some(link), Some(hop)) = (self.link(), self.tables.hop(client))
             && hop.on_link
             && Some(hop.link) == self.link
+            && !self.tables.is_gateway(hop.link, self.arrival.source)
         {
             self.shared.learned.learn(link.id, client, self.arrival.source);
         }

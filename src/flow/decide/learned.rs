@@ -2,7 +2,8 @@
 //!
 //! A reply that NAT translates back goes to the client's next hop. A gateway is known to the control side; a client on the link
 //! would have to be asked for, and its SYN-ACK would be lost meanwhile. But it has just sent a frame, and that says where it is.
-//! Who forges that can as well forge ARP. Nothing expires: a client that moves sends from elsewhere, and that overwrites.
+//! Who forges that on the link can as well forge ARP; what a router brings teaches nothing, and whom the kernel knows is where the
+//! kernel says. Nothing expires: a client that moves sends from elsewhere, and that overwrites.
 //!
 //! Sets of four places, each of two words, the first of which is the key's tag XOR the second (Hyatt's lockless hashing): what
 //! two workers tear fits no key. A place that is taken by another is a client that is asked for after all.
