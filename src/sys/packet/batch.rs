@@ -47,9 +47,10 @@ impl Batch {
         self.len == limits::PACKET_BATCH
     }
 
-    /// Queues the frame at `base`, its `virtio_net_hdr` first. A full batch takes none.
-    pub(super) fn push(&mut self, interface: u32, base: *const u8, length: usize) {
+    /// Queues the frame at `base`, its `virtio_net_hdr` first. A full batch takes none, and counts it: callers flush before.
+    pub(super) fn push(&mut self, interface: u32, base: *const u8, length: usize, counters: &mut Counters) {
         if self.is_full() {
+            counters.no_room += 1;
             return;
         }
         self.parts[self.len] = libc::iovec { iov_base: base.cast_mut().cast(), iov_len: length };
@@ -95,5 +96,22 @@ impl Batch {
             done += lost;
         }
         self.len = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_a_full_batch_does_not_take_is_counted() {
+        let (mut batch, mut counters, frame) = (Batch::new(1), Counters::default(), [0; 60]);
+        for pushed in 0..limits::PACKET_BATCH {
+            assert!(!batch.is_full(), "after {pushed}");
+            batch.push(1, frame.as_ptr(), frame.len(), &mut counters);
+        }
+        assert_eq!((batch.is_full(), counters.no_room), (true, 0));
+        batch.push(1, frame.as_ptr(), frame.len(), &mut counters);
+        assert_eq!(counters.no_room, 1);
     }
 }

@@ -79,7 +79,7 @@ impl Outbox {
                 (Fate::Send(interface), Ok(range)) => {
                     self.room.used += length;
                     // SAFETY: `seal` gives a range within the piece.
-                    self.batch.push(interface, unsafe { piece.add(range.start) }, range.len());
+                    self.batch.push(interface, unsafe { piece.add(range.start) }, range.len(), counters);
                 }
                 (Fate::Send(_), Err(_)) | (Fate::Divide, _) => counters.refused += 1,
             }

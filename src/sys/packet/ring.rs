@@ -147,7 +147,10 @@ impl Ring {
             (Fate::Stay, _) => {}
             (Fate::Send(interface), _) => match frame.seal() {
                 // SAFETY: `seal` gives a range within the slot's buffer.
-                Ok(range) => self.out.batch.push(interface, unsafe { slot.add(range.start) }.as_ptr(), range.len()),
+                Ok(range) => {
+                    let base = unsafe { slot.add(range.start) }.as_ptr();
+                    self.out.batch.push(interface, base, range.len(), &mut self.counters);
+                }
                 Err(_) => self.counters.refused += 1,
             },
             // SAFETY: what was pushed lies in slots before this one, which go back only after the whole batch, and no frame on them
@@ -190,7 +193,7 @@ impl Ring {
             // SAFETY: what was pushed lies in slots that go back only after the whole batch, and no frame on them is alive.
             unsafe { self.out.flush(socket, &mut self.counters) };
         }
-        self.out.batch.push(interface, self.long[range.clone()].as_ptr(), range.len());
+        self.out.batch.push(interface, self.long[range.clone()].as_ptr(), range.len(), &mut self.counters);
         // SAFETY: as above, and `long` is not written to before the call returns.
         unsafe { self.out.flush(socket, &mut self.counters) };
     }
