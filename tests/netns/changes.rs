@@ -178,7 +178,8 @@ fn a_restart_forgets_a_drain_and_what_that_costs_is_known() {
     println!("before the drain: {}\nwhile it drained: {}", before.summary(), later.summary());
     assert!(before.broken().is_empty(), "{}", before.summary());
     let broken = later.broken().len();
-    assert!((40..160).contains(&broken), "a third of them, more or less: {}", later.summary());
+    // An endpoint is a hash's choice: a third of 300, and seven standard deviations of chance.
+    assert!((42..=158).contains(&broken), "a third of them, more or less: {}", later.summary());
 }
 
 /// Though not a second has passed: what goes to the endpoint of before is a SYN that was seen before.
@@ -245,12 +246,13 @@ fn full_nat_shows_other_addresses_after_a_reload() {
         Family::BOTH.iter().any(|family| held.peer.is_some_and(|peer| peer.ip() == source(*family, Place::Lan, last)))
     };
     let (all, other) = ([Member(0, 1), Member(1, 1)], 4);
-    let mut second = None;
+    let (mut second, mut reloaded) = (None, Instant::now());
     let first = Crowd::during(&rig.world.client, 200, |crowd| {
         rig.reload_with(&all, &[SOURCE, other]);
         crowd.await_transfers();
         second = Some(Crowd::during(&rig.world.client, 200, |both| {
             rig.reload_with(&all, &[other]);
+            reloaded = Instant::now();
             crowd.await_transfers();
             both.await_transfers();
         }));
@@ -259,8 +261,10 @@ fn full_nat_shows_other_addresses_after_a_reload() {
     println!("sources: first {}\nsecond {}", first.summary(), second.summary());
     assert!(first.held.iter().all(|held| shows(SOURCE, held) && held.broken.is_some()), "{}", first.summary());
     let on_other = second.held.iter().filter(|held| shows(other, held)).count();
-    assert!((50..150).contains(&on_other), "{on_other} of 200 on the source that was added");
+    // A source is a hash's choice: half of 200, and seven standard deviations of chance.
+    assert!((50..=150).contains(&on_other), "{on_other} of 200 on the source that was added");
     let wrong = second.held.iter().filter(|held| held.broken.is_some() != shows(SOURCE, held)).count();
     assert_eq!(wrong, 0, "flows on a source that stays live on, and no others: {}", second.summary());
-    assert!(second.turned_away().len() <= 1, "more than the one that was there at the time: {}", second.summary());
+    let late = second.turned_away().iter().filter(|visit| visit.began > reloaded).count();
+    assert_eq!(late, 0, "turned away though the source was gone: {}", second.summary());
 }
