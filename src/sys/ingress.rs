@@ -41,6 +41,10 @@ impl fmt::Display for IngressError {
         write!(f, "cannot {step}: ")?;
         match cause.raw_os_error() {
             Some(libc::EPERM) => f.write_str("permission denied: packet modes need CAP_NET_ADMIN"),
+            None if cause.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "all {OWNERS} are held by living processes: `ss -xap | grep strata-ingress` shows by whom; end those that are no Strata"
+            ),
             Some(libc::ENODEV) => f.write_str("there is no such interface"),
             Some(libc::ENOENT | libc::EOPNOTSUPP) => {
                 f.write_str("the kernel has no clsact or no bpf classifier (NET_SCH_INGRESS, NET_CLS_BPF)")

@@ -42,6 +42,10 @@ impl fmt::Display for TunError {
             Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
                 f.write_str("there is no /dev/net/tun: `modprobe tun`, or give the container `--device /dev/net/tun`")
             }
+            None if cause.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "all {PROCESSES} are held by living processes: `ss -xap | grep strata-mark` shows by whom; end those that are no Strata"
+            ),
             Some(libc::EPERM | libc::EACCES) => f.write_str("permission denied: it needs CAP_NET_ADMIN"),
             Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => {
                 f.write_str("the kernel has no policy routing (IP_MULTIPLE_TABLES)")
