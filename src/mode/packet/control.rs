@@ -53,6 +53,8 @@ pub(super) struct Control {
     interfaces: Vec<(Arc<str>, u32)>,
     /// When links, routes and neighbours are read next.
     look_at: Moment,
+    /// When it was last said that they could not be read.
+    complained: Option<Moment>,
     /// Whom was asked for, and when: the data path asks with every packet.
     asked: HashMap<(LinkId, IpAddr), Moment>,
     /// Who claims a VIP, and when that was last said.
@@ -77,6 +79,7 @@ impl Control {
             answers: None,
             interfaces: Vec::new(),
             look_at: Moment::ZERO,
+            complained: None,
             asked: HashMap::new(),
             conflicts: HashMap::new(),
             herald,
@@ -208,7 +211,10 @@ impl Control {
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "links, routes and neighbours cannot be read: the last known serve on");
+                if self.complained.is_none_or(|at| now.since(at) >= SAY) {
+                    self.complained = Some(now);
+                    tracing::warn!(%error, "links, routes and neighbours cannot be read: the last known serve on");
+                }
                 false
             }
         }
