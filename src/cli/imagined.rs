@@ -2,7 +2,8 @@
 //! traffic. What `replay` and `explain` share.
 //!
 //! What neither a file nor a packet says is imagined: every endpoint is up and on the link, with a MAC address made from its
-//! own address; clients are behind a router that sends and takes every other packet. Slots, records, translations and every check are those of the engine.
+//! own address; clients are behind a router that sends and takes every other packet. Slots, records, translations and every check
+//! are those of the engine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

@@ -14,8 +14,9 @@
 //! ```
 //!
 //! A probe that this machine cannot make changes nothing; but `fall` of them in a row make `Probing` into `Up`, for an endpoint that
-//! will not be judged must not wait for it. An endpoint without a probe starts `Up`, and returns from `Ejected` to `Up` when its time is up. `Probing` is ejected like
-//! `Up`. Probes that began before an ejection do not end it: they may have connected before the endpoint died.
+//! will not be judged must not wait for it. An endpoint without a probe starts `Up`, and returns from `Ejected` to `Up` when its
+//! time is up. `Probing` is ejected like `Up`. Probes that began before an ejection do not end it: they may have connected before
+//! the endpoint died.
 //! `Maintenance` forgets what was seen: an endpoint comes back from it as it started.
 //!
 //! Pure: events and the time go in, a [`Transition`] or nothing comes out. Not here: sockets and timers (`probe`, the

@@ -6,8 +6,9 @@
 //!   and lost.
 //! - [`Ring`]: a receive ring that the kernel writes to and frames are rewritten in, and one system call for a batch of sends.
 //!
-//! Neither allocates per frame. Both take apart a frame that stands for several, where one asks for it. Both tell, beside the bytes, what bytes do not: the tag, the state of the checksum, that a
-//! frame stands for several, that a frame is not whole ([`Frame`]).
+//! Neither allocates per frame. Both take apart a frame that stands for several, where one asks for it. Both tell, beside the
+//! bytes, what bytes do not: the tag, the state of the checksum, that a frame stands for several, that a frame is not whole
+//! ([`Frame`]).
 //!
 //! **Workers** share an interface by fanout: the kernel hashes addresses and ports so that both directions of a flow go to one
 //! worker, whatever the direction. Only of the same flow: an answer that NAT has to translate back has other addresses, and an
