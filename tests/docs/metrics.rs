@@ -45,6 +45,7 @@ Worth an alert:
 | nobody serves a pool | `strata_pool_endpoints_usable == 0` |
 | a reload was rejected | `strata_config_last_reload_successful == 0` |
 | a packet service is not carried | `strata_service_info{engine=\"none\"} == 1` |
+| an interface is not served | `strata_interface_workers == 0` |
 | workers are too slow for an interface | `rate(strata_interface_frames_lost_total{reason=\"overrun\"}[5m]) > 0` |
 | next hops do not answer | `rate(strata_drops_total{reason=\"no-neighbor\"}[5m]) > 1` |
 | full NAT runs out of ports | `strata_nat_ports_free < 5000` |

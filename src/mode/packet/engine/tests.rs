@@ -87,3 +87,19 @@ fn an_address_that_is_added_is_the_kernels_to_hear_answers_for() {
         |engine, _| assert!(keeps(engine)),
     );
 }
+
+#[test]
+fn answers_of_nats_endpoints_are_taken_where_the_way_to_them_has_moved() {
+    serving(
+        |near, _| {
+            near.sh("ip link add other type veth peer name end; ip link set other up; ip link set end up; \
+                ip route add 10.0.0.41 dev other");
+        },
+        |engine, packets| {
+            let other = &engine.running.as_ref().unwrap().open["other"];
+            assert!(other.wanted.rules.contains(&Rule::from("10.0.0.41".parse().unwrap())));
+            assert_eq!(packets.interface(&"other".into()).workers(), 2);
+            assert!(!open(engine).wanted.rules.iter().any(|rule| *rule == Rule::from("10.0.0.41".parse().unwrap())));
+        },
+    );
+}
