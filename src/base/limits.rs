@@ -236,6 +236,13 @@ pub const VIP_CLAIMANTS: usize = 64;
 /// After a stranger's last word an address counts as contested for this long: three times the interval at which it is asked
 /// for and told otherwise.
 pub const CONTESTED: Duration = Duration::from_secs(30);
+/// Next hops that the data path has the kernel ask for in a second: as many as its own table holds (`gc_thresh3`). Gateways and
+/// endpoints are asked for besides, whoever floods us with clients that are not there.
+pub const NEXT_HOPS_ASKED: usize = 1024;
+/// Events that a worker remembers to have told of, 48 bytes each, and for how long it does not tell them again: a next hop that is
+/// asked for answers within this, or not.
+pub const EVENTS_TOLD: usize = 64;
+pub const EVENT_REPEAT: Duration = Duration::from_millis(100);
 /// Clients on our own links whose MAC addresses NAT knows: 256 KiB.
 pub const LEARNED_NEIGHBORS: usize = 1 << 14;
 

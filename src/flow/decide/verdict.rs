@@ -84,7 +84,7 @@ pub enum Why {
 }
 
 /// What the control side should hear. The data path repeats it with every packet: the receiver counts and thins out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A stranger at `mac` claims the VIP.
     Conflict { address: IpAddr, mac: MacAddr },

@@ -22,4 +22,5 @@ mod roster;
 mod tally;
 mod taps;
 mod through;
+mod told;
 mod worker;

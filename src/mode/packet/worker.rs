@@ -13,6 +13,7 @@ use super::engine::{Force, Order};
 use super::interface::Wanted;
 use super::meter::Meter;
 use super::tally::{Count, Key, Tally};
+use super::told::Told;
 use crate::base::{Moment, Reason, WorkerId, clock};
 use crate::flow::decide::{Action, FrameBuf, Shared, Verdict, Why, decide};
 use crate::observe::Packets;
@@ -51,13 +52,14 @@ impl Post {
     pub fn run(mut self, mut tap: Tap) {
         let mut random = fastrand::Rng::new();
         let mut tally = Tally::new();
+        let mut told = Told::new();
         while !self.stop.load(Relaxed) {
             if let Ok(want) = self.wanted.try_recv() {
                 self.want(&mut tap, want);
             }
             let force = self.force.load();
             let now = clock::now();
-            let served = tap.receive(|frame| self.one(&force, now, random.u64(..), frame, &mut tally));
+            let served = tap.receive(|frame| self.one(&force, now, random.u64(..), frame, (&mut tally, &mut told)));
             tally.drain(|count| self.tell(&force, count));
             self.meter.tell(&mut tap, now);
             if let Err(error) = served
@@ -80,7 +82,14 @@ impl Post {
     }
 
     /// Decides about one frame.
-    fn one(&self, force: &Force, now: Moment, entropy: u64, frame: &mut Frame<'_>, tally: &mut Tally) -> Fate {
+    fn one(
+        &self,
+        force: &Force,
+        now: Moment,
+        entropy: u64,
+        frame: &mut Frame<'_>,
+        (tally, told): (&mut Tally, &mut Told),
+    ) -> Fate {
         let (tag, gso, missing) = (frame.tag(), frame.gso(), frame.missing());
         let partial = matches!(frame.checksum(), Checksum::Partial { .. });
         let (buffer, range) = frame.window();
@@ -103,7 +112,7 @@ impl Post {
         self.count(force, &verdict, length, ipv6, tally);
         if let Some(event) = verdict.event {
             // The data path repeats it with every packet.
-            if self.control.try_send(Order::Heard(event)).is_err() {
+            if !told.tell(event, now, |event| self.control.try_send(Order::Heard(event)).is_ok()) {
                 self.packets.events_lost.add_shared(1);
             }
         }
