@@ -100,12 +100,8 @@ fn frames(c: &mut Criterion) {
             key: KEY,
             links: vec![Link { id: link, mac: lb, mtu: 1500, addresses: vec![[10, 0, 0, 2].into()] }],
             routes: vec![
-                Route { network: Network::parse("10.0.0.0/8").expect("a network"), link, gateway: None },
-                Route {
-                    network: Network::parse("0.0.0.0/0").expect("a network"),
-                    link,
-                    gateway: Some([10, 0, 0, 1].into()),
-                },
+                Route::new(Network::parse("10.0.0.0/8").expect("a network"), link, None),
+                Route::new(Network::parse("0.0.0.0/0").expect("a network"), link, Some([10, 0, 0, 1].into())),
             ],
             neighbors: Vec::new(),
             vips: vec![Vip { address: VIP.into(), link, mac: lb }],

@@ -194,6 +194,17 @@ impl Network {
         Ok(network)
     }
 
+    /// The network of that many leading bits which `address` is in. `None`: addresses of its family have fewer bits.
+    pub fn of(address: IpAddr, prefix: u8) -> Option<Network> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        (prefix <= bits).then(|| Network { address: mask(address, prefix), prefix })
+    }
+
+    /// Its first address.
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Bits that its addresses share.
     pub const fn prefix(&self) -> u8 {
         self.prefix

@@ -173,9 +173,8 @@ fn machine(snapshot: &Snapshot, books: &[Book], mac: impl Fn(&str) -> MacAddr) -
     let endpoints =
         || books.iter().flat_map(|book| book.members().iter().flatten()).map(|endpoint| endpoint.address.ip());
     let sources = books.iter().flat_map(|book| book.spec().sources.iter().copied());
-    let on_link = endpoints().chain(sources).filter_map(near).map(|network| Route { network, link, gateway: None });
-    let default =
-        |(network, gateway)| Some(Route { network: Network::parse(network).ok()?, link, gateway: Some(gateway) });
+    let on_link = endpoints().chain(sources).filter_map(near).map(|network| Route::new(network, link, None));
+    let default = |(network, gateway)| Some(Route::new(Network::parse(network).ok()?, link, Some(gateway)));
     let routes = on_link.chain(GATEWAYS.into_iter().filter_map(default)).collect();
     let known = |address| Neighbor { link, address, mac: mac_of(address) };
     let gateways = GATEWAYS.map(|(_, address)| Neighbor { link, address, mac: STRANGER });

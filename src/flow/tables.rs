@@ -7,6 +7,7 @@
 //!
 //! Not here: what changes with packets (`decide::Shared`), and whether a configuration makes sense (`config` says so).
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ use crate::wire::gue;
 use crate::wire::ip::Protocol;
 
 mod returns;
+mod routes;
+
+use routes::Routes;
 
 pub(super) use returns::Ways;
 
@@ -51,6 +55,23 @@ pub struct Route {
     pub link: LinkId,
     /// `None`: its addresses are on the link.
     pub gateway: Option<IpAddr>,
+    /// Of routes to the same network, the one with the least is taken, and of equals the first.
+    pub metric: u32,
+    /// Bytes of an IP datagram that fit, where that is said to be less than the link's.
+    pub mtu: Option<u32>,
+}
+
+impl Route {
+    /// One of which nothing more is said.
+    pub const fn new(network: Network, link: LinkId, gateway: Option<IpAddr>) -> Route {
+        Route { network, link, gateway, metric: 0, mtu: None }
+    }
+
+    /// The route to the network of `address` on a link of ours, of which there may be many.
+    pub fn on_link(routes: &[Route], address: IpAddr) -> Option<&Route> {
+        let on = routes.iter().filter(|route| route.gateway.is_none() && route.network.contains(address));
+        on.min_by_key(|route| (Reverse(route.network.prefix()), route.metric))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,8 +167,7 @@ pub struct Inputs {
 pub struct Tables {
     pub(super) key: HashKey,
     links: Vec<Link>,
-    /// The longest prefix first; of one prefix, as they were given.
-    routes: Vec<Way>,
+    routes: Routes,
     /// In order.
     neighbors: Vec<((LinkId, IpAddr), MacAddr)>,
     /// In the order of their addresses.
@@ -163,10 +183,10 @@ pub struct Tables {
 /// A route as packets need it.
 #[derive(Clone, Copy, Debug)]
 struct Way {
-    network: Network,
     /// `None`: by an interface that frames cannot leave by. It leads nowhere, and not where a shorter prefix does.
     link: Option<usize>,
     gateway: Option<(IpAddr, Option<MacAddr>)>,
+    mtu: u32,
 }
 
 /// A VIP's address and what is served there.
@@ -240,8 +260,17 @@ impl Tables {
         vips.dedup_by_key(|vip| vip.address);
         let vips = vips.into_iter().map(|vip| Entry { vip, ports: Vec::new(), rest: None }).collect();
         let (routes, ways) = (routes.as_slice(), Ways::default());
-        let mut tables =
-            Tables { key, links, routes: Vec::new(), neighbors, vips, own, stations, services: Vec::new(), ways };
+        let mut tables = Tables {
+            key,
+            links,
+            routes: Routes::default(),
+            neighbors,
+            vips,
+            own,
+            stations,
+            services: Vec::new(),
+            ways,
+        };
         tables.routes = tables.ways_of(routes);
         for service in services {
             tables.serve(service);
@@ -250,16 +279,20 @@ impl Tables {
         tables
     }
 
-    fn ways_of(&self, routes: &[Route]) -> Vec<Way> {
-        let mut ways: Vec<Way> = routes
+    fn ways_of(&self, routes: &[Route]) -> Routes {
+        let mut known: Vec<(Network, u32, Way)> = routes
             .iter()
             .map(|route| {
                 let gateway = route.gateway.map(|address| (address, self.neighbor(route.link, address)));
-                Way { network: route.network, link: self.place(route.link), gateway }
+                let link = self.place(route.link);
+                let mtu = link.and_then(|link| self.link(link)).map_or(0, |link| link.mtu);
+                let way = Way { link, gateway, mtu: route.mtu.map_or(mtu, |said| said.min(mtu)) };
+                (route.network, route.metric, way)
             })
             .collect();
-        ways.sort_by_key(|way| std::cmp::Reverse(way.network.prefix()));
-        ways
+        known.sort_by_key(|(network, metric, _)| (*network, *metric));
+        known.dedup_by_key(|(network, ..)| *network);
+        Routes::build(known.into_iter().map(|(network, _, way)| (network, way)))
     }
 
     /// Enters a service with its ports and endpoints.
@@ -314,14 +347,14 @@ impl Tables {
 
     /// The way to an address. `None` where no route leads.
     pub(super) fn hop(&self, address: IpAddr) -> Option<Hop> {
-        let way = self.routes.iter().find(|way| way.network.contains(address))?;
+        let way = self.routes.find(address)?;
         let place = way.link?;
         let link = self.links.get(place)?;
         let (next, mac) = match way.gateway {
             Some(gateway) => gateway,
             None => (address, self.neighbor(link.id, address)),
         };
-        Some(Hop { link: place, next, on_link: way.gateway.is_none(), mac, mtu: link.mtu })
+        Some(Hop { link: place, next, on_link: way.gateway.is_none(), mac, mtu: way.mtu })
     }
 
     /// Whether it is a router's on this link, of those that routes lead to.
@@ -425,11 +458,8 @@ mod tests {
             mtu: 1500,
             addresses: Vec::new(),
         };
-        let route = |network: &str, interface| Route {
-            network: Network::parse(network).unwrap(),
-            link: LinkId::plain(interface),
-            gateway: None,
-        };
+        let route =
+            |network: &str, interface| Route::new(Network::parse(network).unwrap(), LinkId::plain(interface), None);
         let tables = Tables::build(Inputs {
             key: HashKey::new([1; 16]),
             links: vec![link(2), link(3)],

@@ -79,7 +79,7 @@ fn unconnected(to: IpAddr) -> io::Result<(Socket, bool)> {
 }
 
 /// Without this, only errors that end a connection for good are told, and an unreachable host is none of them.
-fn report_errors(socket: &Socket, to: IpAddr) -> io::Result<()> {
+pub(super) fn report_errors(socket: &Socket, to: IpAddr) -> io::Result<()> {
     let (level, option) = match to {
         IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_RECVERR),
         IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),

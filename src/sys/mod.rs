@@ -20,6 +20,7 @@ pub mod packet;
 pub mod process;
 pub mod socket;
 pub mod splice;
+pub mod too_big;
 pub mod tun;
 
 pub use listen::{Claim, ListenError, listen, refuse_new};

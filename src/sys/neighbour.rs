@@ -44,41 +44,109 @@ impl Standing {
     }
 }
 
-/// Every neighbour of every interface, of both families.
-///
-/// # Errors
-/// What the kernel said.
-pub fn neighbours() -> io::Result<Vec<Neighbour>> {
-    let mut found = Vec::new();
-    Netlink::open()?.dump(Message::new(libc::RTM_GETNEIGH, 0, &[0; NEIGHBOUR_HEADER]), |_, body| {
-        found.extend(read_neighbour(body));
-    })?;
-    Ok(found)
+/// A conversation with the kernel, for who asks for many things.
+#[derive(Debug)]
+pub struct Asker(Netlink);
+
+impl Asker {
+    /// # Errors
+    /// No socket can be had.
+    pub fn open() -> io::Result<Asker> {
+        Netlink::open().map(Asker)
+    }
+
+    /// Every neighbour of every interface, of both families.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn neighbours(&mut self) -> io::Result<Vec<Neighbour>> {
+        let mut found = Vec::new();
+        self.0.dump(Message::new(libc::RTM_GETNEIGH, 0, &[0; NEIGHBOUR_HEADER]), |_, body| {
+            found.extend(read_neighbour(body));
+        })?;
+        Ok(found)
+    }
+
+    /// The main table's routes to other machines, of both families; of one with many paths, the first that lives. Those
+    /// of an interface that is down are not among them.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn routes(&mut self) -> io::Result<Vec<TableRoute>> {
+        let mut found = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            let mut header = [0; ROUTE_HEADER];
+            header[0] = u8::try_from(family).unwrap_or(0);
+            self.0.dump(Message::new(libc::RTM_GETROUTE, 0, &header), |_, body| found.extend(table_route(body)))?;
+        }
+        Ok(found)
+    }
+
+    /// What the kernel knows of one neighbour. `None` when it was never asked for.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn neighbour(&mut self, interface: u32, address: IpAddr) -> io::Result<Option<Neighbour>> {
+        match self.0.ask(about(libc::RTM_GETNEIGH, 0, interface, address, 0)) {
+            Ok(answer) => Ok(read_neighbour(&answer)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has the kernel find out the MAC, or find out again when it is stale. The answer is there later, in [`neighbour`]. What the
+    /// operator has fixed stays: the kernel would forget it by being asked (`__neigh_update` takes `NUD_PERMANENT` off).
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN`; otherwise what the kernel said.
+    pub fn solicit(&mut self, interface: u32, address: IpAddr) -> io::Result<()> {
+        if let Some(Neighbour { standing: Standing::Fixed(_), .. }) = self.neighbour(interface, address)? {
+            return Ok(());
+        }
+        self.0.change(about(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE, interface, address, NTF_USE))
+    }
+
+    /// # Errors
+    /// `ENETUNREACH` or `EHOSTUNREACH` where there is no way.
+    pub fn route(&mut self, to: IpAddr) -> io::Result<Route> {
+        let mut header = [0; ROUTE_HEADER];
+        header[0] = family(to);
+        header[1] = if to.is_ipv4() { 32 } else { 128 };
+        let answer = self.0.ask(with_address(Message::new(libc::RTM_GETROUTE, 0, &header), libc::RTA_DST, to))?;
+        read_route(&answer, to).ok_or(io::ErrorKind::InvalidData.into())
+    }
 }
 
-/// What the kernel knows of one. `None` when it was never asked for.
+/// [`Asker::neighbour`], for one question.
 ///
 /// # Errors
 /// What the kernel said.
 pub fn neighbour(interface: u32, address: IpAddr) -> io::Result<Option<Neighbour>> {
-    let message = about(libc::RTM_GETNEIGH, 0, interface, address, 0);
-    match Netlink::open()?.ask(message) {
-        Ok(answer) => Ok(read_neighbour(&answer)),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
+    Asker::open()?.neighbour(interface, address)
 }
 
-/// Has the kernel find out the MAC, or find out again when it is stale. The answer is there later, in [`neighbour`]. What the
-/// operator has fixed stays: the kernel would forget it by being asked (`__neigh_update` takes `NUD_PERMANENT` off).
+/// [`Asker::solicit`], for one question.
 ///
 /// # Errors
 /// `EPERM` without `CAP_NET_ADMIN`; otherwise what the kernel said.
 pub fn solicit(interface: u32, address: IpAddr) -> io::Result<()> {
-    if let Some(Neighbour { standing: Standing::Fixed(_), .. }) = neighbour(interface, address)? {
-        return Ok(());
-    }
-    Netlink::open()?.change(about(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE, interface, address, NTF_USE))
+    Asker::open()?.solicit(interface, address)
+}
+
+/// [`Asker::routes`], for one question.
+///
+/// # Errors
+/// What the kernel said.
+pub fn routes() -> io::Result<Vec<TableRoute>> {
+    Asker::open()?.routes()
+}
+
+/// [`Asker::route`], for one question.
+///
+/// # Errors
+/// `ENETUNREACH` or `EHOSTUNREACH` where there is no way.
+pub fn route(to: IpAddr) -> io::Result<Route> {
+    Asker::open()?.route(to)
 }
 
 /// A `struct ndmsg` and the address.
@@ -116,6 +184,8 @@ pub struct Route {
     pub next_hop: IpAddr,
     /// The address of ours that it would be sent from.
     pub source: Option<IpAddr>,
+    /// Bytes of a packet that fit on the whole way, where less than the interface's were said or learned.
+    pub mtu: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,58 +206,69 @@ pub struct TableRoute {
     pub interface: u32,
     /// `None`: its addresses are on the link.
     pub gateway: Option<IpAddr>,
-    /// Of several to one destination, the kernel takes the lowest.
+    /// Of routes to the same network, the one with the least is taken.
     pub metric: u32,
-}
-
-/// The main table's routes to other machines, of both families; of one with many paths, the first. Those of an interface that is
-/// down are not among them.
-///
-/// # Errors
-/// What the kernel said.
-pub fn routes() -> io::Result<Vec<TableRoute>> {
-    let mut found = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let mut header = [0; ROUTE_HEADER];
-        header[0] = u8::try_from(family).unwrap_or(0);
-        Netlink::open()?
-            .dump(Message::new(libc::RTM_GETROUTE, 0, &header), |_, body| found.extend(table_route(body)))?;
-    }
-    Ok(found)
+    /// Bytes of a packet that fit, where the operator has said so (`ip route ... mtu`).
+    pub mtu: Option<u32>,
+    /// Its interface has no carrier, and the kernel takes it nevertheless.
+    pub down: bool,
 }
 
 fn table_route(body: &[u8]) -> Option<TableRoute> {
     let (header, rest) = body.split_first_chunk::<ROUTE_HEADER>()?;
     let any = if i32::from(header[0]) == libc::AF_INET { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
-    let dead = word(header, 8)? & RTNH_F_DEAD != 0;
-    if header[4] != libc::RT_TABLE_MAIN || header[7] != libc::RTN_UNICAST || dead {
+    let flags = word(header, 8)?;
+    // What the kernel has learned of one destination is no line of the table.
+    if header[4] != libc::RT_TABLE_MAIN || header[7] != libc::RTN_UNICAST || flags & RTM_F_CLONED != 0 {
         return None;
     }
-    // A path is a header of eight bytes, its interface in the last four, and attributes of its own.
-    let first = attribute(rest, libc::RTA_MULTIPATH).and_then(|paths| paths.split_at_checked(8));
-    let path = first.map_or(rest, |(_, path)| path);
-    let interface = match first {
-        Some((header, _)) => word(header, 4)?,
-        None => word(attribute(rest, libc::RTA_OIF)?, 0)?,
+    let path = match attribute(rest, libc::RTA_MULTIPATH) {
+        Some(all) => {
+            let living = |path: &Path<'_>| path.flags & RTNH_F_DEAD == 0;
+            let best = paths(all).filter(living).min_by_key(|path| path.flags & RTNH_F_LINKDOWN);
+            best?
+        }
+        None => Path { flags, interface: word(attribute(rest, libc::RTA_OIF)?, 0)?, attributes: rest },
     };
-    let via = || attribute(path, RTA_VIA).and_then(|via| via.get(2..));
+    if path.flags & RTNH_F_DEAD != 0 {
+        return None;
+    }
+    let via = || attribute(path.attributes, RTA_VIA).and_then(|via| via.get(2..));
     Some(TableRoute {
         destination: attribute(rest, libc::RTA_DST).map_or(Some(any), ip)?,
         prefix: header[1],
-        interface,
-        gateway: attribute(path, libc::RTA_GATEWAY).or_else(via).and_then(ip),
+        interface: path.interface,
+        gateway: attribute(path.attributes, libc::RTA_GATEWAY).or_else(via).and_then(ip),
         metric: attribute(rest, libc::RTA_PRIORITY).and_then(|metric| word(metric, 0)).unwrap_or(0),
+        mtu: mtu(rest),
+        down: path.flags & RTNH_F_LINKDOWN != 0,
     })
 }
 
-/// # Errors
-/// `ENETUNREACH` or `EHOSTUNREACH` where there is no way.
-pub fn route(to: IpAddr) -> io::Result<Route> {
-    let mut header = [0; ROUTE_HEADER];
-    header[0] = family(to);
-    header[1] = if to.is_ipv4() { 32 } else { 128 };
-    let answer = Netlink::open()?.ask(with_address(Message::new(libc::RTM_GETROUTE, 0, &header), libc::RTA_DST, to))?;
-    read_route(&answer, to).ok_or(io::ErrorKind::InvalidData.into())
+/// One of the ways of a route.
+struct Path<'a> {
+    flags: u32,
+    interface: u32,
+    attributes: &'a [u8],
+}
+
+/// Each path of a `RTA_MULTIPATH`: a `struct rtnexthop`, whose length counts the attributes behind it.
+fn paths(mut bytes: &[u8]) -> impl Iterator<Item = Path<'_>> {
+    std::iter::from_fn(move || {
+        let length = usize::from(half(bytes, 0)?);
+        let path = Path {
+            flags: u32::from(*bytes.get(2)?),
+            interface: word(bytes, 4)?,
+            attributes: bytes.get(PATH_HEADER..length)?,
+        };
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(path)
+    })
+}
+
+/// What the operator has said, or the kernel has learned, of what fits on a route.
+fn mtu(attributes: &[u8]) -> Option<u32> {
+    word(attribute(attribute(attributes, RTA_METRICS)?, RTAX_MTU)?, 0).filter(|mtu| *mtu > 0)
 }
 
 fn read_route(body: &[u8], to: IpAddr) -> Option<Route> {
@@ -204,6 +285,7 @@ fn read_route(body: &[u8], to: IpAddr) -> Option<Route> {
         interface: attribute(rest, libc::RTA_OIF).and_then(|index| word(index, 0))?,
         next_hop: gateway.unwrap_or(to),
         source: attribute(rest, libc::RTA_PREFSRC).and_then(ip),
+        mtu: mtu(rest),
     })
 }
 
@@ -221,6 +303,8 @@ const fn family(address: IpAddr) -> u8 {
 /// `struct ndmsg` and `struct rtmsg`: bytes before the attributes.
 const NEIGHBOUR_HEADER: usize = 12;
 const ROUTE_HEADER: usize = 12;
+/// `struct rtnexthop`.
+const PATH_HEADER: usize = 8;
 
 // linux/neighbour.h and linux/rtnetlink.h
 const NDA_DST: u16 = 1;
@@ -233,8 +317,12 @@ const NUD_DELAY: u16 = 0x08;
 const NUD_PROBE: u16 = 0x10;
 const NUD_FAILED: u16 = 0x20;
 const NUD_PERMANENT: u16 = 0x80;
+const RTA_METRICS: u16 = 8;
 const RTA_VIA: u16 = 18;
+const RTAX_MTU: u16 = 2;
+const RTM_F_CLONED: u32 = 0x200;
 const RTNH_F_DEAD: u32 = 1;
+const RTNH_F_LINKDOWN: u32 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -270,7 +358,7 @@ mod tests {
                 let wanted = mac.map_or(Standing::Absent, Standing::Known);
                 await_that("the neighbour", || known() == Some(wanted));
                 let found = Neighbour { interface, address: to, standing: wanted };
-                assert!(neighbours().unwrap().contains(&found), "{to} is listed");
+                assert!(Asker::open().unwrap().neighbours().unwrap().contains(&found), "{to} is listed");
             });
         }
     }
@@ -312,5 +400,27 @@ mod tests {
         for nowhere in ["203.0.113.7", "2001:db9::1"] {
             assert!(here.run(|| route(nowhere.parse().unwrap())).is_err(), "{nowhere}");
         }
+    }
+    #[test]
+    fn the_table_tells_metrics_and_mtus_and_leaves_out_what_is_dead() {
+        let Some([here, _there]) = link() else { return };
+        here.sh("ip link add eth1 type veth peer name eth2; ip link set eth1 up; ip addr add 10.7.0.1/24 dev eth1; \
+            ip route add default via 10.0.0.253 metric 600; ip route add default via 10.0.0.254 metric 100; \
+            ip route add 192.0.2.0/24 via 10.0.0.254 mtu 1400; ip -6 route add 2001:db8::/32 via fd00::fe mtu 1300; \
+            ip route add 198.51.100.0/24 nexthop via 10.7.0.254 nexthop via 10.0.0.254; \
+            echo 1 >/proc/sys/net/ipv4/conf/eth1/ignore_routes_with_linkdown");
+        let all = here.run(|| Asker::open().unwrap().routes().unwrap());
+        let to = |destination: &str| {
+            let destination: IpAddr = destination.parse().unwrap();
+            let found = all.iter().filter(move |route| route.destination == destination);
+            found.map(|route| (route.gateway.unwrap().to_string(), route.metric, route.mtu)).collect::<Vec<_>>()
+        };
+        let line = |gateway: &str, metric, mtu| (gateway.to_owned(), metric, mtu);
+        assert_eq!(to("0.0.0.0"), [line("10.0.0.254", 100, None), line("10.0.0.253", 600, None)]);
+        assert_eq!(to("192.0.2.0"), [line("10.0.0.254", 0, Some(1400))]);
+        assert_eq!(to("2001:db8::"), [line("fd00::fe", 1024, Some(1300))]);
+        assert_eq!(to("198.51.100.0"), [line("10.0.0.254", 0, None)], "the first path has no carrier");
+        assert!(all.iter().all(|route| route.destination.to_string() != "10.7.0.0"), "the kernel does not take it");
+        here.run(|| assert_eq!(route("192.0.2.9".parse().unwrap()).unwrap().mtu, Some(1400)));
     }
 }

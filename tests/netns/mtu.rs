@@ -100,6 +100,56 @@ fn what_does_not_fit_the_endpoints_network_is_told_of() {
     }
 }
 
+/// A wire between a router and the endpoints takes less than the balancer's: the router says so to the balancer, whose packets the
+/// tunnel's are, and the balancer to clients.
+#[test]
+fn what_does_not_fit_on_the_way_of_a_tunnel_is_told_of() {
+    if !can("packets that do not fit on the way of a tunnel") {
+        return;
+    }
+    let mut failures = Vec::new();
+    for way in [Way::Ipip, Way::Gue] {
+        let narrow = |world: &World| {
+            world.router.ip("link set eth1 mtu 1400");
+            for endpoint in &world.endpoints {
+                endpoint.ip("link set eth0 mtu 1400");
+                // The client is not to be told by the handshake.
+                Family::BOTH.iter().for_each(|family| announce(endpoint, *family, ("10.1.0.1", "fd00:1::1")));
+            }
+        };
+        let rig = Rig::prepared(way, Place::BehindRouter, 1, 1, Extra::default(), narrow);
+        for family in Family::BOTH {
+            let case = format!("{way:?} {}", family.word());
+            let sent = ask(&rig.world.client, family.vip(), 300_000, 10);
+            let told = learnt(&rig.world.client, family, 1400 - outer(way, family));
+            failures.extend(sent.map(drop).err().map(|error| format!("{case}: {error}")));
+            failures.extend(told.err().map(|why| format!("{case}: {why}")));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// An operator who knows what fits on the way says so on the route, and no packet has to be lost first.
+#[test]
+fn what_does_not_fit_the_route_to_an_endpoint_is_told_of() {
+    if !can("packets that do not fit the route to an endpoint") {
+        return;
+    }
+    let narrow = |world: &World| {
+        world
+            .balancer
+            .batch("route add 10.1.0.0/24 via 10.0.0.1 mtu 1380\nroute add fd00:1::/64 via fd00::1 mtu 1380\n");
+        let announce =
+            |endpoint| Family::BOTH.iter().for_each(|family| announce(endpoint, *family, ("10.1.0.1", "fd00:1::1")));
+        world.endpoints.iter().for_each(announce);
+    };
+    let rig = Rig::prepared(Way::Ipip, Place::BehindRouter, 1, 1, Extra::default(), narrow);
+    for family in Family::BOTH {
+        ask(&rig.world.client, family.vip(), 300_000, 10).unwrap_or_else(|error| panic!("{}: {error}", family.word()));
+        learnt(&rig.world.client, family, 1380 - outer(Way::Ipip, family)).unwrap_or_else(|why| panic!("{why}"));
+    }
+}
+
 /// Has `host` tell its peers to send segments that fill the wire.
 fn announce(host: &Node, family: Family, (v4, v6): (&str, &str)) {
     let (flag, gateway) = if family == Family::V6 { ("-6 ", v6) } else { ("", v4) };

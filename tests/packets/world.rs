@@ -55,6 +55,9 @@ struct RouteText {
     to: String,
     link: String,
     gateway: Option<IpAddr>,
+    #[serde(default)]
+    metric: u32,
+    mtu: Option<u32>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -261,7 +264,8 @@ impl World {
 
     fn route(&self, text: &RouteText) -> Route {
         let network = Network::parse(&text.to).unwrap_or_else(|why| panic!("{}: {why}", text.to));
-        Route { network, link: self.link(&text.link).id, gateway: text.gateway }
+        let link = self.link(&text.link).id;
+        Route { metric: text.metric, mtu: text.mtu, ..Route::new(network, link, text.gateway) }
     }
 
     fn vip(&self, text: &VipText) -> Vip {

@@ -73,7 +73,9 @@ impl Reason {
             }
             R::NoService => "add the port to a service's `ports`, or a service without `ports` that takes the rest",
             R::HopsExhausted => "traceroute, or a loop: an endpoint that lacks the VIP sends it back (`strata doctor`)",
-            R::PacketTooBig => "the client is told; for tunnels `strata doctor FILE` checks `advmss` on endpoints",
+            R::PacketTooBig => {
+                "the client is told; for tunnels `strata doctor FILE` checks endpoints, `ip route get ENDPOINT` the way to them"
+            }
             R::OversizedFrame => "switch LRO off on the interface: `ethtool -K eth0 lro off` (`strata doctor FILE`)",
             R::FragmentWithoutFirst => {
                 "fragments came out of order or their first was lost; smaller datagrams do not need any"

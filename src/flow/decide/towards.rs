@@ -104,7 +104,7 @@ mod tests {
             key: KEY,
             links: vec![Link { id: link, mac: OURS, mtu: 1500, addresses: vec![ip("10.0.0.2"), ip("fd00::2")] }],
             routes: ["10.0.0.0/24", "fd00::/64"]
-                .map(|network| Route { network: Network::parse(network).unwrap(), link, gateway: None })
+                .map(|network| Route::new(Network::parse(network).unwrap(), link, None))
                 .to_vec(),
             neighbors: (0..2)
                 .filter(|_| known)

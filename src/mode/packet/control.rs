@@ -9,7 +9,9 @@
 //!
 //! Not here: taps and their threads (`mod`), what slots do (`flow`).
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -27,10 +29,11 @@ use super::roster::Roster;
 use crate::base::{MacAddr, Moment, ServiceId, clock, limits};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::slots::Changed;
-use crate::flow::tables::{LinkId, Tables};
+use crate::flow::tables::{LinkId, Route, Tables};
 use crate::flow::{Survey, nat, records};
 use crate::state::{Family, PacketSpec, Snapshot, Traffic};
-use crate::sys::neighbour;
+use crate::sys::neighbour::{self, Asker};
+use crate::sys::too_big::TooBig;
 
 /// How often pool views and records are looked at. A change of health shows within this.
 const TICK: Duration = Duration::from_millis(50);
@@ -51,11 +54,15 @@ pub(super) struct Control {
     answers: Option<Moment>,
     /// Names and indices of the interfaces that taps are open on.
     interfaces: Vec<(Arc<str>, u32)>,
+    /// When all that is not told by an order is done next.
+    turn_at: Moment,
     /// When links, routes and neighbours are read next.
     look_at: Moment,
     /// When it was last said that they could not be read.
     complained: Option<Moment>,
-    /// Whom was asked for, and when: the data path asks with every packet.
+    /// Has the kernel know what fits into tunnels, while there are any.
+    too_big: Option<TooBig>,
+    /// Whom was asked for, and when: the data path asks time and again.
     asked: HashMap<(LinkId, IpAddr), Moment>,
     /// Who claims a VIP, and when that was last said.
     conflicts: HashMap<(IpAddr, MacAddr), Moment>,
@@ -78,8 +85,10 @@ impl Control {
             waiting: Vec::new(),
             answers: None,
             interfaces: Vec::new(),
+            turn_at: Moment::ZERO,
             look_at: Moment::ZERO,
             complained: None,
+            too_big: None,
             asked: HashMap::new(),
             conflicts: HashMap::new(),
             herald,
@@ -94,7 +103,7 @@ impl Control {
     /// Runs until the engine ends.
     pub fn run(mut self, orders: &Receiver<Order>) {
         loop {
-            let mut changed = match orders.recv_timeout(self.pause()) {
+            let adopted = match orders.recv_timeout(self.turn_at.since(clock::now())) {
                 Ok(Order::Adopt { snapshot, interfaces, machine, done }) => {
                     (self.snapshot, self.interfaces, self.machine) = (snapshot, interfaces, machine);
                     self.waiting.push(done);
@@ -109,36 +118,46 @@ impl Control {
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
             let now = clock::now();
-            if !self.is_settled(now) {
+            // However much is heard, the rest is done as often as ever.
+            if !adopted && now < self.turn_at {
                 continue;
             }
-            changed |= self.follow(now);
-            // The first packet of a client should find its way known: what probes have asked for is here by now, gateways and what is
-            // not probed answer soon. Only then is it said that packets are served.
-            let asks = !self.waiting.is_empty() && self.answers.is_none();
-            if asks {
-                self.look_at = now;
-            }
-            changed |= self.look(now);
-            if asks {
-                self.look_at = now + ANSWER;
-                self.answers = Some(self.look_at);
-            }
-            changed |= self.sweep(now);
-            self.end_silent_flows(now);
-            self.shared.records.turn(now);
-            if changed {
-                self.publish(now);
-            }
-            if self.answers.is_some_and(|at| at <= now) {
-                self.answers = None;
-                for done in self.waiting.drain(..) {
-                    // Who asked may not wait any more.
-                    let _ = done.send(());
-                }
-            }
-            self.herald.speak(&self.snapshot, now);
+            self.turn(adopted, now);
+            self.turn_at = (now + self.pause()).min(self.look_at.max(now + ANSWER));
         }
+    }
+
+    /// What is done time and again. `changed`: the tables have to be built anew for what was adopted.
+    fn turn(&mut self, mut changed: bool, now: Moment) {
+        if !self.is_settled(now) {
+            return;
+        }
+        changed |= self.follow(now);
+        // The first packet of a client should find its way known: what probes have asked for is here by now, gateways and what is
+        // not probed answer soon. Only then is it said that packets are served.
+        let asks = !self.waiting.is_empty() && self.answers.is_none();
+        if asks {
+            self.look_at = now;
+        }
+        changed |= self.look(now);
+        if asks {
+            self.look_at = now + ANSWER;
+            self.answers = Some(self.look_at);
+        }
+        changed |= self.sweep(now);
+        self.end_silent_flows(now);
+        self.shared.records.turn(now);
+        if changed {
+            self.publish(now);
+        }
+        if self.answers.is_some_and(|at| at <= now) {
+            self.answers = None;
+            for done in self.waiting.drain(..) {
+                // Who asked may not wait any more.
+                let _ = done.send(());
+            }
+        }
+        self.herald.speak(&self.snapshot, now);
     }
 
     /// How long orders are waited for: less while somebody waits for what they do.
@@ -203,8 +222,14 @@ impl Control {
         self.look_at = now + MACHINE;
         self.asked.retain(|_, at| now.since(*at) < ASK);
         self.conflicts.retain(|_, at| now.since(*at) < SAY);
-        self.refresh();
-        match look::machine(&self.interfaces) {
+        if let Err(error) = self.refresh() {
+            tracing::debug!(%error, "the kernel is not asked for neighbours");
+        }
+        let paths = self.paths().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what fits into tunnels cannot be learned: what was known holds");
+            self.machine.paths.clone()
+        });
+        match look::machine(&self.interfaces).map(|machine| Machine { paths, ..machine }) {
             Ok(machine) if machine == self.machine => false,
             Ok(machine) => {
                 self.machine = machine;
@@ -218,6 +243,20 @@ impl Control {
                 false
             }
         }
+    }
+
+    /// What fits on the way to the other ends of tunnels.
+    fn paths(&mut self) -> io::Result<Vec<(IpAddr, u32)>> {
+        let tunnels = self.books.values().filter(|book| book.spec().forward.is_tunnel());
+        let ends: BTreeSet<IpAddr> = tunnels.flat_map(members).collect();
+        if ends.is_empty() {
+            self.too_big = None;
+            return Ok(Vec::new());
+        }
+        if self.too_big.is_none() {
+            self.too_big = Some(TooBig::open()?);
+        }
+        look::paths(ends)
     }
 
     /// Frees records whose time is over, a part at a time, and after a whole round the slots in which nothing is left.
@@ -255,6 +294,9 @@ impl Control {
 
     /// Ends translated flows that were silent for too long, a part at a time, and with them their hold on lent ports.
     fn end_silent_flows(&mut self, now: Moment) {
+        if self.shared.nat.fill().flows == 0 {
+            return;
+        }
         for _ in 0..SWEEPS {
             if self.shared.nat.sweep(&mut self.nat_cursor, now) {
                 return;
@@ -266,10 +308,17 @@ impl Control {
         let now = clock::now();
         match event {
             Event::Unresolved { link, address } => {
-                if self.asked.insert((link, address), now).is_none() {
-                    solicit(link, address);
+                // Whoever floods us with clients that are not there fills neither this nor the kernel's table.
+                if self.asked.len() < limits::NEXT_HOPS_ASKED
+                    && let Entry::Vacant(place) = self.asked.entry((link, address))
+                {
+                    place.insert(now);
+                    if let Err(error) = neighbour::solicit(link.interface, address) {
+                        not_asked(address, &error);
+                    }
                     // Its answer is worth a look before the next second.
                     self.look_at = self.look_at.min(now + ANSWER);
+                    self.turn_at = self.turn_at.min(self.look_at);
                 }
             }
             Event::Conflict { address, mac } => {
@@ -286,18 +335,22 @@ impl Control {
     }
 
     /// Has the kernel ask again for gateways, and for endpoints on our links, so that one that has another card is noticed.
-    fn refresh(&self) {
-        let gateways = self.machine.routes.iter().filter_map(|route| Some((route.link, route.gateway?)));
-        // Many routes may have one gateway.
-        gateways.collect::<BTreeSet<_>>().into_iter().for_each(|(link, gateway)| solicit(link, gateway));
-        for book in self.books.values() {
-            for endpoint in book.members().iter().flatten() {
-                let address = endpoint.address.ip();
-                if let Some(route) = self.machine.on_link(address) {
-                    solicit(route.link, address);
-                }
+    fn refresh(&self) -> io::Result<()> {
+        let routes = self.machine.routes.iter();
+        let gateways = routes.clone().filter_map(|route| Some((route.link, route.gateway?)));
+        // Of many routes few are of our links.
+        let near: Vec<Route> = routes.filter(|route| route.gateway.is_none()).copied().collect();
+        let on_link = |address| Some((Route::on_link(&near, address)?.link, address));
+        // Many routes may have one gateway, and many services one endpoint.
+        let hops: BTreeSet<(LinkId, IpAddr)> =
+            gateways.chain(self.books.values().flat_map(members).filter_map(on_link)).collect();
+        let mut asker = Asker::open()?;
+        for (link, address) in hops {
+            if let Err(error) = asker.solicit(link.interface, address) {
+                not_asked(address, &error);
             }
         }
+        Ok(())
     }
 
     fn publish(&mut self, now: Moment) {
@@ -318,10 +371,13 @@ impl Control {
     }
 }
 
-fn solicit(link: LinkId, address: IpAddr) {
-    if let Err(error) = neighbour::solicit(link.interface, address) {
-        tracing::debug!(%address, %error, "the kernel does not ask for a neighbour");
-    }
+/// The addresses of a service's endpoints.
+fn members(book: &Book) -> impl Iterator<Item = IpAddr> {
+    book.members().iter().flatten().map(|endpoint| endpoint.address.ip())
+}
+
+fn not_asked(address: IpAddr, error: &io::Error) {
+    tracing::debug!(%address, %error, "the kernel does not ask for a neighbour");
 }
 
 /// How long a next hop that is asked for is not asked for again, and how soon its answer is looked for.

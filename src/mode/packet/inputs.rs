@@ -2,7 +2,6 @@
 //!
 //! Not here: how the machine is looked at.
 
-use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -27,6 +26,8 @@ pub struct Machine {
     pub neighbors: Vec<Neighbor>,
     /// The interfaces that carry frames, and how often each's carrier has changed.
     pub running: Vec<(u32, u32)>,
+    /// What fits on the way to a tunnel's other end where that was learned, in the order of addresses.
+    pub paths: Vec<(IpAddr, u32)>,
 }
 
 impl Machine {
@@ -39,9 +40,13 @@ impl Machine {
     }
 
     /// The route to an address that is on a link of ours.
-    pub(super) fn on_link(&self, address: IpAddr) -> Option<&Route> {
-        let routes = self.routes.iter().filter(|route| route.gateway.is_none() && route.network.contains(address));
-        routes.min_by_key(|route| Reverse(route.network.prefix()))
+    fn on_link(&self, address: IpAddr) -> Option<&Route> {
+        Route::on_link(&self.routes, address)
+    }
+
+    fn path(&self, to: IpAddr) -> Option<u32> {
+        let at = self.paths.binary_search_by_key(&to, |(known, _)| *known).ok()?;
+        self.paths.get(at).map(|(_, mtu)| *mtu)
     }
 }
 
@@ -53,7 +58,7 @@ pub fn inputs<'b>(snapshot: &Snapshot, books: impl IntoIterator<Item = &'b Book>
         routes: machine.routes.clone(),
         neighbors: machine.neighbors.clone(),
         vips: vips(snapshot, machine),
-        services: books.into_iter().filter_map(|book| service(snapshot, book)).collect(),
+        services: books.into_iter().filter_map(|book| service(snapshot, book, machine)).collect(),
     }
 }
 
@@ -116,7 +121,7 @@ fn vips(snapshot: &Snapshot, machine: &Machine) -> Vec<Vip> {
     vips
 }
 
-fn service(snapshot: &Snapshot, book: &Book) -> Option<Service> {
+fn service(snapshot: &Snapshot, book: &Book, machine: &Machine) -> Option<Service> {
     let spec = book.spec();
     let vip = snapshot.vip(spec.vip)?;
     let said = &snapshot.pool(spec.pool)?.spec.endpoints;
@@ -127,7 +132,7 @@ fn service(snapshot: &Snapshot, book: &Book) -> Option<Service> {
         address: endpoint.address.ip(),
         port: endpoint.address.port(),
         mac: mac(endpoint),
-        mtu: None,
+        mtu: machine.path(endpoint.address.ip()),
     };
     Some(Service {
         id: book.service(),

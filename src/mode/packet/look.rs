@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::inputs::Machine;
 use crate::base::Network;
 use crate::flow::tables::{Link, LinkId, Neighbor, Route};
-use crate::sys::neighbour::TableRoute;
-use crate::sys::{link, neighbour};
+use crate::sys::link;
+use crate::sys::neighbour::{self, Asker, TableRoute};
 
 /// What taps are chosen by, to see whether it has changed.
 #[derive(PartialEq, Eq)]
@@ -52,7 +52,8 @@ pub(super) fn machine(interfaces: &[(Arc<str>, u32)]) -> io::Result<Machine> {
     let found = |(name, index): &(Arc<str>, u32)| Some((name.clone(), as_seen(*index)?));
     let interfaces: Vec<(Arc<str>, Link)> = interfaces.iter().filter_map(found).collect();
 
-    let mut lines = neighbour::routes()?;
+    let mut asker = Asker::open()?;
+    let mut lines = asker.routes()?;
     // In an order that only a change changes; of routes to one network, the one that the kernel takes is first.
     lines.sort_by_key(|route| (route.metric, route.interface, route.destination, route.prefix, route.gateway));
     let out: BTreeSet<u32> = lines.iter().map(|route| route.interface).collect();
@@ -60,11 +61,9 @@ pub(super) fn machine(interfaces: &[(Arc<str>, u32)]) -> io::Result<Machine> {
     let beyond: Vec<Link> = out.into_iter().filter(|index| !is_tapped(index)).filter_map(as_seen).collect();
     let known: BTreeSet<u32> =
         interfaces.iter().map(|(_, link)| link).chain(&beyond).map(|link| link.id.interface).collect();
-    let routes = lines.into_iter().filter_map(|route| {
-        let network = Network::parse(&format!("{}/{}", route.destination, route.prefix)).ok()?;
-        Some(Route { network, link: LinkId::plain(route.interface), gateway: route.gateway })
-    });
-    let mut neighbors: Vec<Neighbor> = neighbour::neighbours()?
+    let routes = lines.into_iter().filter_map(route).collect();
+    let mut neighbors: Vec<Neighbor> = asker
+        .neighbours()?
         .into_iter()
         .filter(|neighbor| known.contains(&neighbor.interface))
         .filter_map(|known| {
@@ -75,8 +74,24 @@ pub(super) fn machine(interfaces: &[(Arc<str>, u32)]) -> io::Result<Machine> {
     neighbors.sort_by_key(|neighbor| (neighbor.link, neighbor.address));
     let runs = |link: &&link::Link| link.state == link::State::Running && known.contains(&link.index);
     let running = links.values().filter(runs).map(|link| (link.index, link.carrier_changes)).collect();
-    let routes = routes.collect();
-    Ok(Machine { interfaces, beyond, routes, neighbors, running })
+    Ok(Machine { interfaces, beyond, routes, neighbors, running, paths: Vec::new() })
+}
+
+/// A route without carrier comes after every other to its network: it may work again, and leads nowhere now.
+fn route(said: TableRoute) -> Option<Route> {
+    let network = Network::of(said.destination, said.prefix)?;
+    let metric = if said.down { u32::MAX } else { said.metric };
+    Some(Route { metric, mtu: said.mtu, ..Route::new(network, LinkId::plain(said.interface), said.gateway) })
+}
+
+/// What fits on the way to each of these, where the kernel knows it to be less than their interface's MTU. In their order.
+///
+/// # Errors
+/// No socket can be had. Where no way leads, nothing is known.
+pub(super) fn paths(to: impl IntoIterator<Item = IpAddr>) -> io::Result<Vec<(IpAddr, u32)>> {
+    let mut asker = Asker::open()?;
+    let mtu = |to: IpAddr| Some((to, asker.route(to).ok()?.mtu?));
+    Ok(to.into_iter().filter_map(mtu).collect())
 }
 
 #[cfg(test)]
