@@ -146,8 +146,8 @@ impl Ring {
         match (fate, self.socket.as_fd()) {
             (Fate::Stay, _) => {}
             (Fate::Send(interface), _) => match frame.seal() {
-                // SAFETY: `seal` gives a range within the slot's buffer.
                 Ok(range) => {
+                    // SAFETY: `seal` gives a range within the slot's buffer.
                     let base = unsafe { slot.add(range.start) }.as_ptr();
                     self.out.batch.push(interface, base, range.len(), &mut self.counters);
                 }
