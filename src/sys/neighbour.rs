@@ -302,7 +302,7 @@ const fn family(address: IpAddr) -> u8 {
 
 /// `struct ndmsg` and `struct rtmsg`: bytes before the attributes.
 const NEIGHBOUR_HEADER: usize = 12;
-const ROUTE_HEADER: usize = 12;
+pub(super) const ROUTE_HEADER: usize = 12;
 /// `struct rtnexthop`.
 const PATH_HEADER: usize = 8;
 

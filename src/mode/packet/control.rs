@@ -390,7 +390,7 @@ const SAY: Duration = Duration::from_secs(10);
 /// Parts of the records that are swept each tick: all of them in a few seconds.
 const SWEEPS: usize = 16;
 
-fn packet_services(snapshot: &Snapshot) -> impl Iterator<Item = (ServiceId, &PacketSpec)> {
+pub(super) fn packet_services(snapshot: &Snapshot) -> impl Iterator<Item = (ServiceId, &PacketSpec)> {
     snapshot.services().filter_map(|service| match &service.traffic {
         Traffic::Packet(spec) => Some((service.id, spec)),
         Traffic::L4(_) | Traffic::L7(_) => None,

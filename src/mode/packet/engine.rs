@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use super::control::Control;
+use super::control::{Control, packet_services};
 use super::deaf;
 use super::herald::Herald;
 use super::inputs::Machine;
@@ -28,7 +28,7 @@ use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{Inputs, Tables};
 use crate::observe::Packets;
 use crate::seam::through::Register;
-use crate::state::{Forward, PacketSpec, Snapshot, Traffic, VipMac};
+use crate::state::{Forward, PacketSpec, Snapshot, VipMac};
 use crate::sys::classify::Rule;
 use crate::sys::packet::Speaker;
 use crate::sys::{link, neighbour};
@@ -105,7 +105,7 @@ impl Engine {
     /// Every interface that is not there, or on which no packet socket can be opened; nothing has changed then.
     pub fn prepare(&self, next: &Snapshot) -> Result<Prepared, Vec<String>> {
         let mut errors = Vec::new();
-        let specs: Vec<&PacketSpec> = packet_services(next).collect();
+        let specs = specs(next);
         if self.running.as_ref().is_some_and(|running| !running.lend(&specs)) {
             errors.push(format!(
                 "full NAT (`source`) has room for {} addresses beside those of before, on which flows have not ended yet: change fewer at a \
@@ -231,7 +231,7 @@ impl Engine {
             return;
         }
         let mut errors = Vec::new();
-        let specs: Vec<&PacketSpec> = packet_services(snapshot).collect();
+        let specs = specs(snapshot);
         let mut wanted = wanted(snapshot, &specs, &mut errors);
         for (name, open) in &running.open {
             // A way that is not there may be back in a moment.
@@ -284,7 +284,7 @@ impl Engine {
 
 impl Running {
     fn start(snapshot: &Arc<Snapshot>, secret: HashKey, packets: Arc<Packets>) -> io::Result<Running> {
-        let sources = sources(&packet_services(snapshot).collect::<Vec<_>>());
+        let sources = sources(&specs(snapshot));
         let shared = Arc::new(Shared::new(&sources.iter().copied().collect::<Vec<_>>(), secret));
         let nothing = Inputs {
             key: secret,
@@ -307,7 +307,7 @@ impl Running {
     /// Has ports of full NAT's addresses to lend, those of the snapshot in force and those of the next. False when there is no room.
     fn lend(&self, next: &[&PacketSpec]) -> bool {
         let force = self.force.load();
-        let mut all = sources(&packet_services(&force.snapshot).collect::<Vec<_>>());
+        let mut all = sources(&specs(&force.snapshot));
         all.extend(sources(next));
         self.shared.nat.add_sources(&all.into_iter().collect::<Vec<_>>())
     }
@@ -341,11 +341,8 @@ impl Running {
     }
 }
 
-fn packet_services(snapshot: &Snapshot) -> impl Iterator<Item = &PacketSpec> {
-    snapshot.services().filter_map(|service| match &service.traffic {
-        Traffic::Packet(spec) => Some(spec),
-        Traffic::L4(_) | Traffic::L7(_) => None,
-    })
+fn specs(snapshot: &Snapshot) -> Vec<&PacketSpec> {
+    packet_services(snapshot).map(|(_, spec)| spec).collect()
 }
 
 fn sources(specs: &[&PacketSpec]) -> BTreeSet<IpAddr> {
