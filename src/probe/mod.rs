@@ -15,7 +15,7 @@ mod arp;
 mod http;
 mod icmp;
 mod tcp;
-mod through;
+pub mod through;
 
 /// Every kind of probe, in the order in which help and documentation list them.
 pub static CATALOG: &[Spec] = &[tcp::SPEC, http::SPEC, icmp::SPEC, arp::SPEC];

@@ -62,25 +62,30 @@ fn own_address(vip: IpAddr, endpoint: IpAddr) -> Result<IpAddr, Failure> {
     }
 }
 
+fn answers_pass(vip: IpAddr, way: &Route, to_vip: Option<Route>) -> Result<(), Failure> {
+    let Some(name) = dropped_by(vip, way, to_vip).map_err(|error| ours(&error))? else { return Ok(()) };
+    let cure = format!("set `sysctl -w net.ipv4.conf.{name}.rp_filter=2`");
+    Err(Failure::Ours(format!("strict rp_filter drops answers of {vip} that come by {name}: {cure}").into()))
+}
+
+/// The interface by which an endpoint's answers come and are dropped; `way` leads to the endpoint.
+///
 /// Answers come from the VIP and by the endpoint's interface. The kernel drops them when it would look for the VIP elsewhere and
 /// is told to be strict (RFC 3704 §2.2); it has no such check for IPv6.
-fn answers_pass(vip: IpAddr, way: &Route, to_vip: Option<Route>) -> Result<(), Failure> {
+///
+/// # Errors
+/// What the kernel said of the interface.
+pub fn dropped_by(vip: IpAddr, way: &Route, to_vip: Option<Route>) -> io::Result<Option<String>> {
     if vip.is_ipv6() || to_vip.is_some_and(|route| route.interface == way.interface) {
-        return Ok(());
+        return Ok(None);
     }
-    let name = link::by_index(way.interface).map_err(|error| ours(&error))?.name;
+    let name = link::by_index(way.interface)?.name;
     let setting = |device: &str| {
         let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{device}/rp_filter"));
         text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0_u8)
     };
     // The larger one counts (ip-sysctl).
-    if setting("all").max(setting(&name)) == 1 {
-        let cure = format!("set `sysctl -w net.ipv4.conf.{name}.rp_filter=2`");
-        return Err(Failure::Ours(
-            format!("strict rp_filter drops answers of {vip} that come by {name}: {cure}").into(),
-        ));
-    }
-    Ok(())
+    Ok((setting("all").max(setting(&name)) == 1).then_some(name))
 }
 
 const NO_DEVICE: &str = "there is no device for probes through VIPs of this family";

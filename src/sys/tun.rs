@@ -25,6 +25,7 @@ use std::time::Duration;
 use libc::c_int;
 
 use super::link;
+use super::neighbour::ROUTE_HEADER;
 use super::netlink::{Message, Netlink, attribute, word};
 
 /// A step that failed. Its text names the step, the cause and, where there is one, the way out.
@@ -160,11 +161,24 @@ impl Number {
     }
 }
 
+/// Whether there could be one, as far as that can be told without making it.
+///
+/// # Errors
+/// The step that would fail.
+pub fn look() -> Result<(), TunError> {
+    step("make a network device", node())?;
+    let numbers = Netlink::open().and_then(|mut netlink| numbers(&mut netlink, libc::AF_INET));
+    step("lead marked packets to it", numbers).map(drop)
+}
+
+fn node() -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open("/dev/net/tun")
+}
+
 /// The device and its name.
 fn device() -> io::Result<(File, String)> {
-    let mut options = OpenOptions::new();
-    let device =
-        options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open("/dev/net/tun")?;
+    let device = node()?;
     // SAFETY: `ifreq` is made of bytes, integers and pointers, for all of which zeros are a valid value.
     let mut request: libc::ifreq = unsafe { zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(NAME) {
@@ -209,11 +223,7 @@ fn rule(kind: u16, flags: c_int, family: c_int, mark: u32) -> Message {
 /// Removes rules of our number, and of those that nobody living has.
 fn sweep(netlink: &mut Netlink, ours: &Number) -> io::Result<()> {
     for family in [libc::AF_INET, libc::AF_INET6] {
-        let mut header = [0; RULE_HEADER];
-        header[0] = family as u8;
-        let mut found = Vec::new();
-        netlink.dump(Message::new(libc::RTM_GETRULE, 0, &header), |_, body| found.extend(read_rule(body)))?;
-        for number in found {
+        for number in numbers(netlink, family)? {
             let dead = if number == ours.number { None } else { Number::claim(number) };
             if number == ours.number || dead.is_some() {
                 netlink.change(rule(libc::RTM_DELRULE, 0, family, MARKS + number))?;
@@ -221,6 +231,15 @@ fn sweep(netlink: &mut Netlink, ours: &Number) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The numbers of rules that are ours.
+fn numbers(netlink: &mut Netlink, family: c_int) -> io::Result<Vec<u32>> {
+    let mut header = [0; RULE_HEADER];
+    header[0] = family as u8;
+    let mut found = Vec::new();
+    netlink.dump(Message::new(libc::RTM_GETRULE, 0, &header), |_, body| found.extend(read_rule(body)))?;
+    Ok(found)
 }
 
 /// The number of a rule that is one of ours.
@@ -246,8 +265,7 @@ const MARKS: u32 = 0x2053_0000;
 /// Before the tables that everyone has (32766), and whatever else leads packets elsewhere.
 const PRIORITY: u32 = 83;
 
-/// `struct rtmsg`, `struct ifinfomsg`, `struct fib_rule_hdr`.
-const ROUTE_HEADER: usize = 12;
+/// `struct ifinfomsg`, `struct fib_rule_hdr`.
 const LINK_HEADER: usize = 16;
 const RULE_HEADER: usize = 12;
 
@@ -279,6 +297,7 @@ mod tests {
         here.sh("for at in all default lo; do echo 0 >/proc/sys/net/ipv6/conf/$at/disable_ipv6; done; \
             ip link set lo up; ip addr add 10.0.0.1/32 dev lo; ip addr add fd00::1/128 dev lo");
         here.run(|| {
+            look().unwrap();
             let tun = Tun::open().unwrap();
             for (own, to, length) in [("10.0.0.1:0", "192.0.2.9:9", 28), ("[fd00::1]:0", "[2001:db8::9]:9", 48)] {
                 let socket = UdpSocket::bind(own).unwrap();

@@ -1,7 +1,7 @@
 //! Engine: what breaks the packet modes, from what is known of the hosts. Facts in, findings out.
 //!
 //! Every check is a line of [`CHECKS`], which `docs/doctor.md` repeats. What does not matter to the userspace engine is no
-//! check: `rp_filter` here (taps see packets before it), unfinished checksums on veth (the engine carries their state), GRO
+//! check: `rp_filter` where clients' packets come in (taps see them before it), unfinished checksums on veth (the engine carries their state), GRO
 //! (merged frames are cut again), and netfilter (its hooks come after the taps).
 //!
 //! Not here: gathering (`look`), and an endpoint's own side (`endpoint`).
@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::facts::{Endpoint, Facts, Interface, Seen, Way};
+use super::facts::{Endpoint, Facts, Interface, Passages, Seen, Way};
 use super::finding::{Cure, Finding, Severity};
 use crate::cli::setup_endpoint::Mode;
 use crate::doc::suggest::nearest;
@@ -53,6 +53,11 @@ pub static CHECKS: &[Check] = &[
     Check { name: "advmss", asks: "do endpoints behind tunnels tell clients of segments that fit?", judge: segments },
     Check { name: "gateway", asks: "do replies of endpoints come back through this host (nat)?", judge: gateways },
     Check { name: "kernel", asks: "is the kernel kept from forwarding what is Strata's?", judge: kernel },
+    Check {
+        name: "probe-through",
+        asks: "can probes through a VIP leave (TUN, policy routing), and their answers come in (rp_filter)?",
+        judge: passages,
+    },
 ];
 
 /// What a check found.
@@ -436,6 +441,28 @@ fn kernel(facts: &Facts, judged: &mut Judged) {
                 judged.fine(format!("it does not forward; `strata run` keeps it out of {name} all the same"))
             }
         }
+    }
+}
+
+/// Answers to these probes are the kernel's, which looks at them as at any packet.
+fn passages(facts: &Facts, judged: &mut Judged) {
+    let Some(Passages { device, strict }) = &facts.passages else { return };
+    match device {
+        Ok(()) => judged.fine("a device for probes through VIPs can be made"),
+        Err(error) => {
+            let node = matches!(error.cause.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENXIO));
+            let cure = Cure::here(["modprobe tun".to_owned()]).note("in a container `--device /dev/net/tun`");
+            let about = format!("probes through VIPs have no device: {error}");
+            judged.error(about, "`strata run` refuses to start without it", node.then_some(cure));
+        }
+    }
+    for (vip, name) in strict {
+        let cure = Cure::here([format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2")]);
+        let about = format!("strict rp_filter drops answers of {vip} to probes, which come by {name}");
+        judged.error(about, "the VIP is routed to another interface: no probe through it tells anything", Some(cure));
+    }
+    if strict.is_empty() {
+        judged.fine("rp_filter lets answers to them in");
     }
 }
 

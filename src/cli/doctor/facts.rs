@@ -2,6 +2,7 @@
 //!
 //! `None` for what is asked on the wire means that it could not be asked; an answer that did not come is an answer.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::base::MacAddr;
@@ -9,6 +10,7 @@ use crate::state::Forward;
 use crate::sys::capability::Capability;
 use crate::sys::ingress::Guard;
 use crate::sys::link::Link;
+use crate::sys::tun::TunError;
 
 #[derive(Debug, Default)]
 pub struct Facts {
@@ -24,6 +26,8 @@ pub struct Facts {
     pub vips: Vec<Vip>,
     pub sources: Vec<Source>,
     pub endpoints: Vec<Endpoint>,
+    /// `None`: no probe goes through a VIP.
+    pub passages: Option<Passages>,
     /// Questions beyond `limits::DOCTOR_QUESTIONS`, which were not asked.
     pub left_out: usize,
 }
@@ -65,6 +69,15 @@ pub struct Source {
     pub service: String,
     pub address: IpAddr,
     pub claimed: Option<Vec<MacAddr>>,
+}
+
+/// What probes through VIPs need of this host.
+#[derive(Debug)]
+pub struct Passages {
+    /// Whether there can be a device for them.
+    pub device: Result<(), TunError>,
+    /// VIPs whose answers a strict `rp_filter` drops, and the interfaces that they come by.
+    pub strict: BTreeSet<(IpAddr, String)>,
 }
 
 /// An endpoint as one service uses it.

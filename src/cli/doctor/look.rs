@@ -9,15 +9,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::ask::{self, Ear, Heard, Kind, Path, Question};
-use super::facts::{Endpoint, Facts, Interface, Own, Seen, Source, Vip, Way};
+use super::facts::{Endpoint, Facts, Interface, Own, Passages, Seen, Source, Vip, Way};
 use crate::base::ports::Transport;
 use crate::base::{MacAddr, limits};
 use crate::mode::packet::deaf;
+use crate::probe;
+use crate::seam::probe::goes_through;
+use crate::seam::through;
 use crate::state::{self, Forward, PacketSpec, Pool, Snapshot, Traffic, VipMac};
 use crate::sys::capability::Capability;
 use crate::sys::ingress::{self, Guard};
 use crate::sys::link::{self, Link, State};
-use crate::sys::neighbour;
+use crate::sys::{neighbour, tun};
 use crate::wire::arp::Arp;
 use crate::wire::compose::{self, Head, datagram};
 use crate::wire::gue::Variant;
@@ -69,12 +72,32 @@ pub fn balancer(snapshot: &Snapshot) -> Facts {
         facts.endpoints.extend(pool.endpoints.iter().map(|found| endpoint(&name, spec, vip, pool, found)));
     }
     facts.own = own;
+    facts.passages = through::is_wanted(snapshot).then(|| passages(snapshot));
     if Capability::NetRaw.is_held() {
         let places = Places::look(&facts);
         neighbours(&mut facts, &places);
         behaviour(&mut facts, &places);
     }
     facts
+}
+
+fn passages(snapshot: &Snapshot) -> Passages {
+    let mut strict = BTreeSet::new();
+    for pool in snapshot.pools().filter(|pool| pool.spec.probe.as_ref().is_some_and(goes_through)) {
+        for (path, endpoint) in through::Path::all_to(snapshot, pool.id)
+            .iter()
+            .flat_map(|path| pool.endpoints.iter().map(move |e| (path, e)))
+        {
+            let (vip, address) = (path.vip, endpoint.address.ip());
+            // To one of the other family, the way is the VIP's own.
+            let Some(way) = neighbour::route(address).ok().filter(|_| vip.is_ipv4() == address.is_ipv4()) else {
+                continue;
+            };
+            let name = probe::through::dropped_by(vip, &way, neighbour::route(vip).ok()).ok().flatten();
+            strict.extend(name.map(|name| (vip, name)));
+        }
+    }
+    Passages { device: tun::look(), strict }
 }
 
 fn capabilities() -> Vec<(Capability, bool)> {

@@ -1,9 +1,13 @@
 //! What is known of a healthy balancer, one thing changed, and what is said of it.
 
+use std::collections::BTreeSet;
+use std::io;
+
 use super::super::facts::{Facts, Own, Source, Vip};
 use super::*;
 use crate::base::MacAddr;
 use crate::sys::link::{Kind, Link, Receives};
+use crate::sys::tun::TunError;
 
 const STRANGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
@@ -71,6 +75,7 @@ fn healthy() -> Facts {
             endpoint("10.0.0.43", 43, Forward::Nat),
             endpoint("10.0.0.44", 44, Forward::FullNat),
         ],
+        passages: Some(Passages { device: Ok(()), strict: BTreeSet::new() }),
         left_out: 0,
     }
 }
@@ -143,6 +148,37 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "",
         ),
         (|f| f.interfaces[0].master = Some("br0".into()), "interface", Error, "eth0 is a port of br0", ""),
+        (
+            |f| {
+                let cause = io::Error::from_raw_os_error(libc::ENOENT);
+                let error = TunError { step: "make a network device", cause };
+                f.passages.as_mut().unwrap().device = Err(error);
+            },
+            "probe-through",
+            Error,
+            "probes through VIPs have no device: cannot make a network device: there is no /dev/net/tun",
+            "here: modprobe tun",
+        ),
+        (
+            |f| {
+                let error = TunError {
+                    step: "lead marked packets to it",
+                    cause: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+                };
+                f.passages.as_mut().unwrap().device = Err(error);
+            },
+            "probe-through",
+            Error,
+            "probes through VIPs have no device: cannot lead marked packets to it: the kernel has no policy routing",
+            "",
+        ),
+        (
+            |f| _ = f.passages.as_mut().unwrap().strict.insert((ip("10.0.0.100"), "eth1".into())),
+            "probe-through",
+            Error,
+            "strict rp_filter drops answers of 10.0.0.100 to probes, which come by eth1",
+            "here: sysctl -w net.ipv4.conf.eth1.rp_filter=2",
+        ),
         (|f| f.interfaces[0].lro = true, "offloads", Error, "eth0 has LRO on", "here: ethtool -K eth0 lro off"),
         (
             |f| f.own.push(Own { address: ip("10.0.0.100"), prefix: 32, device: "lo".into() }),
