@@ -25,7 +25,7 @@ fn either_loop_carries_packets_and_a_reload_changes_it() {
             .expect("the configuration");
         rig.strata.signal("HUP");
         let engine = if io == "ring" { "userspace" } else { "userspace-pnet" };
-        let served = || rig.scrape().sum("strata_service_info", &[("mode", "l3"), ("engine", engine)]);
+        let served = || rig.scrape().sum_if_any("strata_service_info", &[("mode", "l3"), ("engine", engine)]);
         await_that(&format!("both services are served by {io}"), || served() == 2.0);
         for family in Family::BOTH {
             let word = family.word();

@@ -57,11 +57,16 @@ impl Post {
             if let Ok(want) = self.wanted.try_recv() {
                 self.want(&mut tap, want);
             }
-            let force = self.force.load();
-            let now = clock::now();
-            let served = tap.receive(|frame| self.one(&force, now, random.u64(..), frame, (&mut tally, &mut told)));
-            tally.drain(|count| self.tell(&force, count));
-            self.meter.tell(&mut tap, now);
+            // Not before the first frame is here: while a worker waits for it, an endpoint may have been drained.
+            let mut batch = None;
+            let served = tap.receive(|frame| {
+                let (force, now) = batch.get_or_insert_with(|| (self.force.load(), clock::now()));
+                self.one(force, *now, random.u64(..), frame, (&mut tally, &mut told))
+            });
+            if let Some((force, _)) = &batch {
+                tally.drain(|count| self.tell(force, count));
+            }
+            self.meter.tell(&mut tap, batch.map_or_else(clock::now, |(_, now)| now));
             if let Err(error) = served
                 && error.raw_os_error() != Some(libc::ENETDOWN)
             {
