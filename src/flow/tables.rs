@@ -168,6 +168,8 @@ pub struct Tables {
     pub(super) key: HashKey,
     links: Vec<Link>,
     routes: Routes,
+    /// MAC addresses of gateways, those of routes that are not taken too, and the places of their links. In order.
+    gateways: Vec<(usize, MacAddr)>,
     /// In order.
     neighbors: Vec<((LinkId, IpAddr), MacAddr)>,
     /// In the order of their addresses.
@@ -264,6 +266,7 @@ impl Tables {
             key,
             links,
             routes: Routes::default(),
+            gateways: Vec::new(),
             neighbors,
             vips,
             own,
@@ -271,12 +274,21 @@ impl Tables {
             services: Vec::new(),
             ways,
         };
+        tables.gateways = tables.gateways_of(routes);
         tables.routes = tables.ways_of(routes);
         for service in services {
             tables.serve(service);
         }
         tables.ways = Ways::build(&mut tables.services);
         tables
+    }
+
+    fn gateways_of(&self, routes: &[Route]) -> Vec<(usize, MacAddr)> {
+        let known = |route: &Route| Some((self.place(route.link)?, self.neighbor(route.link, route.gateway?)?));
+        let mut gateways: Vec<_> = routes.iter().filter_map(known).collect();
+        gateways.sort_unstable();
+        gateways.dedup();
+        gateways
     }
 
     fn ways_of(&self, routes: &[Route]) -> Routes {
@@ -359,7 +371,7 @@ impl Tables {
 
     /// Whether it is a router's on this link, of those that routes lead to.
     pub(super) fn is_gateway(&self, link: usize, mac: MacAddr) -> bool {
-        self.routes.iter().any(|way| way.link == Some(link) && way.gateway.is_some_and(|(_, at)| at == Some(mac)))
+        self.gateways.binary_search(&(link, mac)).is_ok()
     }
 
     fn neighbor(&self, link: LinkId, address: IpAddr) -> Option<MacAddr> {
@@ -478,5 +490,24 @@ mod tests {
             let found = hop.and_then(|hop| tables.link(hop.link)).map(|link| link.id.interface);
             assert_eq!(found, interface, "{address}");
         }
+    }
+
+    #[test]
+    fn the_gateway_of_a_route_that_is_not_taken_is_a_gateway_too() {
+        let (id, network) = (LinkId::plain(2), Network::parse("0.0.0.0/0").unwrap());
+        let mac = |last| MacAddr([2, 0, 0, 0, 0, last]);
+        let gateway = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let tables = Tables::build(Inputs {
+            key: HashKey::new([1; 16]),
+            links: vec![Link { id, mac: mac(9), mtu: 1500, addresses: Vec::new() }],
+            routes: [(1, 600), (2, 100)]
+                .map(|(last, metric)| Route { metric, ..Route::new(network, id, Some(gateway(last))) })
+                .to_vec(),
+            neighbors: [1, 2, 3].map(|last| Neighbor { link: id, address: gateway(last), mac: mac(last) }).to_vec(),
+            vips: Vec::new(),
+            services: Vec::new(),
+        });
+        assert_eq!(tables.hop([192, 0, 2, 1].into()).map(|hop| hop.next), Some(gateway(2)));
+        assert_eq!([1, 2, 3].map(|last| tables.is_gateway(0, mac(last))), [true, true, false]);
     }
 }

@@ -53,11 +53,6 @@ impl Routes {
         }
     }
 
-    /// Every way that is taken.
-    pub fn iter(&self) -> impl Iterator<Item = &Way> {
-        self.ways.iter()
-    }
-
     /// The way of the longest prefix of `address`. An IPv4 address is also found in its IPv6-mapped form.
     pub fn find(&self, address: IpAddr) -> Option<&Way> {
         let place = match address.to_canonical() {
