@@ -1,7 +1,8 @@
 //! Shell: one worker of the packet engine: takes frames from its tap, asks `flow::decide`, sends what goes on, counts.
 //!
-//! Budget: no allocation and no lock a packet (its tests hold it to that); the tables are looked at once a batch, so that a batch
-//! sees one configuration. Counting for service and endpoint is four uncontended atomic additions, some 30 ns.
+//! Budget: no allocation a packet (its tests hold it to that), and no lock but those of the tables that workers share; the swapped
+//! tables are looked at once a batch, so that a batch sees one configuration. What is counted for service and endpoint is added
+//! up in `tally` and told once a batch.
 //! Not here: what tables are built from (`control`).
 
 use std::sync::Arc;
