@@ -23,11 +23,13 @@ fn errors_of_the_path_find_the_endpoint() {
         (Way::Gue, Place::Lan),
         (Way::Gue, Place::BehindRouter),
         (Way::Nat, Place::Lan),
+        (Way::Nat, Place::BehindBalancer),
         (Way::FullNat, Place::Lan),
         (Way::FullNat, Place::BehindBalancer),
         (Way::L4Nat, Place::Lan),
         (Way::L4Nat, Place::BehindBalancer),
         (Way::L4FullNat, Place::Lan),
+        (Way::L4FullNat, Place::BehindBalancer),
     ] {
         let rig = Rig::new(way, place, 3, 3, Extra::default());
         rig.world.narrow(1300);
