@@ -73,7 +73,8 @@ endpoints = ["10.0.0.51"]
 /// The generation after `previous`, with both listeners on fresh ports, which no file can ask for.
 fn compile(text: &str, previous: &Snapshot) -> Snapshot {
     let grammars: Vec<_> = crate::probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
-    let loaded = config::read("test.toml", text.as_bytes().to_vec(), &Catalogs { probes: &grammars });
+    let loaded =
+        config::read("test.toml", text.as_bytes().to_vec(), &crate::doc::Nowhere, &Catalogs { probes: &grammars });
     let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
     let machine = config::Machine { cores: 2, random_key: HashKey::new([3; 16]) };
     let mut snapshot = config::compile(&config, previous, &machine).unwrap();

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::outside::Here;
 use crate::admin::document;
-use crate::base::HashKey;
+use crate::base::{HashKey, limits};
 use crate::config::{self, Config};
-use crate::doc::{self, Diagnostic, Grammar, Source};
+use crate::doc::{self, Diagnostic, Grammar, Nowhere, Outside, Sources, Written};
 use crate::probe;
 use crate::state::Snapshot;
 
@@ -30,37 +31,38 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What was read: the source for showing diagnostics, and all of them, warnings included.
+/// What was read: the sources for showing diagnostics, and all of them, warnings included.
 pub struct Loaded {
-    pub source: Source,
+    pub sources: Sources,
     pub diagnostics: Vec<Diagnostic>,
     /// `None` when there is an error among the diagnostics.
     pub config: Option<Config>,
+    pub written: Written,
 }
 
 impl Loaded {
     /// The diagnostics as a person reads them.
     pub fn render(&self, colour: bool) -> String {
-        let mut text = doc::render(&self.source, &self.diagnostics, colour);
-        text.push_str(&doc::summary(&self.source, &self.diagnostics));
+        let mut text = doc::render(&self.sources, &self.diagnostics, colour);
+        text.push_str(&doc::summary(&self.sources, &self.diagnostics));
         text
     }
 
     /// The diagnostics as a program reads them.
     pub fn json(&self) -> serde_json::Value {
-        doc::json(&self.source, &self.diagnostics)
+        doc::json(&self.sources, &self.diagnostics)
     }
 
     /// The diagnostics as the admin API tells them.
     pub fn documents(&self) -> Vec<document::Diagnostic> {
         let one = |diagnostic: &Diagnostic| {
-            let (line, column) = self.source.position(diagnostic.span.start);
+            let (line, column) = self.sources.position(diagnostic.span.start);
             document::Diagnostic {
                 severity: if diagnostic.is_error() { "error" } else { "warning" }.to_owned(),
                 code: diagnostic.code.to_owned(),
                 message: diagnostic.message.clone(),
                 help: diagnostic.help.clone(),
-                file: self.source.name.clone(),
+                file: self.sources.at(diagnostic.span.start).0.name.to_string(),
                 line,
                 column,
             }
@@ -73,18 +75,26 @@ impl Loaded {
     }
 }
 
-/// Reads `origin`. Pure but for reading the file.
+/// Reads `origin`, and what it refers to: included files, secrets in files, environment variables.
 ///
 /// # Errors
-/// The file cannot be read.
+/// The main file cannot be read.
 pub fn read(origin: &Origin) -> std::io::Result<Loaded> {
-    let (name, bytes) = match origin {
-        Origin::File(path) => (path.display().to_string(), std::fs::read(path)?),
-        Origin::Text { name, text } => ((*name).to_owned(), text.clone().into_bytes()),
-    };
+    match origin {
+        Origin::File(path) => {
+            let here = Here::default();
+            let bytes = here.main(path, limits::CONFIG_BYTES)?;
+            Ok(parse(&path.display().to_string(), bytes, &here))
+        }
+        Origin::Text { name, text } => Ok(parse(name, text.clone().into_bytes(), &Nowhere)),
+    }
+}
+
+/// What a text says, with `outside` to answer for what it refers to.
+pub fn parse(name: &str, bytes: Vec<u8>, outside: &dyn Outside) -> Loaded {
     let probes: Vec<&'static Grammar> = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
-    let loaded = config::read(name, bytes, &config::Catalogs { probes: &probes });
-    Ok(Loaded { source: loaded.source, diagnostics: loaded.diagnostics, config: loaded.config })
+    let loaded = config::read(name, bytes, outside, &config::Catalogs { probes: &probes });
+    Loaded { sources: loaded.sources, diagnostics: loaded.diagnostics, config: loaded.config, written: loaded.written }
 }
 
 /// Compiles what was read into the generation after `previous`; on failure the reasons join the diagnostics.

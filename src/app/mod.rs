@@ -3,5 +3,6 @@
 pub mod keeper;
 pub mod listeners;
 pub mod load;
+pub mod outside;
 pub mod supervisor;
 pub mod worker;

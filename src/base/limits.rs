@@ -51,8 +51,12 @@ pub const REFUSED_BYTES: u64 = 64 * 1024;
 /// Connections waiting to be accepted, for each worker's socket. The kernel lowers it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
-/// Bytes of a configuration file: 10 000 routes are about 1 MiB, and a wrong file name must not fill the memory.
+/// Bytes of a configuration, all its files together: 10 000 routes are about 1 MiB, and a wrong file name must not fill the memory.
 pub const CONFIG_BYTES: usize = 4 * 1024 * 1024;
+/// Files that a configuration may include: one for each service of the largest, and no folder that was not meant.
+pub const CONFIG_FILES: usize = 1024;
+/// Bytes of a file that a secret stands in: keys and tokens have tens, and a wrong file name must not fill the memory.
+pub const SECRET_BYTES: usize = 8 * 1024;
 /// Mistakes reported of one file. Nobody reads more, and a binary file would make one a byte.
 pub const DIAGNOSTICS: usize = 200;
 /// Bytes of a service's or pool's name: it is a metric label and a log word.

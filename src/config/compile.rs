@@ -146,7 +146,7 @@ fn l7_spec(l7: &L7, target: impl Fn(&Arc<str>) -> Option<(PoolId, HashBy)>) -> O
             priority: route.priority,
             pool,
             hash_by,
-            line: route.line.0,
+            place: route.place.clone(),
         })
     });
     Some(L7Spec {

@@ -3,6 +3,7 @@
 use crate::doc::Lore;
 
 pub(super) static LORE: Lore = Lore {
+    named: &["service", "pool", "vip"],
     homes: &[
         ("hash_key", "[cluster]"),
         ("level", "[log]"),
@@ -49,6 +50,7 @@ pub(super) static LORE: Lore = Lore {
         ("rise", "a probe: { type = \"tcp\", rise = 2 }"),
         ("fall", "a probe: { type = \"tcp\", fall = 3 }"),
         ("workers", "the top of the file, before the first [table]"),
+        ("include", "the top of the file, before the first [table]"),
     ],
     aliases: &[
         ("frontend", "service"),
@@ -82,6 +84,8 @@ pub(super) static LORE: Lore = Lore {
         ("location", "url"),
         ("routes", "route"),
         ("threads", "workers"),
+        ("includes", "include"),
+        ("import", "include"),
         ("keepalive", "idle"),
         ("keep_alive", "idle"),
         ("virtual_ip", "vip"),

@@ -21,7 +21,7 @@ mod tests;
 pub use compile::{Machine, compile};
 pub use value::Config;
 
-use crate::doc::{self, Diagnostic, Grammar, Source};
+use crate::doc::{self, Diagnostic, Document, Grammar, Outside, Sources, Written};
 
 /// The plug-ins of the floors above, by their grammars. (Pickers are below, and need not be passed.)
 #[derive(Clone, Copy, Debug)]
@@ -32,26 +32,25 @@ pub struct Catalogs<'a> {
 /// What became of a file's bytes.
 #[derive(Debug)]
 pub struct Loaded {
-    pub source: Source,
+    /// The file, and those that it includes.
+    pub sources: Sources,
     /// `None` when there is an error among the diagnostics.
     pub config: Option<Config>,
     /// In the order of the text.
     pub diagnostics: Vec<Diagnostic>,
+    /// For asking where a value came from.
+    pub written: Written,
 }
 
-/// Reads a file's bytes.
-pub fn read(name: impl Into<String>, bytes: Vec<u8>, catalogs: &Catalogs<'_>) -> Loaded {
-    let (source, refused) = Source::from_bytes(name, bytes);
-    if let Some(refused) = refused {
-        return Loaded { source, config: None, diagnostics: vec![refused] };
-    }
-    let (config, diagnostics) = load(&source, catalogs);
+/// Reads a file's bytes; what they refer to is asked of `outside`.
+pub fn read(name: &str, bytes: Vec<u8>, outside: &dyn Outside, catalogs: &Catalogs<'_>) -> Loaded {
+    let Document { value, diagnostics, sources, written } = load(name, bytes, outside, catalogs);
     let right = !diagnostics.iter().any(Diagnostic::is_error);
-    Loaded { source, config: right.then_some(config), diagnostics }
+    Loaded { sources, config: right.then_some(value), diagnostics, written }
 }
 
 /// Every value of the text, and every mistake. With an error among the mistakes the values are good for nothing but more
 /// checks.
-pub fn load(source: &Source, catalogs: &Catalogs<'_>) -> (Config, Vec<Diagnostic>) {
-    doc::read(source, &lore::LORE, |root| root::read_config(root, source, catalogs))
+pub fn load(name: &str, bytes: Vec<u8>, outside: &dyn Outside, catalogs: &Catalogs<'_>) -> Document<Config> {
+    doc::read(name, bytes, outside, &lore::LORE, |root| root::read_config(root, catalogs))
 }

@@ -15,7 +15,7 @@ use super::value::{AccessLog, Admin, Cluster, Config, Drain, Level, Log, LogForm
 use super::vip::read_vip;
 use crate::base::address::AdminListen;
 use crate::base::{HashKey, Listen, limits};
-use crate::doc::{Diagnostic, Item, Source, Span, Spanned, Table, codes, quote, suggest};
+use crate::doc::{Diagnostic, Item, Secret, Span, Spanned, Table, codes, quote, suggest};
 use crate::observe::access;
 use crate::observe::sink::Output;
 use crate::state::ModeKind;
@@ -92,7 +92,7 @@ impl Survey {
     }
 }
 
-pub(super) fn read_config(root: &mut Table<'_>, source: &Source, catalogs: &Catalogs<'_>) -> Config {
+pub(super) fn read_config(root: &mut Table<'_>, catalogs: &Catalogs<'_>) -> Config {
     let mut survey = Survey::default();
     let workers = root.get("workers").and_then(|item| item.integer(1, limits::WORKERS)).map(|n| n.value);
     let metrics = root.get("metrics").and_then(|item| item.table("metrics", |table| read_metrics(table, &mut survey)));
@@ -106,11 +106,10 @@ pub(super) fn read_config(root: &mut Table<'_>, source: &Source, catalogs: &Cata
     let packets = root.get("packets").and_then(|item| item.table("packets", read_packets));
     let drain = root.get("drain").and_then(|item| item.table("drain", read_drain));
 
-    let line_starts = source.line_starts();
-    let context = Context { line_starts: &line_starts, access_default, access_format: access_log.format };
+    let context = Context { access_default, access_format: access_log.format };
     let mut services = Vec::new();
     for (name, item) in named(root, "service") {
-        services.extend(read_service(name, &item, &context, &mut survey));
+        services.extend(read_service(name, &item, context, &mut survey));
     }
     let mut vips = Vec::new();
     for (name, item) in named(root, "vip") {
@@ -130,7 +129,7 @@ pub(super) fn read_config(root: &mut Table<'_>, source: &Source, catalogs: &Cata
         admin: admin.flatten(),
         log,
         access_log,
-        cluster: cluster.unwrap_or(Cluster { hash_key: None }),
+        cluster: cluster.unwrap_or_default(),
         packets: packets.unwrap_or(Packets { io: Spanned::implied(None) }),
         drain: drain.unwrap_or(Drain { timeout: DRAIN }),
         vips,
@@ -248,17 +247,20 @@ fn read_output(item: &Item<'_>) -> Option<Output> {
 }
 
 fn read_cluster(table: &mut Table<'_>) -> Cluster {
-    Cluster { hash_key: table.get("hash_key").and_then(|item| read_hash_key(&item)) }
+    let Some((hash_key, written)) = table.get("hash_key").and_then(|item| read_hash_key(&item)) else {
+        return Cluster::default();
+    };
+    Cluster { hash_key: Some(hash_key), written: Some(written) }
 }
 
-fn read_hash_key(item: &Item<'_>) -> Option<HashKey> {
-    item.secret();
-    let text = item.text()?.value;
+fn read_hash_key(item: &Item<'_>) -> Option<(HashKey, Secret)> {
+    let secret = item.secret()?.value;
+    let text = secret.expose();
     if let Ok(bytes) = <[u8; 16]>::try_from(text.as_bytes()) {
-        return Some(HashKey::new(bytes));
+        return Some((HashKey::new(bytes), secret));
     }
     if let Some(bytes) = hex16(text) {
-        return Some(HashKey::new(bytes));
+        return Some((HashKey::new(bytes), secret));
     }
     // The value is a secret: the message tells its length only.
     let message = format!("a hash key is 32 hexadecimal digits or 16 bytes of text; this has {} bytes", text.len());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::lore::LATER_MODES;
 use super::packet::{self, Known};
 use super::root::{ACCESS_FORMATS, Listener, Reference, Survey, User, refuse_port_zero};
-use super::value::{L4, L4Timeouts, L7, L7Timeouts, Limits, Line, Route, Service, Traffic};
+use super::value::{L4, L4Timeouts, L7, L7Timeouts, Limits, Route, Service, Traffic};
 use crate::base::{Listen, Network, limits};
 use crate::doc::{Diagnostic, Item, Spanned, Table, codes, quote, suggest};
 use crate::observe::access;
@@ -14,9 +14,8 @@ use crate::route::Pattern;
 use crate::state::{Forward, ModeKind};
 
 /// What a service's reader needs of the rest of the file.
-pub(super) struct Context<'a> {
-    /// Where each line of the file starts.
-    pub line_starts: &'a [usize],
+#[derive(Clone, Copy)]
+pub(super) struct Context {
     /// Whether services write access records unless they say otherwise: whether `[access_log]` is there.
     pub access_default: Option<access::Format>,
     pub access_format: access::Format,
@@ -34,7 +33,7 @@ enum Shape {
 pub(super) fn read_service(
     name: Spanned<Arc<str>>,
     item: &Item<'_>,
-    context: &Context<'_>,
+    context: Context,
     survey: &mut Survey,
 ) -> Option<Service> {
     item.table("service", |table| {
@@ -67,7 +66,7 @@ pub(super) fn read_service(
         };
         let traffic = match shape {
             Shape::Stream => Traffic::L4(read_l4(table, &name, survey)),
-            Shape::Http => Traffic::L7(read_l7(table, &name, mode.is_some(), context, survey)),
+            Shape::Http => Traffic::L7(read_l7(table, &name, mode.is_some(), survey)),
             Shape::Packets(known) => Traffic::Packet(packet::read_packet(table, &name, known, survey)?),
         };
         mode.map(|_| Service { name, listen, limits, access_log, traffic })
@@ -205,7 +204,7 @@ fn read_limits(table: &mut Table<'_>, http: bool) -> Limits {
 }
 
 /// `access_log = true`, `false` or the word of a format.
-fn read_access(table: &mut Table<'_>, context: &Context<'_>) -> Option<access::Format> {
+fn read_access(table: &mut Table<'_>, context: Context) -> Option<access::Format> {
     let Some(item) = table.get("access_log") else { return context.access_default };
     if item.is_text() {
         return item.one_of(ACCESS_FORMATS).map(|format| format.value);
@@ -221,13 +220,7 @@ fn read_l4(table: &mut Table<'_>, name: &Spanned<Arc<str>>, survey: &mut Survey)
     L4 { pool: pool.unwrap_or_else(nothing), timeouts: timeouts.unwrap_or(L4_TIMEOUTS) }
 }
 
-fn read_l7(
-    table: &mut Table<'_>,
-    name: &Spanned<Arc<str>>,
-    certain: bool,
-    context: &Context<'_>,
-    survey: &mut Survey,
-) -> L7 {
+fn read_l7(table: &mut Table<'_>, name: &Spanned<Arc<str>>, certain: bool, survey: &mut Survey) -> L7 {
     let timeouts = table.get("timeouts").and_then(|item| item.table("timeouts", read_l7_timeouts));
     let trusted: Vec<Network> = table
         .get("trusted_proxies")
@@ -240,14 +233,14 @@ fn read_l7(
     let retries = table.get("retries").and_then(|item| item.integer(0, RETRIES.into()));
     wrong_mode(table, "l7", PACKETS, "leave it out, or set `mode = \"l3\"`", PACKET_KEYS);
     wrong_mode(table, "l7", "l3 and l4 services", "leave it out, or set `mode = \"l3\"`", &["forward"]);
-    let mut routes = read_routes(table, name, context, survey);
+    let mut routes = read_routes(table, name, survey);
     // `pool` of an l7 service: where everything goes that no route takes.
     let default = table.get("pool");
     if let Some(item) = &default
         && let Some(pool) = read_reference(item, name, User::Requests, survey)
     {
         let pattern = Spanned::new(Pattern::ANY, item.key_span());
-        routes.push(Route { url: None, pattern, priority: 0, pool, line: line(context, item) });
+        routes.push(Route { url: None, pattern, priority: 0, pool, place: item.place() });
     }
     if certain && default.is_none() && !table.has("route") {
         let message = format!("service {} has no route: every request would be refused", quote(name));
@@ -263,12 +256,7 @@ fn read_l7(
     }
 }
 
-fn read_routes(
-    table: &mut Table<'_>,
-    name: &Spanned<Arc<str>>,
-    context: &Context<'_>,
-    survey: &mut Survey,
-) -> Vec<Route> {
+fn read_routes(table: &mut Table<'_>, name: &Spanned<Arc<str>>, survey: &mut Survey) -> Vec<Route> {
     let Some(item) = table.get("route") else { return Vec::new() };
     if item.is_table() {
         let help = format!("a route starts with [[service.{}.route]], in two brackets: there can be many", name.value);
@@ -278,17 +266,11 @@ fn read_routes(
                 .help(help),
         );
     }
-    let read = |item: &Item<'_>| item.table("route", |table| read_route(table, item, name, context, survey));
+    let read = |item: &Item<'_>| item.table("route", |table| read_route(table, item, name, survey));
     item.one_or_many().iter().filter_map(read).flatten().collect()
 }
 
-fn read_route(
-    table: &mut Table<'_>,
-    item: &Item<'_>,
-    name: &Spanned<Arc<str>>,
-    context: &Context<'_>,
-    survey: &mut Survey,
-) -> Option<Route> {
+fn read_route(table: &mut Table<'_>, item: &Item<'_>, name: &Spanned<Arc<str>>, survey: &mut Survey) -> Option<Route> {
     let priority = table.get("priority").and_then(|item| item.signed(-PRIORITY, PRIORITY));
     let pool =
         table.need("pool", "pool = \"web\"").and_then(|item| read_reference(&item, name, User::Requests, survey));
@@ -306,7 +288,7 @@ fn read_route(
             }
         }
     };
-    Some(Route { url, pattern, priority: priority.map_or(0, |p| p.value), pool: pool?, line: line(context, item) })
+    Some(Route { url, pattern, priority: priority.map_or(0, |p| p.value), pool: pool?, place: item.place() })
 }
 
 /// The name of a pool; whether it exists is for `check` to say.
@@ -355,11 +337,6 @@ fn read_l7_timeouts(table: &mut Table<'_>) -> L7Timeouts {
 
 fn read_wait(table: &mut Table<'_>, key: &'static str, default: Duration) -> Duration {
     table.get(key).and_then(|item| item.duration(SHORTEST, LONGEST)).map_or(default, |wait| wait.value)
-}
-
-fn line(context: &Context<'_>, item: &Item<'_>) -> Line {
-    let line = context.line_starts.partition_point(|start| *start <= item.span().start);
-    Line(u32::try_from(line).unwrap_or(u32::MAX))
 }
 
 /// Stands for a pool whose name could not be read; the mistake is reported.

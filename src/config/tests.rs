@@ -9,7 +9,7 @@ use super::*;
 use crate::balance::HashBy;
 use crate::base::address::AdminListen;
 use crate::base::{HashKey, Listen};
-use crate::doc::render;
+use crate::doc::{Nowhere, render};
 use crate::observe::access::Format;
 use crate::observe::sink::Output;
 use crate::state::{Io, Snapshot, TrafficSpec, diff};
@@ -19,14 +19,14 @@ const NO_PROBES: Catalogs<'_> = Catalogs { probes: &[] };
 
 /// A right text, as a config.
 fn config(text: &str) -> Config {
-    let source = Source::new("x", text);
-    let (config, found) = load(&source, &NO_PROBES);
-    assert!(!found.iter().any(Diagnostic::is_error), "{}", render(&source, &found, false));
-    config
+    let document = load("x", text.into(), &Nowhere, &NO_PROBES);
+    let found = &document.diagnostics;
+    assert!(!found.iter().any(Diagnostic::is_error), "{}", render(&document.sources, found, false));
+    document.value
 }
 
 fn codes(text: &str) -> Vec<&'static str> {
-    load(&Source::new("x", text), &NO_PROBES).1.iter().map(|d| d.code).collect()
+    load("x", text.into(), &Nowhere, &NO_PROBES).diagnostics.iter().map(|d| d.code).collect()
 }
 
 fn snapshot(text: &str, previous: &Snapshot) -> Snapshot {
@@ -98,7 +98,7 @@ fn everything_that_is_written_arrives() {
     let routes: Vec<_> = l7
         .routes
         .iter()
-        .map(|r| (r.url.as_deref(), r.pattern.to_string(), r.priority, &*r.pool.value, r.line.0))
+        .map(|r| (r.url.as_deref(), r.pattern.to_string(), r.priority, &*r.pool.value, r.place.line))
         .collect();
     assert_eq!(
         routes,
@@ -227,7 +227,7 @@ fn a_random_key_is_kept_by_reloads_and_a_written_one_wins() {
 fn the_effective_configuration_is_complete_and_hides_the_key() {
     let snapshot = snapshot(WEB, &empty());
     let shown = serde_json::to_string_pretty(&snapshot.effective).unwrap();
-    assert!(!shown.contains("0001020304") && shown.contains("\"hash_key\": \"(masked)\""), "{shown}");
+    assert!(!shown.contains("0001020304") && shown.contains("\"hash_key\": \"****************\""), "{shown}");
     let value = &snapshot.effective;
     assert_eq!(value["workers"], 3);
     assert_eq!(value["service"]["web"]["listen"], serde_json::json!([":80", "127.0.0.1:81"]));
@@ -256,17 +256,17 @@ fn too_many_names_and_endpoints_are_refused() {
 #[test]
 fn many_warnings_do_not_make_a_right_file_wrong() {
     let text: String = (0..400).map(|i| format!("[pool.p{i}]\nendpoints = [\"10.0.0.1:80\"]\n")).collect();
-    let loaded = read("x", text.clone().into_bytes(), &NO_PROBES);
+    let loaded = read("x", text.clone().into_bytes(), &Nowhere, &NO_PROBES);
     assert!(loaded.config.is_some());
     assert_eq!(loaded.diagnostics.last().map(|d| d.code), Some("W009"));
-    assert!(read("x", format!("{text}x = 1\n").into_bytes(), &NO_PROBES).config.is_none());
+    assert!(read("x", format!("{text}x = 1\n").into_bytes(), &Nowhere, &NO_PROBES).config.is_none());
 }
 
 #[test]
 fn reading_bytes_gives_a_config_only_without_an_error() {
-    assert!(read("x", b"workers = 2\n".to_vec(), &NO_PROBES).config.is_some());
-    assert!(read("x", b"wokers = 2\n".to_vec(), &NO_PROBES).config.is_none());
-    assert!(read("x", b"\xff".to_vec(), &NO_PROBES).config.is_none());
+    assert!(read("x", b"workers = 2\n".to_vec(), &Nowhere, &NO_PROBES).config.is_some());
+    assert!(read("x", b"wokers = 2\n".to_vec(), &Nowhere, &NO_PROBES).config.is_none());
+    assert!(read("x", b"\xff".to_vec(), &Nowhere, &NO_PROBES).config.is_none());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::base::address::AdminListen;
 use crate::base::units::{show_duration, show_size};
 use crate::base::{EndpointAddr, HashKey, Listen, MacAddr, Network, Weight};
-use crate::doc::{Settings, Spanned};
+use crate::doc::{Place, Secret, Settings, Spanned};
 use crate::observe::access;
 use crate::observe::sink::Output;
 use crate::route::Pattern;
@@ -103,11 +103,14 @@ pub struct AccessLog {
     pub output: Output,
 }
 
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Cluster {
     /// `None`: random at start.
-    #[serde(serialize_with = "masked")]
+    #[serde(skip)]
     pub hash_key: Option<HashKey>,
+    /// What the key was read from; shows whether there is one, never which: whoever knows it can aim at one endpoint.
+    #[serde(rename = "hash_key", skip_serializing_if = "Option::is_none")]
+    pub written: Option<Secret>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -206,19 +209,9 @@ pub struct Route {
     pub priority: i64,
     #[serde(serialize_with = "shown")]
     pub pool: Spanned<Arc<str>>,
-    /// In the file, from 1. Not part of what a route means.
+    /// Where it stands. Not part of what a route means.
     #[serde(skip)]
-    pub line: Line,
-}
-
-/// A line number, which never makes two values differ.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Line(pub u32);
-
-impl PartialEq for Line {
-    fn eq(&self, _: &Line) -> bool {
-        true
-    }
+    pub place: Place,
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -352,10 +345,4 @@ fn output<S: Serializer>(value: &Output, serializer: S) -> Result<S::Ok, S::Erro
 
 fn format_word<S: Serializer>(value: &access::Format, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(access_word(*value))
-}
-
-/// Whether there is one, never which: whoever knows the key can aim at one endpoint.
-#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
-fn masked<S: Serializer>(value: &Option<HashKey>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(if value.is_some() { "(masked)" } else { "(random)" })
 }

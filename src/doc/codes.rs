@@ -107,6 +107,16 @@ pub static TAGGED: Code = Code::new(
     "a VIP whose frames have a VLAN tag, with what needs the kernel to know that VLAN: it would not work",
 );
 
+// What stands outside of the text: `doc`.
+pub static NO_VARIABLE: Code = Code::new("E048", "an environment variable that is not set, and has no default here");
+pub static BAD_VARIABLE: Code = Code::new("E049", "a `${…}` that does not read as a variable");
+pub static BAD_INCLUDE: Code =
+    Code::new("E050", "an include that cannot be read, stands in an included file, or has a `*` in a folder's name");
+pub static TWO_FILES: Code =
+    Code::new("E051", "a table, key or name that two files give: one of them would silently win");
+pub static BAD_SECRET_FILE: Code =
+    Code::new("E052", "the file of a secret that cannot be read, is empty, too large or no text");
+
 pub static UNUSED_POOL: Code = Code::absence("W001", "a pool that no service uses");
 pub static EMPTY_POOL: Code = Code::absence("W002", "a pool without endpoints: it answers 503 or closes");
 pub static SAME_ENDPOINT: Code = Code::new("W003", "an endpoint named twice in one pool; the second is ignored");
@@ -129,6 +139,10 @@ pub static IGNORED_AFFINITY: Code =
     Code::new("W013", "affinity by packet where every port is TCP's: a connection stays together all the same");
 pub static SHUT_IN: Code =
     Code::new("W014", "nat without ports: endpoints can send nothing but replies and pings through this machine");
+pub static EMPTY_INCLUDE: Code = Code::new("W015", "an include that matches no file");
+pub static PUBLIC_SECRET: Code = Code::new("W016", "the file of a secret that everybody on the machine can read");
+pub static MASKED_SECRET: Code =
+    Code::new("W017", "a secret that is only stars, as a dump shows it: everybody can know it");
 
 /// Every code, in order.
 pub static CODES: &[&Code] = &[
@@ -173,6 +187,11 @@ pub static CODES: &[&Code] = &[
     &NAT_REPLIES,
     &BAD_SOURCE,
     &TAGGED,
+    &NO_VARIABLE,
+    &BAD_VARIABLE,
+    &BAD_INCLUDE,
+    &TWO_FILES,
+    &BAD_SECRET_FILE,
     &UNUSED_POOL,
     &EMPTY_POOL,
     &SAME_ENDPOINT,
@@ -187,6 +206,9 @@ pub static CODES: &[&Code] = &[
     &LARGE_TABLES,
     &IGNORED_AFFINITY,
     &SHUT_IN,
+    &EMPTY_INCLUDE,
+    &PUBLIC_SECRET,
+    &MASKED_SECRET,
 ];
 
 #[cfg(test)]

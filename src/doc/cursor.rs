@@ -7,19 +7,24 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
-use toml::de::{DeTable, DeValue};
-
 use super::codes::{self, Code};
 use super::diagnostic::{Diagnostic, quote};
-use super::source::{Source, too_large};
+use super::include::{self, INCLUDE};
+use super::outside::{self, Outside};
+use super::secret::Secret;
+use super::source::{Place, Sources};
 use super::span::{Span, Spanned};
 use super::suggest;
-use super::syntax::{self, Healed};
+use super::syntax;
+use super::tree::{Branch, Data, Node};
+use super::written::Written;
 use crate::base::limits;
 
 /// What the reader of a format knows beyond the keys it asks for, to help with those it does not.
 #[derive(Debug)]
 pub struct Lore {
+    /// Tables at the top whose keys are names that the user chose: several files may each define some.
+    pub named: &'static [&'static str],
     /// Keys of one table that are often written in another: (key, where it belongs).
     pub homes: &'static [(&'static str, &'static str)],
     /// What other programs call it: (their word, ours). Offered where ours is legal.
@@ -29,30 +34,54 @@ pub struct Lore {
 }
 
 impl Lore {
-    pub const NONE: Lore = Lore { homes: &[], aliases: &[], later: &[] };
+    pub const NONE: Lore = Lore { named: &[], homes: &[], aliases: &[], later: &[] };
 }
 
-/// Reads `source` with `reader`, which gets the root table. Returns what it made and every mistake in the order of the text.
-pub fn read<T>(source: &Source, lore: &'static Lore, reader: impl FnOnce(&mut Table<'_>) -> T) -> (T, Vec<Diagnostic>) {
-    // Refused files are read as if they were empty: the caller gets a value of the right type, and an error beside it.
-    let refused = source.text.len() > limits::CONFIG_BYTES;
-    let text = Healed::of(if refused { "" } else { &source.text });
-    let (document, errors) = DeTable::parse_recoverable(&text.text);
-    let syntax = syntax::errors(source, &text, &errors);
-    let sink =
-        Sink { lore, text: &text, found: RefCell::default(), secrets: RefCell::default(), left_out: Cell::default() };
+/// What became of a file's bytes, and of the files it includes.
+#[derive(Debug)]
+pub struct Document<T> {
+    pub value: T,
+    /// Every mistake, in the order of the text, main file first.
+    pub diagnostics: Vec<Diagnostic>,
+    pub sources: Sources,
+    /// What was written, and where.
+    pub written: Written,
+}
+
+/// Reads the file of this name with `reader`, which gets the root table: its own tables, and those of the files that it
+/// includes. What cannot be read at all is read as if it were empty: there is a value of the right type beside the error.
+pub fn read<T>(
+    name: &str,
+    bytes: Vec<u8>,
+    outside: &dyn Outside,
+    lore: &'static Lore,
+    reader: impl FnOnce(&mut Table<'_>) -> T,
+) -> Document<T> {
+    let gathered = include::gather(name, bytes, outside, lore.named);
+    let (sources, root, syntax) = (gathered.sources, gathered.root, gathered.syntax);
+    let sink = Sink {
+        lore,
+        sources: &sources,
+        outside,
+        found: RefCell::new(gathered.found),
+        secrets: RefCell::default(),
+        left_out: Cell::default(),
+    };
     let value = {
-        let mut root = Table::new(document.get_ref(), Span::default(), "top", String::new(), &sink);
+        let mut root = Table::new(&root, Span::default(), "top", String::new(), &sink);
+        if let Some(item) = root.get(INCLUDE) {
+            // What it names has been read; what is no name at all is still to be told.
+            item.one_or_many().iter().for_each(|pattern| {
+                let _ = pattern.text();
+            });
+        }
         let value = reader(&mut root);
         root.finish();
         value
     };
     let (mut found, secrets, left_out) = (sink.found.into_inner(), sink.secrets.into_inner(), sink.left_out.get());
-    if refused {
-        return (value, vec![too_large(source.text.len())]);
-    }
     if !syntax.is_empty() {
-        syntax::drop_consequences(source, &syntax, &mut found);
+        syntax::drop_consequences(&sources, &syntax, &mut found);
         found.extend(syntax);
     }
     found.sort_by_key(|d| (d.span, d.code));
@@ -61,17 +90,17 @@ pub fn read<T>(source: &Source, lore: &'static Lore, reader: impl FnOnce(&mut Ta
     for diagnostic in &mut found {
         diagnostic.masked.clone_from(&secrets);
     }
-    (value, found)
+    Document { value, diagnostics: found, written: Written::new(root, &sources), sources }
 }
 
 /// The kind of a plug-in's table: its keys come from its grammar, and have no home elsewhere.
 pub(super) const SETTINGS: &str = "settings";
 
 /// Where findings go. Shared by all cursors of one document.
-#[derive(Debug)]
 struct Sink<'t> {
     lore: &'static Lore,
-    text: &'t Healed<'t>,
+    sources: &'t Sources,
+    outside: &'t dyn Outside,
     found: RefCell<Vec<Diagnostic>>,
     secrets: RefCell<Vec<Span>>,
     left_out: Cell<LeftOut>,
@@ -85,9 +114,8 @@ struct LeftOut {
 }
 
 /// A table of the document, while it is being read.
-#[derive(Debug)]
 pub struct Table<'t> {
-    table: &'t DeTable<'t>,
+    table: &'t Branch,
     span: Span,
     /// What kind of table it is, for [`Lore::later`]: `"service"`.
     kind: &'static str,
@@ -100,9 +128,9 @@ pub struct Table<'t> {
 }
 
 /// A value of the document, and what it is called.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Item<'t> {
-    pub(super) value: &'t DeValue<'t>,
+    pub(super) value: &'t Data,
     pub(super) span: Span,
     /// The key, or that of the list it stands in.
     pub(super) key: &'t str,
@@ -113,7 +141,7 @@ pub struct Item<'t> {
 }
 
 impl<'t> Table<'t> {
-    fn new(table: &'t DeTable<'t>, span: Span, kind: &'static str, path: String, sink: &'t Sink<'t>) -> Table<'t> {
+    fn new(table: &'t Branch, span: Span, kind: &'static str, path: String, sink: &'t Sink<'t>) -> Table<'t> {
         Table { table, span, kind, path, asked: BTreeSet::new(), open: false, sink }
     }
 
@@ -125,8 +153,8 @@ impl<'t> Table<'t> {
     /// The value of `key`, if it is given.
     pub fn get(&mut self, key: &'static str) -> Option<Item<'t>> {
         self.asked.insert(key);
-        let (name, value) = self.table.get_key_value(key)?;
-        Some(self.item(name, value))
+        let (name, leaf) = self.table.entries.get_key_value(key)?;
+        Some(self.item(name, leaf.key_span, &leaf.node))
     }
 
     /// The value of `key`, whose absence is a mistake. `example` is a whole assignment.
@@ -148,10 +176,9 @@ impl<'t> Table<'t> {
         self.open = true;
         let mut entries: Vec<_> = self
             .table
+            .entries
             .iter()
-            .map(|(name, value)| {
-                (Spanned::new(name.get_ref().as_ref(), self.sink.text.span(name.span())), self.item(name, value))
-            })
+            .map(|(name, leaf)| (Spanned::new(&**name, leaf.key_span), self.item(name, leaf.key_span, &leaf.node)))
             .collect();
         entries.sort_by_key(|(name, _)| name.span);
         entries
@@ -159,7 +186,7 @@ impl<'t> Table<'t> {
 
     /// Whether `key` is given, without making it legal.
     pub fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+        self.table.entries.contains_key(key)
     }
 
     /// Takes note that `key` is legal here without reading it: its absence or presence was reported otherwise.
@@ -176,16 +203,8 @@ impl<'t> Table<'t> {
         if self.path.is_empty() { "the file".to_owned() } else { format!("`{}`", self.path) }
     }
 
-    fn item(&self, name: &'t toml::Spanned<toml::de::DeString<'t>>, value: &'t toml::Spanned<DeValue<'t>>) -> Item<'t> {
-        let key = name.get_ref().as_ref();
-        Item {
-            value: value.get_ref(),
-            span: self.sink.text.span(value.span()),
-            key,
-            key_span: self.sink.text.span(name.span()),
-            path: join(&self.path, key),
-            sink: self.sink,
-        }
+    fn item(&self, key: &'t str, key_span: Span, node: &'t Node) -> Item<'t> {
+        Item { value: &node.data, span: node.span, key, key_span, path: join(&self.path, key), sink: self.sink }
     }
 
     /// Reports the keys that nobody asked for.
@@ -193,16 +212,16 @@ impl<'t> Table<'t> {
         if self.open {
             return;
         }
-        for (name, value) in self.table {
-            if self.asked.contains(name.get_ref().as_ref()) {
+        for (name, leaf) in &self.table.entries {
+            if self.asked.contains(&**name) {
                 continue;
             }
             if self.sink.is_full() {
                 self.sink.leave_out(true);
                 continue;
             }
-            let structured = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
-            self.sink.push(self.unknown(name.get_ref(), self.sink.text.span(name.span()), structured));
+            let structured = matches!(leaf.node.data, Data::Table(_) | Data::Array(_));
+            self.sink.push(self.unknown(name, leaf.key_span, structured));
         }
     }
 
@@ -252,7 +271,7 @@ impl<'t> Item<'t> {
 
     /// Whether it is a table with this key in it. Does not make the key legal.
     pub fn holds(&self, key: &str) -> bool {
-        matches!(self.value, DeValue::Table(table) if table.contains_key(key))
+        matches!(self.value, Data::Table(table) if table.entries.contains_key(key))
     }
 
     /// The same value, called otherwise in messages.
@@ -261,31 +280,26 @@ impl<'t> Item<'t> {
     }
 
     pub fn is_table(&self) -> bool {
-        matches!(self.value, DeValue::Table(_))
+        matches!(self.value, Data::Table(_))
     }
 
     pub fn is_list(&self) -> bool {
-        matches!(self.value, DeValue::Array(_))
+        matches!(self.value, Data::Array(_))
     }
 
+    /// Also where the text is not known, because a variable is missing: reading it yields nothing, without another word.
     pub fn is_text(&self) -> bool {
-        matches!(self.value, DeValue::String(_))
+        matches!(self.value, Data::Text(_) | Data::Unknown { .. })
     }
 
     /// The elements of a list.
     pub fn list(&self) -> Option<Vec<Item<'t>>> {
         match self.value {
-            DeValue::Array(array) => Some(
-                array
-                    .iter()
-                    .map(|element| Item {
-                        value: element.get_ref(),
-                        span: self.sink.text.span(element.span()),
-                        key_span: self.sink.text.span(element.span()),
-                        ..self.clone()
-                    })
-                    .collect(),
-            ),
+            Data::Array(array) => {
+                let item =
+                    |node: &'t Node| Item { value: &node.data, span: node.span, key_span: node.span, ..self.clone() };
+                Some(array.iter().map(item).collect())
+            }
             _ => self.wrong("a list, as in `[…]`", None),
         }
     }
@@ -297,7 +311,7 @@ impl<'t> Item<'t> {
 
     /// Reads a table; keys that `reader` does not ask for are reported. `kind` is what [`Lore::later`] calls it.
     pub fn table<R>(&self, kind: &'static str, reader: impl FnOnce(&mut Table<'t>) -> R) -> Option<R> {
-        let DeValue::Table(table) = self.value else {
+        let Data::Table(table) = self.value else {
             return self.wrong(&format!("a table, as in `[{}]`", self.path), None);
         };
         let mut table = Table::new(table, self.span, kind, self.path.clone(), self.sink);
@@ -306,9 +320,63 @@ impl<'t> Item<'t> {
         Some(read)
     }
 
-    /// Keeps the value out of every rendered diagnostic of the file.
-    pub fn secret(&self) {
-        self.sink.secrets.borrow_mut().push(self.span);
+    /// File and line of the value.
+    pub fn place(&self) -> Place {
+        self.sink.sources.place(self.span.start)
+    }
+
+    /// A text that nobody may see: written here, in a variable, or in a file that `file:PATH` names, from this file's folder.
+    /// What is written here is kept out of every rendered diagnostic.
+    pub fn secret(&self) -> Option<Spanned<Secret>> {
+        let Data::Text(text) = self.value else {
+            if matches!(self.value, Data::Unknown { reference: true }) {
+                return None;
+            }
+            self.sink.secrets.borrow_mut().push(self.span);
+            return self.wrong("text", None);
+        };
+        let secret = match (text.value.strip_prefix(FILE), &text.reference) {
+            // Which file it is does not give it away, unless the name came in a variable.
+            (Some(path), _) => Secret::new(&self.secret_file(path)?, (!text.from_variable).then_some(&*text.value)),
+            (None, Some(reference)) => Secret::new(&text.value, Some(reference)),
+            (None, None) => {
+                self.sink.secrets.borrow_mut().push(self.span);
+                Secret::new(&text.value, None)
+            }
+        };
+        if secret.is_mask() {
+            let message = format!("{} is what a dump shows in place of a secret", quote(self.key));
+            let mistake = Diagnostic::new(&codes::MASKED_SECRET, self.span, message);
+            self.report(mistake.help("put the secret back: everybody can know this one"));
+        }
+        Some(Spanned::new(secret, self.span))
+    }
+
+    /// The content of a secret's file, without the line end that editors add.
+    fn secret_file(&self, path: &str) -> Option<String> {
+        let by = self.sink.sources.at(self.span.start).0;
+        let path = outside::beside(&by.name, path);
+        let shown = quote(&path.display().to_string());
+        let wrong = |message: String| self.fail::<String>(&codes::BAD_SECRET_FILE, message, None);
+        let contents = match self.sink.outside.read(&path, limits::SECRET_BYTES) {
+            Ok(contents) => contents,
+            Err(why) => return wrong(format!("cannot read {shown}: {why}")),
+        };
+        if contents.bytes.len() > limits::SECRET_BYTES {
+            return wrong(format!("{shown} has more than {} bytes: is this the file you meant", limits::SECRET_BYTES));
+        }
+        // What is wrong with it is said without a byte of it.
+        let Ok(text) = String::from_utf8(contents.bytes) else { return wrong(format!("{shown} is not UTF-8 text")) };
+        let text = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
+        if text.is_empty() {
+            return wrong(format!("{shown} is empty"));
+        }
+        if contents.is_public {
+            let message = format!("everybody on this machine can read {shown}");
+            let mistake = Diagnostic::new(&codes::PUBLIC_SECRET, self.span, message);
+            self.report(mistake.help(format!("chmod o-r {}", path.display())));
+        }
+        Some(text.to_owned())
     }
 
     pub fn report(&self, diagnostic: Diagnostic) {
@@ -321,8 +389,11 @@ impl<'t> Item<'t> {
         None
     }
 
-    /// Reports that the value is of another kind than `expected`.
+    /// Reports that the value is of another kind than `expected`. Of one that is not known that cannot be said.
     pub(super) fn wrong<T>(&self, expected: &str, help: Option<String>) -> Option<T> {
+        if matches!(self.value, Data::Unknown { .. }) {
+            return None;
+        }
         let found = kind_of(self.value);
         self.report(
             Diagnostic::new(&codes::WRONG_KIND, self.span, format!("{} must be {expected}", quote(self.key)))
@@ -357,17 +428,20 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-fn kind_of(value: &DeValue<'_>) -> &'static str {
+fn kind_of(value: &Data) -> &'static str {
     match value {
-        DeValue::String(_) => "text",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
+        Data::Text(_) | Data::Unknown { .. } => "text",
+        Data::Integer { .. } => "a whole number",
+        Data::Float(_) => "a number",
+        Data::Boolean(_) => "a boolean",
+        Data::Datetime => "a date or time",
+        Data::Array(_) => "a list",
+        Data::Table(_) => "a table",
     }
 }
+
+/// Begins a secret that stands in a file.
+const FILE: &str = "file:";
 
 fn cut(found: &mut Vec<Diagnostic>, left_out: LeftOut) {
     if found.len() <= limits::DIAGNOSTICS {

@@ -81,6 +81,16 @@ impl Diagnostic {
         self
     }
 
+    /// The same, in a text that begins `by` bytes later.
+    #[must_use]
+    pub(super) fn shifted(mut self, by: usize) -> Diagnostic {
+        self.span = self.span.shifted(by);
+        for secondary in &mut self.secondary {
+            secondary.span = secondary.span.shifted(by);
+        }
+        self
+    }
+
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }

@@ -5,21 +5,30 @@
 pub mod codes;
 pub mod cursor;
 pub mod diagnostic;
+mod expand;
+mod include;
+mod outside;
 pub mod render;
 mod scalar;
+mod secret;
 mod settings;
 pub mod source;
 pub mod span;
 pub mod spec;
 pub mod suggest;
 mod syntax;
+mod tree;
+mod written;
 
-pub use cursor::{Item, Lore, Table, read};
+pub use cursor::{Document, Item, Lore, Table, read};
 pub use diagnostic::{Diagnostic, Severity, quote};
+pub use outside::{Contents, Nowhere, Outside};
 pub use render::{json, render, summary};
-pub use source::Source;
+pub use secret::Secret;
+pub use source::{Place, Source, Sources};
 pub use span::{Span, Spanned};
 pub use spec::{Field, Grammar, Kind, Settings, Value};
+pub use written::Written;
 
 #[cfg(test)]
 mod tests;

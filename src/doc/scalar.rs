@@ -4,23 +4,24 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use toml::de::DeValue;
-
 use super::codes;
 use super::cursor::Item;
 use super::diagnostic::{Diagnostic, quote};
 use super::span::Spanned;
 use super::suggest;
+use super::tree::Data;
 use crate::base::units::{parse_duration, parse_size, show_duration, show_size};
 use crate::base::{Listen, MacAddr, Network, PortRange, address};
 
 impl<'t> Item<'t> {
     pub fn bool(&self) -> Option<Spanned<bool>> {
         match self.value {
-            DeValue::Boolean(value) => Some(self.spanned(*value)),
-            DeValue::String(text) if matches!(text.as_ref(), "true" | "false") => {
-                self.wrong("true or false", Some(format!("write {text} without quotes")))
-            }
+            Data::Boolean(value) => Some(self.spanned(*value)),
+            Data::Text(text) => match text.value.parse::<bool>() {
+                Ok(value) if text.from_variable => Some(self.spanned(value)),
+                Ok(value) => self.wrong("true or false", Some(format!("write {value} without quotes"))),
+                Err(_) => self.wrong("true or false", None),
+            },
             _ => self.wrong("true or false", None),
         }
     }
@@ -28,36 +29,33 @@ impl<'t> Item<'t> {
     /// A whole number within the inclusive bounds.
     pub fn integer(&self, min: u64, max: u64) -> Option<Spanned<u64>> {
         let range = || format!("a whole number from {min} to {max}");
-        match self.value {
-            DeValue::Integer(number) => {
-                let number = i128::from_str_radix(number.as_str(), number.radix()).ok();
-                match number.and_then(|n| u64::try_from(n).ok()).filter(|n| (min..=max).contains(n)) {
-                    Some(number) => Some(self.spanned(number)),
-                    None => self.outside(&range()),
-                }
-            }
-            DeValue::String(text) if text.parse::<u64>().is_ok() => {
-                self.wrong(&range(), Some(format!("write {text} without quotes")))
-            }
-            _ => self.wrong(&range(), None),
+        let number = self.whole(&range)?;
+        match u64::try_from(number).ok().filter(|n| (min..=max).contains(n)) {
+            Some(number) => Some(self.spanned(number)),
+            None => self.outside(&range()),
         }
     }
 
     /// A whole number of either sign within the inclusive bounds.
     pub fn signed(&self, min: i64, max: i64) -> Option<Spanned<i64>> {
         let range = || format!("a whole number from {min} to {max}");
+        let number = self.whole(&range)?;
+        match i64::try_from(number).ok().filter(|n| (min..=max).contains(n)) {
+            Some(number) => Some(self.spanned(number)),
+            None => self.outside(&range()),
+        }
+    }
+
+    /// A whole number; one beyond 128 bits is as good as the largest.
+    fn whole(&self, expected: &dyn Fn() -> String) -> Option<i128> {
         match self.value {
-            DeValue::Integer(number) => {
-                let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
-                match number.filter(|n| (min..=max).contains(n)) {
-                    Some(number) => Some(self.spanned(number)),
-                    None => self.outside(&range()),
-                }
-            }
-            DeValue::String(text) if text.parse::<i64>().is_ok() => {
-                self.wrong(&range(), Some(format!("write {text} without quotes")))
-            }
-            _ => self.wrong(&range(), None),
+            Data::Integer { digits, radix } => Some(i128::from_str_radix(digits, *radix).unwrap_or(i128::MAX)),
+            Data::Text(text) => match text.value.parse::<i128>() {
+                Ok(number) if text.from_variable => Some(number),
+                Ok(number) => self.wrong(&expected(), Some(format!("write {number} without quotes"))),
+                Err(_) => self.wrong(&expected(), None),
+            },
+            _ => self.wrong(&expected(), None),
         }
     }
 
@@ -65,13 +63,15 @@ impl<'t> Item<'t> {
     pub fn number(&self, min: f64, max: f64) -> Option<Spanned<f64>> {
         let range = || format!("a number from {min} to {max}");
         let number = match self.value {
-            DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+            Data::Float(number) => number.parse::<f64>().ok(),
             // Beyond 2^53 it rounds; no number of ours is that large.
             #[allow(clippy::cast_precision_loss)]
-            DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok().map(|n| n as f64),
-            DeValue::String(text) if text.parse::<f64>().is_ok() => {
-                return self.wrong(&range(), Some(format!("write {text} without quotes")));
-            }
+            Data::Integer { digits, radix } => i128::from_str_radix(digits, *radix).ok().map(|n| n as f64),
+            Data::Text(text) => match text.value.parse::<f64>() {
+                Ok(number) if text.from_variable => Some(number),
+                Ok(_) => return self.wrong(&range(), Some(format!("write {} without quotes", text.value))),
+                Err(_) => return self.wrong(&range(), None),
+            },
             _ => return self.wrong(&range(), None),
         };
         match number.filter(|n| (min..=max).contains(n)) {
@@ -87,7 +87,7 @@ impl<'t> Item<'t> {
     /// The digits of a whole number, `None` for anything else.
     pub(super) fn digits(&self) -> Option<String> {
         match self.value {
-            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+            Data::Integer { digits, radix: 10 } => Some(digits.clone()),
             _ => None,
         }
     }
@@ -114,7 +114,7 @@ impl<'t> Item<'t> {
 
     pub fn duration(&self, min: Duration, max: Duration) -> Option<Spanned<Duration>> {
         let text = self.text_as("a duration, as in \"2s\"", |value| match value {
-            DeValue::Integer(number) => Some(format!("give it a unit: \"{number}s\" or \"{number}ms\"")),
+            Data::Integer { digits: number, .. } => Some(format!("give it a unit: \"{number}s\" or \"{number}ms\"")),
             _ => None,
         })?;
         let duration = self.read(text.value, "a duration", parse_duration)?;
@@ -127,7 +127,7 @@ impl<'t> Item<'t> {
     /// Bytes.
     pub fn size(&self, min: u64, max: u64) -> Option<Spanned<u64>> {
         let text = self.text_as("a size, as in \"64KiB\"", |value| match value {
-            DeValue::Integer(number) => Some(format!("give it a unit: \"{number}B\" or \"{number}KiB\"")),
+            Data::Integer { digits: number, .. } => Some(format!("give it a unit: \"{number}B\" or \"{number}KiB\"")),
             _ => None,
         })?;
         let size = self.read(text.value, "a size", parse_size)?;
@@ -139,7 +139,9 @@ impl<'t> Item<'t> {
 
     pub fn listen(&self) -> Option<Spanned<Listen>> {
         let text = self.text_as("an address, as in \":80\" or \"10.0.0.1:80\"", |value| match value {
-            DeValue::Integer(number) => Some(format!("write \":{number}\" for every address of this machine")),
+            Data::Integer { digits: number, .. } => {
+                Some(format!("write \":{number}\" for every address of this machine"))
+            }
             _ => None,
         })?;
         self.read(text.value, "an address to listen on", Listen::parse)
@@ -164,7 +166,7 @@ impl<'t> Item<'t> {
     /// `"80/tcp"`, `"7000-7999/udp"`.
     pub fn port_range(&self) -> Option<Spanned<PortRange>> {
         let text = self.text_as("ports and a protocol, as in \"80/tcp\"", |value| match value {
-            DeValue::Integer(number) => Some(format!("write \"{number}/tcp\" or \"{number}/udp\"")),
+            Data::Integer { digits: number, .. } => Some(format!("write \"{number}/tcp\" or \"{number}/udp\"")),
             _ => None,
         })?;
         self.read(text.value, "a port or a range of ports", PortRange::parse)
@@ -194,9 +196,9 @@ impl<'t> Item<'t> {
         self.fail(&codes::UNKNOWN_WORD, format!("unknown {} {}", self.key, quote(word)), Some(help))
     }
 
-    fn text_as(&self, expected: &str, help: impl FnOnce(&DeValue<'_>) -> Option<String>) -> Option<Spanned<&'t str>> {
+    fn text_as(&self, expected: &str, help: impl FnOnce(&Data) -> Option<String>) -> Option<Spanned<&'t str>> {
         match self.value {
-            DeValue::String(text) => Some(self.spanned(text.as_ref())),
+            Data::Text(text) => Some(self.spanned(&*text.value)),
             other => self.wrong(expected, help(other)),
         }
     }

@@ -1,4 +1,7 @@
-//! Value: a text and what it is called. Reading the file is the caller's; refusing what cannot be a configuration is ours.
+//! Value: texts and what they are called. Reading files is the caller's; refusing what cannot be a configuration is ours.
+
+use std::fmt;
+use std::sync::Arc;
 
 use super::codes;
 use super::diagnostic::Diagnostic;
@@ -8,18 +11,18 @@ use crate::base::limits;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// As diagnostics show it: mostly a path.
-    pub name: String,
+    pub name: Arc<str>,
     pub text: String,
 }
 
 impl Source {
-    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
+    pub fn new(name: impl Into<Arc<str>>, text: impl Into<String>) -> Source {
         Source { name: name.into(), text: text.into() }
     }
 
     /// A file's bytes as a source. When they are no text, the source holds them made readable, for the diagnostics to
     /// point into, and the second value says what is wrong: such a source must not be loaded.
-    pub fn from_bytes(name: impl Into<String>, bytes: Vec<u8>) -> (Source, Option<Diagnostic>) {
+    pub fn from_bytes(name: impl Into<Arc<str>>, bytes: Vec<u8>) -> (Source, Option<Diagnostic>) {
         let name = name.into();
         if bytes.len() > limits::CONFIG_BYTES {
             return (Source { name, text: String::new() }, Some(too_large(bytes.len())));
@@ -66,6 +69,111 @@ impl Source {
     }
 }
 
+/// The texts of one document: the main file, and those that it includes. A place is an offset into all of them, one after
+/// the other, so that one span says file, line and column.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    files: Vec<File>,
+}
+
+#[derive(Clone, Debug)]
+struct File {
+    source: Source,
+    /// Of its first byte, as a place.
+    start: usize,
+    /// Of each line, as a place.
+    lines: Vec<usize>,
+}
+
+/// A line of a file, from 1. Two are equal wherever they are: moving a line is not a change.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub file: Arc<str>,
+    pub line: u32,
+}
+
+impl PartialEq for Place {
+    fn eq(&self, _: &Place) -> bool {
+        true
+    }
+}
+
+impl Eq for Place {}
+
+impl Default for Place {
+    fn default() -> Place {
+        Place { file: Arc::from(""), line: 0 }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+impl Sources {
+    pub fn new(main: Source) -> Sources {
+        let mut sources = Sources { files: Vec::new() };
+        sources.push(main);
+        sources
+    }
+
+    /// Adds a text; returns the place of its first byte.
+    pub(super) fn push(&mut self, source: Source) -> usize {
+        // One more than its end, so that the end of a file is not the start of the next.
+        let start = self.files.last().map_or(0, |last| last.start + last.source.text.len() + 1);
+        let lines = source.line_starts().into_iter().map(|at| start + at).collect();
+        self.files.push(File { source, start, lines });
+        start
+    }
+
+    /// The first file, which names the others.
+    pub fn main(&self) -> &Source {
+        // There is one from `new` on.
+        self.files.first().map_or_else(|| unreachable!("sources without a file"), |file| &file.source)
+    }
+
+    pub fn files(&self) -> impl Iterator<Item = &Source> {
+        self.files.iter().map(|file| &file.source)
+    }
+
+    /// Bytes of all of them.
+    pub(super) fn bytes(&self) -> usize {
+        self.files.iter().map(|file| file.source.text.len()).sum()
+    }
+
+    /// The text that holds a place, and the place of its first byte.
+    pub fn at(&self, place: usize) -> (&Source, usize) {
+        let file = self.file(place);
+        (&file.source, file.start)
+    }
+
+    /// File and line of a place.
+    pub fn place(&self, place: usize) -> Place {
+        let file = self.file(place);
+        let line = file.lines.partition_point(|start| *start <= place);
+        Place { file: file.source.name.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) }
+    }
+
+    /// Line and column of a place in its file, both from 1; the column counts characters.
+    pub fn position(&self, place: usize) -> (usize, usize) {
+        let (source, start) = self.at(place);
+        source.position(place - start)
+    }
+
+    fn file(&self, place: usize) -> &File {
+        let after = self.files.partition_point(|file| file.start <= place);
+        self.files.get(after.saturating_sub(1)).unwrap_or_else(|| unreachable!("sources without a file"))
+    }
+}
+
+impl From<Source> for Sources {
+    fn from(main: Source) -> Sources {
+        Sources::new(main)
+    }
+}
+
 /// The refusal of a file of so many bytes.
 pub fn too_large(bytes: usize) -> Diagnostic {
     let message = format!("the file has {bytes} bytes, more than the {} that are read", limits::CONFIG_BYTES);
@@ -84,6 +192,20 @@ mod tests {
         }
         // Within the two bytes of ä: where it starts.
         assert_eq!(source.position(4), (2, 1));
+    }
+
+    #[test]
+    fn a_place_among_several_files_knows_its_file_and_line() {
+        let mut sources = Sources::new(Source::new("a", "one\ntwo"));
+        let b = sources.push(Source::new("b", ""));
+        let c = sources.push(Source::new("c", "x\ny\n"));
+        assert_eq!((b, c, sources.main().name.as_ref(), sources.bytes()), (8, 9, "a", 11));
+        for (place, want) in
+            [(0, "a:1"), (3, "a:1"), (4, "a:2"), (7, "a:2"), (8, "b:1"), (9, "c:1"), (11, "c:2"), (99, "c:3")]
+        {
+            assert_eq!(sources.place(place).to_string(), want, "{place}");
+        }
+        assert_eq!((sources.position(5), sources.position(11)), ((2, 2), (2, 1)));
     }
 
     #[test]

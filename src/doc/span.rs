@@ -15,6 +15,18 @@ impl Span {
     pub const fn is_empty(self) -> bool {
         self.start >= self.end
     }
+
+    /// The same, in a text that begins `by` bytes later.
+    #[must_use]
+    pub(super) const fn shifted(self, by: usize) -> Span {
+        Span { start: self.start + by, end: self.end + by }
+    }
+
+    /// The same, in the text that begins at `start` here.
+    #[must_use]
+    pub(super) const fn unshifted(self, start: usize) -> Span {
+        Span { start: self.start.saturating_sub(start), end: self.end.saturating_sub(start) }
+    }
 }
 
 impl From<Range<usize>> for Span {

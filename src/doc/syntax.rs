@@ -10,7 +10,7 @@ use toml::de::{DeTable, Error};
 
 use super::codes;
 use super::diagnostic::{Diagnostic, quote};
-use super::source::Source;
+use super::source::{Source, Sources};
 use super::span::Span;
 use crate::base::limits;
 
@@ -127,8 +127,12 @@ fn drop_repeats(source: &Source, found: &mut Vec<Diagnostic>) {
 
 /// After a syntax error the document holds less than the text, and made-up values on the lines that failed. What follows
 /// from that is no mistake of the user's.
-pub(super) fn drop_consequences(source: &Source, syntax: &[Diagnostic], found: &mut Vec<Diagnostic>) {
-    let broken: Vec<Span> = syntax.iter().map(|d| source.lines(d.span)).collect();
+pub(super) fn drop_consequences(sources: &Sources, syntax: &[Diagnostic], found: &mut Vec<Diagnostic>) {
+    let lines = |d: &Diagnostic| {
+        let (source, start) = sources.at(d.span.start);
+        source.lines(d.span.unshifted(start)).shifted(start)
+    };
+    let broken: Vec<Span> = syntax.iter().map(lines).collect();
     found.retain(|d| {
         let touches = broken.iter().any(|lines| d.span.start <= lines.end && lines.start <= d.span.end);
         !touches && !d.span.is_empty() && !codes::find(d.code).is_some_and(|code| code.absence)

@@ -8,6 +8,7 @@ use super::*;
 use crate::base::limits;
 
 static LORE: Lore = Lore {
+    named: &["app"],
     homes: &[("hash_key", "[cluster]")],
     aliases: &[("servers", "hosts")],
     later: &[("app", "vip", "packet services come later")],
@@ -47,11 +48,18 @@ fn starts_with_slash(text: &str) -> Result<(), String> {
     if text.starts_with('/') { Ok(()) } else { Err("must start with `/`".to_owned()) }
 }
 
+mod outside;
+
 type Parts = (Vec<String>, Option<Settings>, Option<Settings>);
 
 /// A small format that uses every reader.
 fn read_all(source: &Source) -> (Parts, Vec<Diagnostic>) {
-    read(source, &LORE, |root| {
+    let document = read_with(source, &Nowhere);
+    (document.value, document.diagnostics)
+}
+
+fn read_with(source: &Source, outside: &dyn Outside) -> Document<Parts> {
+    read(&source.name, source.text.clone().into_bytes(), outside, &LORE, |root| {
         let mut hosts = Vec::new();
         let (mut balance, mut probe) = (None, None);
         for (_, item) in root.get("app").and_then(|apps| apps.table("apps", Table::entries)).unwrap_or_default() {
@@ -163,7 +171,7 @@ fn each_mistake_has_its_code_and_its_words() {
         let source = Source::new("x", app(line));
         let (_, found) = read_all(&source);
         let codes: Vec<&str> = found.iter().map(|d| d.code).collect();
-        let shown = render(&source, &found, false);
+        let shown = render(&source.clone().into(), &found, false);
         assert_eq!(codes.join(" "), code, "{line}\n{shown}");
         assert!(shown.contains(words), "{line}\n{shown}");
     }
@@ -240,7 +248,7 @@ fn large_hostile_files_take_linear_time() {
         let source = Source::new("x", text);
         let (_, found) = read_all(&source);
         assert!(!found.is_empty());
-        render(&source, &found, false);
+        render(&source.clone().into(), &found, false);
     }
     let taken = crate::base::clock::now().since(started);
     // Unoptimized and on a busy machine; the square would take hours.
@@ -259,7 +267,7 @@ fn deep_nesting_is_an_error_and_not_an_overflow() {
         let source = Source::new("x", text);
         let (_, found) = read_all(&source);
         assert!(found.iter().any(|d| d.code == "E001"), "{:?}", found.first());
-        assert!(render(&source, &found, false).contains("E001"));
+        assert!(render(&source.clone().into(), &found, false).contains("E001"));
     }
 }
 
@@ -284,9 +292,9 @@ expect = [200, 204]
 fn survives(text: String) {
     let source = Source::new("x", text);
     let (_, found) = read_all(&source);
-    let shown = render(&source, &found, false);
+    let shown = render(&source.clone().into(), &found, false);
     assert!(shown.chars().all(|c| !c.is_control() || c == '\n'), "{shown:?}");
-    json(&source, &found);
+    json(&source.clone().into(), &found);
     for diagnostic in &found {
         assert!(!diagnostic.message.is_empty() && !diagnostic.message.ends_with('.'), "{diagnostic:?}");
     }
@@ -316,7 +324,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let (source, mistake) = Source::from_bytes("x", bytes);
-        render(&source, mistake.as_slice(), false);
+        render(&source.clone().into(), mistake.as_slice(), false);
         read_all(&source);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::packet::{Family, PacketSpec};
 use crate::balance::key::HashBy;
 use crate::base::{Listen, Network, PoolId, ServiceId};
+use crate::doc::Place;
 use crate::observe::access;
 use crate::observe::packets::SlotGauges;
 use crate::observe::{PerWorker, ServiceCells};
@@ -77,11 +78,11 @@ pub struct Route {
     pub pool: PoolId,
     /// What the pool's picker is sticky by.
     pub hash_by: HashBy,
-    /// Line in the file, from 1, when the service was last compiled anew.
-    pub line: u32,
+    /// Where it stood when the service was last compiled anew.
+    pub place: Place,
 }
 
-/// The line aside: a comment above a route is no change of the service.
+/// The place aside: a comment above a route is no change of the service.
 impl PartialEq for Route {
     fn eq(&self, other: &Route) -> bool {
         let key = |route: &Route| (route.priority, route.pool);

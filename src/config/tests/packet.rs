@@ -122,7 +122,7 @@ fn each_forward_belongs_to_its_mode() {
         ("mode = \"l3\"", None),
     ] {
         let text = one(keys, "");
-        let loaded = read("x", text.into_bytes(), &NO_PROBES);
+        let loaded = read("x", text.into_bytes(), &crate::doc::Nowhere, &NO_PROBES);
         let got = loaded.config.map(|config| match &config.services[0].traffic {
             Traffic::Packet(packet) => (packet.mode, packet.forward),
             other => panic!("{other:?}"),

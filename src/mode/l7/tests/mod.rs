@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::balance::{self, HashBy};
 use crate::base::{HashKey, Reason, Weight, WorkerId, limits};
-use crate::doc::Settings as PluginSettings;
+use crate::doc::{Place, Settings as PluginSettings};
 use crate::mode;
 use crate::net::{ControlEvent, Crew, Worker};
 use crate::observe::access;
@@ -197,7 +197,7 @@ fn service(pool: crate::base::PoolId) -> ServiceSpec {
                 priority: 0,
                 pool,
                 hash_by: HashBy::SourceAddress,
-                line: 1,
+                place: Place::default(),
             }],
             trusted_proxies: Vec::new(),
             reason_field: true,
