@@ -30,6 +30,7 @@ listen = "{{edge}}"
 pool = "web"
 [pool.web]
 balance = "{balance}"
+damping = {{ changes = 0 }}
 probe = {{ type = "http", path = "/healthz", interval = "600ms", timeout = "500ms", rise = 1, fall = 3 }}
 endpoints = [{}]
 "#,

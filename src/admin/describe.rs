@@ -12,7 +12,7 @@ use crate::base::{Moment, Reason, clock};
 use crate::observe::Packets;
 use crate::observe::cells::UpstreamError;
 use crate::route::Pattern;
-use crate::state::{Endpoint, Pool, PoolView, Service, Snapshot, Traffic};
+use crate::state::{Endpoint, EndpointSpec, Pool, PoolView, Service, Snapshot, Traffic};
 use crate::wire::http1::Reject;
 
 mod packets;
@@ -32,6 +32,7 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
         connections: snapshot.services().map(|service| u64::from(service.kept.open.load(Relaxed))).sum(),
         last_reload_successful: control.reloads.last_successful(),
         last_reload_success_at_ms: control.reloads.success_at_ms(),
+        probes_static: crew.probes_static.load(Relaxed),
         services: services(&snapshot, &crew.packets),
         vips: packets::vips(&snapshot),
         packets: packets::engine_document(&snapshot, &crew.packets),
@@ -158,23 +159,29 @@ pub fn pools(snapshot: &Snapshot, reports: &[EndpointReport]) -> Vec<document::P
 }
 
 fn pool(pool: &Pool, carriers: Carriers, reports: &HashMap<(&str, &str), &EndpointReport>) -> document::Pool {
-    let usable = Usable::of(&pool.view());
+    let view = pool.view();
+    let usable = Usable::of(&view);
     let report = |endpoint: &Endpoint| reports.get(&(&*pool.spec.name, &*endpoint.name)).copied();
     document::Pool {
         name: pool.spec.name.to_string(),
         balance: pool.spec.balance.name.to_owned(),
         probe: pool.spec.probe.as_ref().map(|probe| probe.name.to_owned()),
         usable: usable.0.len(),
+        panic: view.panic,
+        backup: view.backup,
+        local: view.local,
         endpoints: pool
             .endpoints
             .iter()
-            .map(|each| endpoint(each, usable.contains(each), carriers, report(each)))
+            .zip(&pool.spec.endpoints)
+            .map(|(each, said)| endpoint(each, said, usable.contains(each), carriers, report(each)))
             .collect(),
     }
 }
 
 fn endpoint(
     endpoint: &Endpoint,
+    said: &EndpointSpec,
     usable: bool,
     carriers: Carriers,
     report: Option<&EndpointReport>,
@@ -190,6 +197,9 @@ fn endpoint(
         health: status.health.word().to_owned(),
         usable,
         weight: status.weight.get(),
+        warmth_percent: (!status.warmth.is_full()).then(|| status.warmth.percent()),
+        backup: said.backup,
+        zone: said.zone.as_deref().map(str::to_owned),
         cause: report.and_then(|report| report.cause.clone()),
         since_ms: report.and_then(|report| report.since).or(since).map(ms),
         next_probe_ms: report.and_then(|report| report.next_probe).map(ms),

@@ -20,6 +20,9 @@ pub struct Status {
     pub last_reload_successful: bool,
     /// Unix time in ms when a configuration last came into force.
     pub last_reload_success_at_ms: u64,
+    /// Probes reach nobody, and this machine is to blame: endpoints keep the state they had.
+    #[serde(default)]
+    pub probes_static: bool,
     pub services: Vec<Service>,
     pub vips: Vec<Vip>,
     /// Where there are VIPs.
@@ -129,6 +132,15 @@ pub struct Pool {
     /// Kind of probe; absent where endpoints are not probed.
     pub probe: Option<String>,
     pub usable: usize,
+    /// So few are usable that all serve but those the operator took out.
+    #[serde(default)]
+    pub panic: bool,
+    /// Backups serve, because no primary is usable.
+    #[serde(default)]
+    pub backup: bool,
+    /// Only endpoints of this node's zone serve.
+    #[serde(default)]
+    pub local: bool,
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -144,6 +156,11 @@ pub struct Endpoint {
     /// New work may go there.
     pub usable: bool,
     pub weight: u16,
+    /// Share of its weight that it gets while it warms up; absent where it gets all.
+    pub warmth_percent: Option<u8>,
+    #[serde(default)]
+    pub backup: bool,
+    pub zone: Option<String>,
     /// Why it is in its state, where something happened.
     pub cause: Option<String>,
     /// For how long it has been in its state.

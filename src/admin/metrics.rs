@@ -79,6 +79,7 @@ impl Collector for Collected {
         page.value(&names::WORKERS, &[], snapshot.settings.workers as u64);
         page.value(&names::DRAINING, &[], crew.draining().into());
         page.value(&names::PANICS, &[], crew.panics.load(Relaxed));
+        page.value(&names::PROBES_STATIC, &[], crew.probes_static.load(Relaxed).into());
         page.value(&names::EVENTS_LOST, &[], crew.control_lost.load(Relaxed) + crew.packets.events_lost.get());
         page.value(&names::ACCESS_UNWRITTEN, &[], crew.access.unwritten());
         page.value(&names::RELOAD_SUCCESSFUL, &[], self.control.reloads.last_successful().into());
@@ -172,6 +173,8 @@ impl Page {
             // What a float holds exactly.
             self.value(&names::FINGERPRINT, &[name], fingerprint >> 12);
         }
+        self.value(&names::POOL_PANIC, &[name], view.panic.into());
+        self.value(&names::POOL_BACKUP, &[name], view.backup.into());
         let usable = Usable::of(&view);
         for endpoint in &pool.endpoints {
             self.endpoint(pool, endpoint, usable.contains(endpoint));
@@ -194,7 +197,7 @@ impl Page {
                 self.value(&names::ENDPOINT_STATE, &[pool, endpoint, intent.word(), health.word()], is.into());
             }
         }
-        self.value(&names::ENDPOINT_WEIGHT, &labels, status.weight.get().into());
+        self.float(&names::ENDPOINT_WEIGHT, &labels, status.weight_in_force());
         if pool.spec.probe.is_some() {
             let [pool, endpoint] = labels;
             self.value(&names::PROBES, &[pool, endpoint, "passed"], cells.sum(|row| row.probes_passed.get()));

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,7 +17,7 @@ use tokio::task::{self, JoinSet};
 use crate::admin::{EndpointReport, Refused};
 use crate::base::units::show_duration;
 use crate::base::{Moment, Weight, clock, limits};
-use crate::health::{Event, Health, Intent, Schedule, Transition};
+use crate::health::{Event, Health, Intent, Reach, Schedule, Transition, Trouble};
 use crate::net::{ControlEvent, Crew};
 use crate::seam::probe::{Aim, Failure};
 use crate::state::Snapshot;
@@ -157,9 +158,11 @@ impl Keeper {
         loop {
             let now = clock::now();
             self.tick(now);
+            self.sample(now);
+            self.wards.warm(now);
             self.wards.publish(now);
             self.probe(now);
-            let timer = self.next_timer();
+            let timer = self.next_timer(now);
             let wake = tokio::select! {
                 biased;
                 changed = adopted.changed() => changed.map_or(Wake::Abandoned, |()| Wake::Adopt),
@@ -217,13 +220,7 @@ impl Keeper {
         match outcome {
             Ok((_, outcome)) => {
                 if self.wards.count_probe(ward, &outcome.checker, outcome.took, &outcome.result) {
-                    let began = outcome.began;
-                    let event = match outcome.result {
-                        Ok(()) => Event::ProbeSucceeded { began },
-                        Err(Failure::Endpoint(why)) => Event::ProbeFailed { began, why },
-                        Err(Failure::Ours(why)) => Event::ProbeImpossible { why },
-                    };
-                    self.apply(ward, event, now);
+                    self.judge(ward, outcome.began, outcome.result, now);
                 }
             }
             // A mistake of ours says nothing of the endpoint.
@@ -231,10 +228,62 @@ impl Keeper {
         }
     }
 
+    /// What a probe's result means, for its endpoint and for the prober.
+    fn judge(&mut self, ward: WardId, began: Moment, result: Result<(), Failure>, now: Moment) {
+        let reach = result.as_ref().map_or_else(Failure::reach, |()| Some(Reach::Answered));
+        if let Some(reach) = reach {
+            let spreads = self.wards.reached(ward, reach, now);
+            for hastened in spreads {
+                self.schedule.hasten(hastened, now);
+            }
+        }
+        let event = match result {
+            Ok(()) => Event::ProbeSucceeded { began },
+            Err(Failure::Endpoint(why)) => Event::ProbeFailed { began, why },
+            Err(Failure::NoRoute(why) | Failure::Silent(why)) => {
+                for wronged in self.wards.wronged(now) {
+                    self.apply(wronged, Event::ProberCutOff, now);
+                }
+                if self.wards.disbelieves(ward) {
+                    return;
+                }
+                Event::ProbeFailed { began, why }
+            }
+            Err(Failure::Ours(why)) => Event::ProbeImpossible { why },
+        };
+        self.apply(ward, event, now);
+        if let Some(peers) = self.wards.held_well(ward) {
+            self.apply(ward, Event::Spare { peers }, now);
+        }
+    }
+
     fn told(&mut self, event: &ControlEvent) {
-        let ControlEvent::ConnectFailing { pool, endpoint, failures } = event;
-        let Some((ward, in_a_row, peers)) = self.wards.failing(*pool, endpoint, *failures) else { return };
-        self.apply(ward, Event::ConnectFailed { in_a_row, peers }, clock::now());
+        let (pool, endpoint, trouble) = match event {
+            ControlEvent::ConnectFailing { pool, endpoint, failures } => {
+                // A success since then has begun the count anew.
+                let in_a_row = (*failures).min(endpoint.failures_in_row.load(Relaxed));
+                (*pool, endpoint, Trouble::Connects { in_a_row })
+            }
+            ControlEvent::Erring { pool, endpoint, errors } => {
+                let in_a_row = (*errors).min(endpoint.errors_in_row.load(Relaxed));
+                (*pool, endpoint, Trouble::Errors { in_a_row })
+            }
+        };
+        if let Some(ward) = self.wards.of(pool, endpoint) {
+            self.trouble(ward, trouble, clock::now());
+        }
+    }
+
+    fn trouble(&mut self, ward: WardId, trouble: Trouble, now: Moment) {
+        let Some((trial, peers)) = self.wards.troubled(ward, trouble) else { return };
+        self.apply(ward, Event::TrafficFailed { trouble, trial, peers }, now);
+    }
+
+    /// Reads what workers have counted, where it is time to.
+    fn sample(&mut self, now: Moment) {
+        for (ward, excess) in self.wards.sample(now) {
+            self.trouble(ward, Trouble::Share(excess), now);
+        }
     }
 
     fn tick(&mut self, now: Moment) {
@@ -299,8 +348,8 @@ impl Keeper {
         self.happenings.push_back(happening);
     }
 
-    fn next_timer(&self) -> Option<Moment> {
-        self.schedule.next_due().into_iter().chain(self.wards.next_timer()).min()
+    fn next_timer(&self, now: Moment) -> Option<Moment> {
+        self.schedule.next_due().into_iter().chain(self.wards.next_timer(now)).min()
     }
 }
 
@@ -322,12 +371,12 @@ async fn probe_all(checker: &Checker, aims: &[Aim], began: Moment) -> Result<(),
         let result = match (tokio::time::timeout(left, checker.probe.check(aim)).await, &aim.passage) {
             (Ok(result), None) => result,
             (Ok(result), Some(passage)) => result.map_err(|failure| passage.through(failure)),
-            (Err(_), None) => Err(Failure::from(format!("timeout after {}", show_duration(patience)))),
+            (Err(_), None) => Err(Failure::Silent(format!("timeout after {}", show_duration(patience)).into())),
             (Err(_), Some(passage)) => Err(passage.silence(patience)),
         };
         match result {
             Ok(()) => {}
-            Err(Failure::Endpoint(_)) => return result,
+            Err(Failure::Endpoint(_) | Failure::NoRoute(_) | Failure::Silent(_)) => return result,
             Err(Failure::Ours(_)) => outcome = result,
         }
     }

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use crate::base::{FlowHash, HashKey, Moment, Weight};
 use crate::doc::{Grammar, Settings};
 
+pub mod capacity;
 pub mod key;
 pub mod load;
 pub mod share;
@@ -34,6 +35,7 @@ mod weighted_round_robin;
 #[cfg(test)]
 mod tests;
 
+pub use capacity::Capacity;
 pub use key::HashBy;
 pub use load::{InFlight, Load};
 

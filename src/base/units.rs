@@ -1,11 +1,11 @@
 //! Value: quantities that carry their unit, as the operator writes them (`2s`, `500ms`, `64KiB`).
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU8, NonZeroU16};
 use std::time::Duration;
 
 use super::limits;
 
-/// An endpoint's share of its pool, 1 to [`limits::WEIGHT`]. An endpoint that should get nothing is drained instead.
+/// An endpoint's share of its pool, 1 to [`limits::WEIGHT`], or ten times that where it is counted in tenths. An endpoint that should get nothing is drained instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(NonZeroU16);
 
@@ -24,6 +24,12 @@ impl Weight {
 
     pub fn as_f64(self) -> f64 {
         f64::from(self.get())
+    }
+
+    /// So many tenths of it, counted in tenths: for pickers, which look at ratios only.
+    #[must_use]
+    pub fn in_tenths(self, tenths: u8) -> Weight {
+        Weight(self.0.saturating_mul(NonZeroU16::from(NonZeroU8::new(tenths).unwrap_or(NonZeroU8::MIN))))
     }
 }
 

@@ -51,6 +51,11 @@ fn head(out: &mut Out, status: &Status) {
         let line = out.paint(&warning, Style::Bad);
         out.line(&line);
     }
+    if status.probes_static {
+        let warning = "probes reach nobody, and this machine is cut off: endpoints keep the state they had";
+        let line = out.paint(warning, Style::Bad);
+        out.line(&line);
+    }
 }
 
 fn services(out: &mut Out, services: &[Service]) {
@@ -171,12 +176,19 @@ fn pool(out: &mut Out, pool: &Pool, services: &[Service]) {
     };
     let probe = pool.probe.as_ref().map_or("no probe".to_owned(), |probe| format!("{probe} probe"));
     let name = format!("pool {}", clean(&pool.name));
+    let special = match (pool.panic, pool.backup, pool.local) {
+        (true, ..) => "  panic: all serve that are not drained",
+        (_, true, _) => "  backups serve",
+        (.., true) => "  this node's zone serves",
+        _ => "",
+    };
     let line = format!(
-        "{}  {}  {}, {}",
+        "{}  {}  {}, {}{}",
         out.paint(&name, Style::Strong),
         out.paint(&usable, style),
         clean(&pool.balance),
-        clean(&probe)
+        clean(&probe),
+        out.paint(special, if pool.local { Style::Plain } else { Style::Warn })
     );
     out.line(&line);
     endpoints(out, pool, services);
@@ -206,7 +218,7 @@ fn endpoints(out: &mut Out, pool: &Pool, services: &[Service]) {
             Cell::plain(&endpoint.name),
             Cell::new(&state, style),
             Cell::plain(&endpoint.since_ms.map_or("-".to_owned(), span)),
-            Cell::plain(&endpoint.weight.to_string()),
+            Cell::plain(&weight(endpoint)),
             Cell::plain(&count(endpoint.in_flight.into())),
             Cell::plain(&count(endpoint.requests_total)),
             Cell::new(&count(endpoint.errors_total), failed),
@@ -217,6 +229,12 @@ fn endpoints(out: &mut Out, pool: &Pool, services: &[Service]) {
         ]);
     }
     table.print(out);
+}
+
+/// And the share of it that is in force while it warms up.
+fn weight(endpoint: &Endpoint) -> String {
+    let share = endpoint.warmth_percent.map_or(String::new(), |percent| format!(" ({percent} %)"));
+    format!("{}{share}", endpoint.weight)
 }
 
 /// What is not known is no zero.
@@ -234,7 +252,8 @@ fn state(endpoint: &Endpoint) -> (String, Style) {
         "probing" => Style::Warn,
         _ => Style::Bad,
     };
-    (endpoint.health.clone(), style)
+    let role = if endpoint.backup { " (backup)" } else { "" };
+    (format!("{}{role}", endpoint.health), style)
 }
 
 /// The text so far, and whether it is coloured.
@@ -446,6 +465,7 @@ mod tests {
             ..endpoint("10.0.0.12:80", "down", false)
         };
         let drained = Endpoint { intent: "draining".into(), weight: 20, ..endpoint("10.0.0.9:80", "up", false) };
+        let up = Endpoint { backup: true, warmth_percent: Some(40), ..endpoint("10.0.0.11:80", "up", true) };
         Status {
             version: "1.2.3".into(),
             generation: 4,
@@ -489,7 +509,9 @@ mod tests {
                 balance: "p2c".into(),
                 probe: Some("http".into()),
                 usable: 1,
-                endpoints: vec![endpoint("10.0.0.11:80", "up", true), down, drained],
+                backup: true,
+                endpoints: vec![up, down, drained],
+                ..Pool::default()
             }],
             ..Status::default()
         }
@@ -507,11 +529,11 @@ edge     l7    :80, 127.0.0.1:8080    16           99      1.2M    3    9000 B  
   drops: no-route 12, bad-host 1
 db       l4    :5432                   0            0         -    -       0 B      0 B
 
-pool web  1 of 3 usable  p2c, http probe
-ENDPOINT      STATE          SINCE  WEIGHT  IN FLIGHT  REQUESTS  ERRORS  CAUSE
-10.0.0.11:80  up             5m 3s       1          0     12.3k       0
-10.0.0.12:80  down           900ms       1          0     12.3k       7  status 503
-10.0.0.9:80   draining (up)  5m 3s      20          0     12.3k       0
+pool web  1 of 3 usable  p2c, http probe  backups serve
+ENDPOINT      STATE          SINCE    WEIGHT  IN FLIGHT  REQUESTS  ERRORS  CAUSE
+10.0.0.11:80  up (backup)    5m 3s  1 (40 %)          0     12.3k       0
+10.0.0.12:80  down           900ms         1          0     12.3k       7  status 503
+10.0.0.9:80   draining (up)  5m 3s        20          0     12.3k       0
 "
         );
     }

@@ -29,6 +29,7 @@ pub(super) fn check(root: &Table<'_>, config: &Config, survey: &Survey) {
     probe::check(root, config, survey);
     for pool in &config.pools {
         hashing(root, config, pool, &survey.references);
+        zones(root, config, pool);
     }
     if config.services.is_empty() && !root.has("service") {
         let mistake = Diagnostic::new(&codes::NO_SERVICE, root.span(), "no service is defined: nothing is served");
@@ -213,4 +214,24 @@ fn hashing(root: &Table<'_>, config: &Config, pool: &Pool, references: &[Referen
                 .help("set `hash_key` in [cluster], the same on every node"),
         );
     }
+}
+
+/// A preference for a zone needs to know which.
+fn zones(root: &Table<'_>, config: &Config, pool: &Pool) {
+    let Some(zones) = &pool.zones else { return };
+    let Some(own) = &config.cluster.zone else {
+        let message = format!("pool {} prefers its zone, and which that is stands nowhere", quote(&pool.name));
+        let mistake = Diagnostic::new(&codes::MISPLACED, zones.span, message);
+        return root.report(mistake.help("name this node's: `zone = \"a\"` in [cluster]"));
+    };
+    if pool.endpoints.iter().any(|endpoint| endpoint.zone.as_ref() == Some(own)) {
+        return;
+    }
+    let named: Vec<&str> = pool.endpoints.iter().filter_map(|endpoint| endpoint.zone.as_deref()).collect();
+    let message = format!("pool {} prefers zone {}, and no endpoint is there", quote(&pool.name), quote(own));
+    let help = match suggest::nearest(own, named.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`"),
+        None => "give its endpoints there a `zone`, or leave `zones` out".to_owned(),
+    };
+    root.report(Diagnostic::new(&codes::MISPLACED, zones.span, message).help(help));
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::value::{Config, Endpoint, L4, L7, Limits, LogFormat, Packet, Pool, Service, Traffic, Vip};
-use crate::balance::HashBy;
+use crate::balance::{Capacity, HashBy};
 use crate::base::{HashKey, PoolId, Ports, VipId};
 use crate::doc::{Diagnostic, Span, codes};
 use crate::flow::Policy;
+use crate::health::{DampingRules, Local, OutlierRules, Placement};
 use crate::state::snapshot::Names;
 use crate::state::{
     self, EndpointSpec, L7Spec, PacketSpec, PoolSpec, ServiceSpec, Snapshot, Specs, Timeouts, TrafficSpec, VipSpec,
@@ -40,7 +41,7 @@ pub fn compile(config: &Config, previous: &Snapshot, machine: &Machine) -> Resul
     }
     let specs = Specs {
         vips: config.vips.iter().map(vip_spec).collect(),
-        pools: config.pools.iter().map(pool_spec).collect(),
+        pools: config.pools.iter().map(|pool| pool_spec(pool, config.cluster.zone.as_ref())).collect(),
         services: config.services.iter().filter_map(|service| service_spec(service, &pools, &vips)).collect(),
     };
     Ok(previous.build(settings, names, specs, effective))
@@ -87,19 +88,26 @@ fn vip_spec(vip: &Vip) -> VipSpec {
     }
 }
 
-fn pool_spec(pool: &Pool) -> PoolSpec {
+fn pool_spec(pool: &Pool, zone: Option<&Arc<str>>) -> PoolSpec {
     // A pool of packet services has these too, and nothing that would look at them.
     let dialled = pool.dialled.clone().unwrap_or_default();
     let endpoint = |endpoint: &Endpoint| EndpointSpec {
         address: endpoint.address.value,
         weight: endpoint.weight,
         mac: endpoint.mac,
+        backup: endpoint.backup,
+        zone: endpoint.zone.clone(),
     };
+    let local = pool.zones.as_ref().zip(zone).map(|(zones, zone)| Local::of(zones, zone.clone()));
     PoolSpec {
         name: pool.name.value.clone(),
         balance: pool.balance.value.clone(),
         probe: pool.probe.as_ref().map(|probe| probe.value.clone()),
-        outlier: dialled.outlier.value,
+        outlier: OutlierRules::of(&dialled.outlier),
+        damping: DampingRules::of(&pool.damping),
+        slow_start: dialled.slow_start.map_or(Duration::ZERO, |time| time.value),
+        placement: Placement { panic_percent: pool.panic_percent.unwrap_or(0).into(), local },
+        capacity: Capacity::of(&dialled.limits),
         connect_timeout: dialled.connect_timeout,
         endpoints: pool.endpoints.iter().map(endpoint).collect(),
     }

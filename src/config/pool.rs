@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::Catalogs;
 use super::root::Usage;
 use super::value::{Dialled, Endpoint, Pool};
+use crate::balance::capacity::CAPACITY;
 use crate::balance::{self, HashBy};
 use crate::base::address::parse_socket;
 use crate::base::{EndpointAddr, MacAddr, Weight, limits};
-use crate::doc::{Diagnostic, Grammar, Item, Settings, Spanned, Table, Value, codes, quote};
+use crate::doc::{Diagnostic, Grammar, Item, Settings, Span, Spanned, Table, Value, codes, quote};
 use crate::health;
 
 pub(super) fn read_pool(
@@ -22,13 +23,28 @@ pub(super) fn read_pool(
     item.table("pool", |table| {
         let balance = read_balance(table, usage);
         let probe = table.get("probe").and_then(|item| item.settings(catalogs.probes));
+        let damping = table.get("damping").and_then(|item| item.fields(&health::DAMPING));
+        let panic = table.get("panic_percent").and_then(|item| item.integer(1, 100));
+        let zones = table.get("zones").and_then(|item| item.settings(&[&health::PREFER_LOCAL]));
         let dialled = read_dialled(table, usage);
         let endpoints = read_endpoints(table, &name, &balance, usage);
         if let Some(probe) = &probe {
             check_probe(table, probe);
             check_probe_port(table, probe, &endpoints, catalogs);
         }
-        Pool { name, balance, probe, dialled, endpoints }
+        if let Some(slow_start) = dialled.as_ref().and_then(|dialled| dialled.slow_start) {
+            check_slow_start(table, &balance, slow_start.span);
+        }
+        Pool {
+            name,
+            balance,
+            probe,
+            damping: damping.unwrap_or_else(|| Spanned::implied(Settings::defaults(&health::DAMPING))),
+            panic_percent: panic.and_then(|percent| u8::try_from(percent.value).ok()),
+            zones,
+            dialled,
+            endpoints,
+        }
     })
 }
 
@@ -59,29 +75,41 @@ fn default_picker(packets: bool) -> &'static Grammar {
 /// What only those need that connect.
 fn read_dialled(table: &mut Table<'_>, usage: Usage) -> Option<Dialled> {
     let (outlier, connect_timeout) = (table.get("outlier"), table.get("connect_timeout"));
+    let (slow_start, limits) = (table.get("slow_start"), table.get("limits"));
     if usage == Usage::Packets {
-        for item in [&outlier, &connect_timeout].into_iter().flatten() {
+        for item in [&outlier, &connect_timeout, &slow_start, &limits].into_iter().flatten() {
             let message = format!("{} is for pools of proxies", quote(item.key()));
             let mistake = Diagnostic::new(&codes::WRONG_MODE, item.key_span(), message);
             let mistake = mistake.label("only packet services use this pool");
-            table.report(
-                mistake.help("leave it out: packets are sent on, nobody connects; a `probe` finds dead endpoints"),
-            );
+            table.report(mistake.help(match item.key() {
+                "slow_start" => "leave it out: each step would move flows; change the `weight` by hand instead",
+                "limits" => "leave it out: packets are sent on, nobody counts what is in flight",
+                _ => "leave it out: packets are sent on, nobody connects; a `probe` finds dead endpoints",
+            }));
         }
         return None;
     }
     let outlier = outlier.and_then(|item| item.fields(&health::OUTLIER));
     let connect_timeout = connect_timeout.and_then(|item| item.duration(SHORTEST, LONGEST));
+    let slow_start = slow_start.and_then(|item| item.duration(SHORTEST_WARMING, LONGEST_WARMING));
+    let limits = limits.and_then(|item| item.fields(&CAPACITY));
     let default = Dialled::default();
     Some(Dialled {
         outlier: outlier.unwrap_or(default.outlier),
+        slow_start,
+        limits: limits.unwrap_or(default.limits),
         connect_timeout: connect_timeout.map_or(default.connect_timeout, |wait| wait.value),
     })
 }
 
 impl Default for Dialled {
     fn default() -> Dialled {
-        Dialled { outlier: Spanned::implied(Settings::defaults(&health::OUTLIER)), connect_timeout: CONNECT }
+        Dialled {
+            outlier: Spanned::implied(Settings::defaults(&health::OUTLIER)),
+            slow_start: None,
+            limits: Spanned::implied(Settings::defaults(&CAPACITY)),
+            connect_timeout: CONNECT,
+        }
     }
 }
 
@@ -140,21 +168,46 @@ fn read_endpoints(
 /// The endpoint, and its weight when one is written.
 fn read_endpoint(item: &Item<'_>, usage: Usage) -> Option<(Endpoint, Option<Spanned<u64>>)> {
     if !item.is_table() {
-        return Some((Endpoint { address: read_address(item, usage)?, weight: Weight::ONE, mac: None }, None));
+        let address = read_address(item, usage)?;
+        return Some((Endpoint { address, weight: Weight::ONE, mac: None, backup: false, zone: None }, None));
     }
     item.table("endpoint", |table| {
         let address = table.need("address", &format!("address = \"{}\"", example(usage)));
         let address = address.and_then(|item| read_address(&item, usage));
         let weight = table.get("weight").and_then(|item| item.integer(1, limits::WEIGHT.into()));
         let mac = table.get("mac").and_then(|item| read_mac(&item, usage));
+        let backup = table.get("backup").and_then(|item| item.bool()).is_some_and(|backup| backup.value);
+        let zone = table.get("zone").and_then(|item| read_zone(&item));
         let value = weight.and_then(|weight| Weight::new(weight.value)).unwrap_or(Weight::ONE);
-        Some((Endpoint { address: address?, weight: value, mac }, weight))
+        Some((Endpoint { address: address?, weight: value, mac, backup, zone }, weight))
     })?
 }
 
 /// An endpoint as it could be written.
 fn example(usage: Usage) -> &'static str {
     if usage == Usage::Packets { "10.0.0.1" } else { "10.0.0.1:8080" }
+}
+
+/// The name of a zone: whatever word the operator has for a room, a rack or a region.
+pub(super) fn read_zone(item: &Item<'_>) -> Option<Arc<str>> {
+    let text = item.text()?.value;
+    if text.is_empty() || text.len() > limits::NAME_BYTES || text.chars().any(char::is_control) {
+        let help = format!("a word of 1 to {} bytes, as in \"eu-west-1a\"", limits::NAME_BYTES);
+        return item.fail(&codes::MALFORMED, format!("{} is no zone", quote(text)), Some(help));
+    }
+    Some(text.into())
+}
+
+/// A share that grows means nothing to an algorithm that gives everyone the same.
+fn check_slow_start(table: &Table<'_>, balance: &Spanned<Settings>, span: Span) {
+    if balance::find(balance.name).is_some_and(|spec| !spec.uses.weights) {
+        let message = format!("`{}` does not look at weights: nothing starts slowly", balance.name);
+        table.report(
+            Diagnostic::new(&codes::IGNORED_WEIGHT, span, message)
+                .also(balance.span, "chosen here")
+                .help("use `weighted-round-robin` or `p2c`, or leave `slow_start` out"),
+        );
+    }
 }
 
 fn read_mac(item: &Item<'_>, usage: Usage) -> Option<MacAddr> {
@@ -254,3 +307,6 @@ const PORT: &str = "port";
 const CONNECT: Duration = Duration::from_secs(2);
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(120);
+/// Of slow start: below a second no cache gets warm, and for an hour nobody waits.
+const SHORTEST_WARMING: Duration = Duration::from_secs(1);
+const LONGEST_WARMING: Duration = Duration::from_secs(3600);

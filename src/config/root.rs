@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Catalogs;
 use super::check;
 use super::packet::read_packets;
-use super::pool::read_pool;
+use super::pool::{read_pool, read_zone};
 use super::service::{Context, read_service};
 use super::value::{AccessLog, Admin, Cluster, Config, Drain, Level, Log, LogFormat, Metrics, Packets};
 use super::vip::read_vip;
@@ -247,10 +247,8 @@ fn read_output(item: &Item<'_>) -> Option<Output> {
 }
 
 fn read_cluster(table: &mut Table<'_>) -> Cluster {
-    let Some((hash_key, written)) = table.get("hash_key").and_then(|item| read_hash_key(&item)) else {
-        return Cluster::default();
-    };
-    Cluster { hash_key: Some(hash_key), written: Some(written) }
+    let (hash_key, written) = table.get("hash_key").and_then(|item| read_hash_key(&item)).unzip();
+    Cluster { hash_key, written, zone: table.get("zone").and_then(|item| read_zone(&item)) }
 }
 
 fn read_hash_key(item: &Item<'_>) -> Option<(HashKey, Secret)> {

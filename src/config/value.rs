@@ -111,6 +111,9 @@ pub struct Cluster {
     /// What the key was read from; shows whether there is one, never which: whoever knows it can aim at one endpoint.
     #[serde(rename = "hash_key", skip_serializing_if = "Option::is_none")]
     pub written: Option<Secret>,
+    /// Where this node is.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "word")]
+    pub zone: Option<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -222,6 +225,14 @@ pub struct Pool {
     /// `None`: not probed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Spanned<Settings>>,
+    #[serde(serialize_with = "untyped")]
+    pub damping: Spanned<Settings>,
+    /// `None`: the pool never panics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panic_percent: Option<u8>,
+    /// `None`: zones do not matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zones: Option<Spanned<Settings>>,
     /// `None` in a pool of packet services, which connect to nobody.
     #[serde(flatten)]
     pub dialled: Option<Dialled>,
@@ -234,6 +245,11 @@ pub struct Pool {
 pub struct Dialled {
     #[serde(serialize_with = "untyped")]
     pub outlier: Spanned<Settings>,
+    /// `None`: no slow start.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "duration_given")]
+    pub slow_start: Option<Spanned<Duration>>,
+    #[serde(serialize_with = "untyped")]
+    pub limits: Spanned<Settings>,
     #[serde(serialize_with = "duration")]
     pub connect_timeout: Duration,
 }
@@ -247,6 +263,10 @@ pub struct Endpoint {
     /// `None`: asked for on the network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "word")]
+    pub zone: Option<Arc<str>>,
 }
 
 /// The service as its table would be written.
@@ -319,8 +339,18 @@ fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::
 }
 
 #[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn duration_given<S: Serializer>(value: &Option<Spanned<Duration>>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(|value| show_duration(value.value)).serialize(serializer)
+}
+
+#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
 fn size<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     value.map(show_size).serialize(serializer)
+}
+
+#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn word<S: Serializer>(value: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_deref().serialize(serializer)
 }
 
 fn shown<S: Serializer, T: fmt::Display>(value: &Spanned<T>, serializer: S) -> Result<S::Ok, S::Error> {

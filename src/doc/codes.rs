@@ -129,7 +129,8 @@ pub static PROBE_TIMEOUT: Code = Code::new(
     "W007",
     "a probe's timeout is longer than its interval: probes would overlap, so it is cut to the interval",
 );
-pub static IGNORED_WEIGHT: Code = Code::new("W008", "a weight in a pool whose algorithm does not look at weights");
+pub static IGNORED_WEIGHT: Code =
+    Code::new("W008", "a weight, or a slow start, in a pool whose algorithm does not look at weights");
 pub static TOO_MANY_WARNINGS: Code = Code::new("W009", "more warnings than are worth showing; the rest are left out");
 pub static UNUSED_VIP: Code = Code::absence("W010", "a vip that no service uses");
 pub static FEW_SLOTS: Code = Code::new("W011", "fewer than 100 slots for each endpoint: shares are uneven");

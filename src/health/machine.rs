@@ -3,7 +3,8 @@
 //! The caller reports events with the present time, applies the [`Transition`] it is given, and sends [`Event::Tick`] when
 //! [`Machine::deadline`] has come.
 
-use super::outlier::{DOUBLINGS, OutlierRules, Peers};
+use super::damping::{DampingRules, Flaps};
+use super::outlier::{DOUBLINGS, OutlierRules, Peers, Trouble};
 use super::{Cause, Health, Intent, Transition, Why};
 use crate::base::Moment;
 
@@ -13,6 +14,7 @@ pub struct Rules {
     /// `None`: not probed.
     pub probe: Option<ProbeRules>,
     pub outlier: OutlierRules,
+    pub damping: DampingRules,
 }
 
 /// How many results in a row it takes.
@@ -37,12 +39,19 @@ pub enum Event {
     ProbeImpossible {
         why: Why,
     },
-    /// A connect for traffic failed, the `in_a_row`-th since one worked. Workers keep that count, because only they see
-    /// successes, and there are too many of those to tell.
-    ConnectFailed {
-        in_a_row: u32,
+    /// Traffic fails there. Workers keep the counts, because only they see successes, and there are too many of those to tell.
+    /// `trial`: nothing was answered since the last ejection.
+    TrafficFailed {
+        trouble: Trouble,
+        trial: bool,
         peers: Peers,
     },
+    /// Whether a pool with these others can do without an endpoint that is held.
+    Spare {
+        peers: Peers,
+    },
+    /// Probes have reached nobody, and it is the prober that is to blame.
+    ProberCutOff,
     /// Time has passed.
     Tick,
     SetIntent(Intent),
@@ -59,6 +68,7 @@ pub struct Machine {
     /// How often it was ejected of late, and until when that counts.
     ejections: u32,
     remembered_until: Moment,
+    flaps: Flaps,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,12 +82,20 @@ enum State {
     },
     Down {
         passed: u32,
+        hold: Option<Hold>,
     },
     Ejected {
         until: Moment,
         passed: u32,
         failed: u32,
     },
+}
+
+/// It flaps, and is not let up before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hold {
+    until: Moment,
+    changes: u32,
 }
 
 impl State {
@@ -101,6 +119,7 @@ impl Machine {
             known_from: Moment::ZERO,
             ejections: 0,
             remembered_until: Moment::ZERO,
+            flaps: Flaps::default(),
         }
     }
 
@@ -120,23 +139,68 @@ impl Machine {
     /// When time alone changes something.
     pub fn deadline(&self) -> Option<Moment> {
         match self.state {
-            State::Ejected { until, .. } => Some(until),
+            State::Ejected { until, .. } | State::Down { hold: Some(Hold { until, .. }), .. } => Some(until),
             _ => None,
         }
     }
 
+    /// For how long it is still held down, and for how many changes; `None`: it is not.
+    pub fn held(&self, now: Moment) -> Option<Cause> {
+        let State::Down { hold: Some(Hold { until, changes }), .. } = self.state else { return None };
+        Some(Cause::Flapping { changes, window: self.rules.damping.window, hold: until.since(now) })
+    }
+
+    /// It is held down although its probes pass: worth an [`Event::Spare`].
+    pub fn is_held_well(&self) -> bool {
+        let rise = self.rules.probe.map_or(1, |probe| probe.rise);
+        matches!(self.state, State::Down { passed, hold: Some(_) } if passed >= rise)
+    }
+
     pub fn handle(&mut self, event: Event, now: Moment) -> Option<Transition> {
-        match event {
-            Event::SetIntent(intent) => self.change(Cause::Operator, |machine| machine.set_intent(intent, now)),
-            Event::Tick => self.change(Cause::EjectionOver, |machine| machine.tick(now)),
+        let served = self.serves();
+        let mut transition = match event {
+            Event::SetIntent(intent) => {
+                return self.change(Cause::Operator, |machine| machine.set_intent(intent, now));
+            }
+            Event::Tick => {
+                let cause = if self.held(now).is_some() { Cause::HoldOver } else { Cause::EjectionOver };
+                self.change(cause, |machine| machine.tick(now))
+            }
             _ if self.intent == Intent::Maintenance => None,
             Event::ProbeSucceeded { began } => self.change(Cause::ProbePassed, |machine| machine.passed(began)),
-            Event::ProbeFailed { began, why } => self.change(Cause::ProbeFailed(why), |machine| machine.failed(began)),
+            Event::ProbeFailed { began, why } => {
+                self.change(Cause::ProbeFailed(why), |machine| machine.failed(began, now))
+            }
             Event::ProbeImpossible { why } => self.change(Cause::ProbeImpossible(why), Machine::impossible),
-            Event::ConnectFailed { in_a_row, peers } => {
-                self.change(Cause::ConnectsFailed { in_a_row }, |machine| machine.connect_failed(in_a_row, peers, now))
+            Event::TrafficFailed { trouble, trial, peers } => {
+                self.change(Cause::Traffic(trouble), |machine| machine.traffic_failed(trouble, trial, peers, now))
+            }
+            Event::Spare { peers } => self.change(Cause::Needed, |machine| machine.spare(peers)),
+            Event::ProberCutOff => self.change(Cause::ProberCutOff, Machine::restore),
+        };
+        if self.serves() != served {
+            self.flaps.note(&self.rules.damping, now);
+            if served && let Some(transition) = &mut transition {
+                self.damp(transition, now);
             }
         }
+        transition
+    }
+
+    /// Its health lets it serve, or nobody knows better.
+    fn serves(&self) -> bool {
+        matches!(self.state, State::Up { .. } | State::Probing { .. })
+    }
+
+    /// It has just left service: whether it is held, because it does so too often. Only where a probe can tell that it is well.
+    fn damp(&mut self, transition: &mut Transition, now: Moment) {
+        if self.rules.probe.is_none() {
+            return;
+        }
+        let Some((until, changes)) = self.flaps.hold(&self.rules.damping, now) else { return };
+        self.state = State::Down { passed: 0, hold: Some(Hold { until, changes }) };
+        transition.to = (self.intent, self.health());
+        transition.cause = Cause::Flapping { changes, window: self.rules.damping.window, hold: until.since(now) };
     }
 
     /// Takes over changed rules; what is known stays known. An endpoint that is no longer probed counts as up.
@@ -161,11 +225,21 @@ impl Machine {
             self.state = unknown(&self.rules);
             self.known_from = now;
             self.ejections = 0;
+            self.flaps.forget();
         }
         self.intent = intent;
     }
 
     fn tick(&mut self, now: Moment) {
+        if let State::Down { passed, hold: Some(Hold { until, .. }) } = self.state {
+            if now >= until {
+                self.state = State::Down { passed, hold: None };
+                if self.rules.probe.is_none_or(|probe| passed >= probe.rise) {
+                    self.state = State::Up { failed: 0 };
+                }
+            }
+            return;
+        }
         let State::Ejected { until, passed, .. } = self.state else { return };
         if now < until {
             return;
@@ -183,12 +257,13 @@ impl Machine {
         match &mut self.state {
             State::Probing { .. } => self.state = State::Up { failed: 0 },
             State::Up { failed } => *failed = 0,
-            State::Down { passed } | State::Ejected { passed, .. } if *passed + 1 < rise => {
+            State::Down { passed, .. } | State::Ejected { passed, .. } if *passed + 1 < rise => {
                 *passed += 1;
                 if let State::Ejected { failed, .. } = &mut self.state {
                     *failed = 0;
                 }
             }
+            State::Down { passed, hold: Some(_) } => *passed = rise,
             State::Down { .. } => self.state = State::Up { failed: 0 },
             State::Ejected { .. } => {
                 self.state = State::Up { failed: 0 };
@@ -197,21 +272,26 @@ impl Machine {
         }
     }
 
-    fn failed(&mut self, began: Moment) {
+    fn failed(&mut self, began: Moment, now: Moment) {
         let Some(ProbeRules { fall, .. }) = self.rules.probe else { return };
         if began < self.known_from {
             return;
         }
         match &mut self.state {
-            State::Probing { .. } => self.state = State::Down { passed: 0 },
-            State::Down { passed } => *passed = 0,
+            State::Probing { .. } => self.state = State::Down { passed: 0, hold: None },
+            State::Down { passed, hold } => {
+                *passed = 0;
+                if let Some(hold) = hold {
+                    hold.until = hold.until.max(now + self.rules.damping.hold);
+                }
+            }
             State::Up { failed } | State::Ejected { failed, .. } if *failed + 1 < fall => {
                 *failed += 1;
                 if let State::Ejected { passed, .. } = &mut self.state {
                     *passed = 0;
                 }
             }
-            State::Up { .. } | State::Ejected { .. } => self.state = State::Down { passed: 0 },
+            State::Up { .. } | State::Ejected { .. } => self.state = State::Down { passed: 0, hold: None },
         }
     }
 
@@ -225,9 +305,9 @@ impl Machine {
         }
     }
 
-    fn connect_failed(&mut self, in_a_row: u32, peers: Peers, now: Moment) {
+    fn traffic_failed(&mut self, trouble: Trouble, trial: bool, peers: Peers, now: Moment) {
         let wanted = self.intent == Intent::Ready && matches!(self.state, State::Up { .. } | State::Probing { .. });
-        if !wanted || !self.rules.outlier.ejects(in_a_row, peers) {
+        if !wanted || !self.rules.outlier.ejects(trouble, trial, peers) {
             return;
         }
         if now >= self.remembered_until {
@@ -236,6 +316,19 @@ impl Machine {
         self.state = State::Ejected { until: now + self.rules.outlier.length(self.ejections), passed: 0, failed: 0 };
         self.known_from = now;
         self.ejections = (self.ejections + 1).min(DOUBLINGS);
+    }
+
+    fn spare(&mut self, peers: Peers) {
+        if self.is_held_well() && !self.rules.outlier.can_spare(peers) {
+            self.state = State::Up { failed: 0 };
+        }
+    }
+
+    /// What its probes said was wrong.
+    fn restore(&mut self) {
+        if matches!(self.state, State::Down { .. }) {
+            self.state = State::Up { failed: 0 };
+        }
     }
 
     /// An ejection has ended; another that follows within as long as the next would last counts as the same trouble.

@@ -4,8 +4,8 @@
 //!               the first probe passes
 //!      ╭────────────────────────────────────▶ Up ◀──────────────────╮
 //!      │                                      │ │                   │
-//!   Probing                       `fall` fail │ │ N connects        │ `rise` probes
-//!      │  ▲                       in a row    │ │ in a row fail     │ in a row pass
+//!   Probing                       `fall` fail │ │ traffic           │ `rise` probes
+//!      │  ▲                       in a row    │ │ fails             │ in a row pass
 //!      │  │                                   ▼ │                   │
 //!      │  │                                 Down┼───────────────────┤
 //!      ╰──┼──────────────────────────────────▲  ▼                   │
@@ -17,6 +17,7 @@
 //! will not be judged must not wait for it. An endpoint without a probe starts `Up`, and returns from `Ejected` to `Up` when its
 //! time is up. `Probing` is ejected like `Up`. Probes that began before an ejection do not end it: they may have connected before
 //! the endpoint died.
+//! `Down` may be held: an endpoint that flaps (`damping`) stays there for a time, however its probes pass.
 //! `Maintenance` forgets what was seen: an endpoint comes back from it as it started.
 //!
 //! Pure: events and the time go in, a [`Transition`] or nothing comes out. Not here: sockets and timers (`probe`, the
@@ -24,17 +25,30 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
+use crate::base::units::show_duration;
+
+pub mod cut_off;
+pub mod damping;
+pub mod errors;
 pub mod machine;
 pub mod outlier;
 pub mod schedule;
+pub mod select;
+pub mod slow_start;
 
 #[cfg(test)]
 mod tests;
 
+pub use cut_off::{CutOff, Reach};
+pub use damping::{DAMPING, DampingRules};
+pub use errors::{ErrorShare, Excess};
 pub use machine::{Event, Machine, ProbeRules, Rules};
-pub use outlier::{OUTLIER, OutlierRules, Peers};
+pub use outlier::{OUTLIER, OutlierRules, Peers, Trouble};
 pub use schedule::{Schedule, Start};
+pub use select::{Candidate, Local, PREFER_LOCAL, Placement, Selection, select};
+pub use slow_start::{Warming, Warmth};
 
 /// What the operator wants of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -86,25 +100,6 @@ impl Health {
     }
 }
 
-/// The health that makes an endpoint of this pool usable now, given the states of all its endpoints: `Up`; while none of the
-/// ready ones is, `Probing`, so that traffic need not wait for the first probes at start; while none is that either,
-/// `Ejected`, because what passive detection saw some time ago is a better guess than a certain refusal. `None`: nobody.
-pub fn serving(endpoints: impl Iterator<Item = (Intent, Health)>) -> Option<Health> {
-    endpoints
-        .filter(|(intent, health)| *intent == Intent::Ready && *health != Health::Down)
-        .map(|(_, health)| health)
-        .min_by_key(|health| match health {
-            Health::Up => 0,
-            Health::Probing => 1,
-            Health::Ejected | Health::Down => 2,
-        })
-}
-
-/// Whether an endpoint gets new work, where `serving` is what [`serving`] says of its pool.
-pub fn usable(intent: Intent, health: Health, serving: Option<Health>) -> bool {
-    intent == Intent::Ready && Some(health) == serving
-}
-
 /// A change of what is wanted or seen, worth a log line and a new view of the pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
@@ -121,10 +116,19 @@ pub enum Cause {
     ProbePassed,
     ProbeFailed(Why),
     ProbeImpossible(Why),
-    ConnectsFailed {
-        in_a_row: u32,
+    Traffic(Trouble),
+    /// It came and went too often, and is held down for a time.
+    Flapping {
+        changes: u32,
+        window: Duration,
+        hold: Duration,
     },
     EjectionOver,
+    HoldOver,
+    /// It was held down, its probes pass, and the pool cannot do without it.
+    Needed,
+    /// It went down by probes that reached nobody, as all did: the prober is cut off.
+    ProberCutOff,
     Operator,
     /// The configuration changed: the endpoint is no longer probed.
     Configuration,
@@ -140,8 +144,15 @@ impl fmt::Display for Cause {
             Cause::ProbePassed => f.write_str("probe passed"),
             Cause::ProbeFailed(why) => write!(f, "probe failed: {why}"),
             Cause::ProbeImpossible(why) => write!(f, "cannot be probed: {why}"),
-            Cause::ConnectsFailed { in_a_row } => write!(f, "{in_a_row} connects in a row failed"),
+            Cause::Traffic(trouble) => trouble.fmt(f),
+            Cause::Flapping { changes, window, hold } => {
+                let (window, hold) = (show_duration(*window), show_duration(*hold));
+                write!(f, "held down for {hold}: {changes} changes in {window}")
+            }
             Cause::EjectionOver => f.write_str("ejection over"),
+            Cause::HoldOver => f.write_str("hold over"),
+            Cause::Needed => f.write_str("held down no longer: too few others are usable"),
+            Cause::ProberCutOff => f.write_str("the prober is cut off"),
             Cause::Operator => f.write_str("operator"),
             Cause::Configuration => f.write_str("configuration"),
         }

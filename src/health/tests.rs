@@ -7,7 +7,6 @@ use fastrand::Rng;
 use super::schedule::Start;
 use super::*;
 use crate::base::Moment;
-use crate::doc::Settings;
 
 const S: Duration = Duration::from_secs(1);
 
@@ -18,7 +17,8 @@ fn at(ms: u64) -> Moment {
 fn rules(probed: bool) -> Rules {
     Rules {
         probe: probed.then_some(ProbeRules { rise: 2, fall: 3 }),
-        outlier: OutlierRules::of(&Settings::defaults(&OUTLIER)),
+        outlier: OutlierRules::default(),
+        damping: DampingRules::default(),
     }
 }
 
@@ -38,9 +38,13 @@ fn event(word: &str, now: Moment) -> Event {
         "ready" => Event::SetIntent(Intent::Ready),
         "drain" => Event::SetIntent(Intent::Draining),
         "maintain" => Event::SetIntent(Intent::Maintenance),
-        "alone" => Event::ConnectFailed { in_a_row: 9, peers: Peers::default() },
-        _ => Event::ConnectFailed { in_a_row: word.strip_prefix('c').unwrap().parse().unwrap(), peers: PEERS },
+        "alone" => connects(9, Peers::default()),
+        _ => connects(word.strip_prefix('c').unwrap().parse().unwrap(), PEERS),
     }
+}
+
+fn connects(in_a_row: u32, peers: Peers) -> Event {
+    Event::TrafficFailed { trouble: Trouble::Connects { in_a_row }, trial: false, peers }
 }
 
 #[test]
@@ -224,26 +228,6 @@ fn changed_rules_keep_what_is_known() {
     assert!(!machine.wants_probes());
 }
 
-#[test]
-fn the_best_there_is_serves() {
-    use Health::{Down, Ejected, Probing, Up};
-    use Intent::{Draining, Maintenance, Ready};
-    for (endpoints, want) in [
-        (vec![(Ready, Probing), (Ready, Up), (Ready, Down)], vec![1]),
-        (vec![(Ready, Probing), (Ready, Down), (Ready, Probing)], vec![0, 2]),
-        (vec![(Ready, Probing), (Draining, Up)], vec![0]),
-        (vec![(Ready, Ejected), (Ready, Down)], vec![0]),
-        (vec![(Ready, Ejected), (Ready, Probing)], vec![1]),
-        (vec![(Ready, Down), (Draining, Up), (Maintenance, Up)], vec![]),
-        (vec![], vec![]),
-    ] {
-        let serving = serving(endpoints.iter().copied());
-        let usable: Vec<usize> =
-            (0..endpoints.len()).filter(|&i| usable(endpoints[i].0, endpoints[i].1, serving)).collect();
-        assert_eq!(usable, want, "{endpoints:?}");
-    }
-}
-
 /// The same rules told differently: the results since the state began, judged by their last run, and no counters.
 struct Shadow {
     rules: Rules,
@@ -324,7 +308,13 @@ impl World {
         let probe = rng.u8(..4) > 0;
         let rules = Rules {
             probe: probe.then(|| ProbeRules { rise: rng.u32(1..4), fall: rng.u32(1..4) }),
-            outlier: OutlierRules { failures: rng.u32(1..5), time: S * rng.u32(1..10), max_percent: rng.u32(10..=100) },
+            outlier: OutlierRules {
+                failures: rng.u32(1..5),
+                time: S * rng.u32(1..10),
+                max_percent: rng.u32(10..=100),
+                ..OutlierRules::default()
+            },
+            damping: DampingRules { changes: 0, ..DampingRules::default() },
         };
         let host = || Host {
             alive: true,
@@ -358,9 +348,9 @@ impl World {
     }
 
     fn usable(&self) -> Vec<usize> {
-        let states = self.states();
-        let serving = serving(states.iter().copied());
-        (0..states.len()).filter(|&i| usable(states[i].0, states[i].1, serving)).collect()
+        let candidate = |(intent, health): (Intent, Health)| Candidate { intent, health, backup: false, local: false };
+        let candidates: Vec<Candidate> = self.states().into_iter().map(candidate).collect();
+        select(&candidates, &Placement::default()).members
     }
 
     fn peers(&self, of: usize) -> Peers {
@@ -441,7 +431,7 @@ impl World {
             }
             host.in_a_row += 1;
             let was = host.machine.health();
-            host.machine.handle(Event::ConnectFailed { in_a_row: host.in_a_row, peers }, self.now);
+            host.machine.handle(connects(host.in_a_row, peers), self.now);
             if was != Health::Ejected && host.machine.health() == Health::Ejected {
                 self.ejected(i, peers);
             }
@@ -472,7 +462,9 @@ impl World {
             let seen = (host.machine.intent(), host.machine.health());
             assert_eq!(seen, (host.shadow.intent, host.shadow.health), "seed {seed}, host {i} at {now:?}");
             let outlier = host.shadow.rules.outlier;
-            let exposed = usable.contains(&i) && !host.alive && outlier.ejects(outlier.failures, peers);
+            let exposed = usable.contains(&i)
+                && !host.alive
+                && outlier.ejects(Trouble::Connects { in_a_row: outlier.failures }, false, peers);
             let in_service = matches!(seen.1, Health::Up | Health::Probing);
             host.exposed = (exposed && in_service).then(|| host.exposed.unwrap_or(now));
             let exposed = host.exposed.map_or(Duration::ZERO, |since| now.since(since));
@@ -505,9 +497,93 @@ fn a_killed_endpoint_under_load_is_out_within_a_second() {
             now = now + S / 100;
             if rng.u8(..3) == 0 {
                 in_a_row += 1;
-                machine.handle(Event::ConnectFailed { in_a_row, peers: PEERS }, now);
+                machine.handle(connects(in_a_row, PEERS), now);
             }
         }
         assert!(now.since(at(0)) < S, "seed {seed}: {now:?}");
+    }
+}
+
+#[test]
+fn a_flapping_endpoint_is_held_down_until_it_is_quiet() {
+    // Two changes make a flapper here; probes are judged one at a time.
+    let damping = DampingRules { changes: 3, window: S * 60, hold: S * 10 };
+    let rules = Rules { probe: Some(ProbeRules { rise: 1, fall: 1 }), damping, ..rules(true) };
+    let mut machine = Machine::new(rules);
+    let mut say = |ms: u64, word: &str| {
+        let transition = machine.handle(event(word, at(ms)), at(ms));
+        let held = machine.held(at(ms)).map(|cause| cause.to_string());
+        (transition.map(|t| (t.to.1, t.cause.to_string())), held, machine.deadline())
+    };
+    use Health::{Down, Up};
+    say(0, "pass");
+    assert_eq!(say(1000, "fail").0.unwrap().0, Down);
+    assert_eq!(say(2000, "pass").0.unwrap().0, Up, "one change back and forth is none too many");
+    let (transition, _, deadline) = say(3000, "fail");
+    assert_eq!(transition, Some((Down, "held down for 10s: 3 changes in 1m".to_owned())));
+    assert_eq!(deadline, Some(at(13_000)));
+    assert_eq!(say(4000, "pass").0, None, "however it passes");
+    assert_eq!(say(6000, "pass").1.as_deref(), Some("held down for 7s: 3 changes in 1m"));
+    assert_eq!(say(8000, "fail").2, Some(at(18_000)), "a failure begins the time anew");
+    assert_eq!(say(13_000, "tick").0, None);
+    say(14_000, "pass");
+    assert_eq!(say(18_000, "tick").0, Some((Up, "hold over".to_owned())));
+    let (transition, _, deadline) = say(20_000, "fail");
+    assert_eq!(transition.unwrap().0, Down);
+    assert_eq!(deadline, Some(at(40_000)), "a relapse is held at once, for twice as long");
+    assert_eq!(say(40_000, "tick"), (None, None, None), "its time is over, but it does not pass");
+    assert_eq!(say(41_000, "pass").0.unwrap().0, Up);
+}
+
+#[test]
+fn what_is_held_serves_when_the_pool_needs_it() {
+    let damping = DampingRules { changes: 1, window: S * 60, hold: S * 10 };
+    let rules = Rules { probe: Some(ProbeRules { rise: 2, fall: 1 }), damping, ..rules(true) };
+    let spare = |usable| Event::Spare { peers: Peers { ready: 2, ejected: 0, usable } };
+    let mut machine = Machine::new(rules);
+    machine.handle(event("pass", at(0)), at(0));
+    machine.handle(event("fail", at(1)), at(1)).unwrap();
+    assert_eq!(machine.handle(spare(0), at(2)), None, "it is really down");
+    machine.handle(event("pass", at(3)), at(3));
+    assert!(!machine.is_held_well());
+    machine.handle(event("pass", at(4)), at(4));
+    assert!(machine.is_held_well());
+    assert_eq!(machine.handle(spare(2), at(5)), None, "there are others");
+    let transition = machine.handle(spare(1), at(6)).unwrap();
+    assert_eq!((transition.to.1, transition.cause), (Health::Up, Cause::Needed));
+}
+
+/// I5 of the hardening catalogue: whatever a check does, and however fast.
+#[test]
+fn i5_a_flapping_check_changes_state_once_a_window_at_most() {
+    for seed in 0..64 {
+        let mut rng = Rng::with_seed(seed);
+        let (rise, fall) = (rng.u32(1..4), rng.u32(1..4));
+        let rules = Rules { probe: Some(ProbeRules { rise, fall }), ..rules(true) };
+        let window = rules.damping.window;
+        let (mut machine, mut now) = (Machine::new(rules), at(0));
+        let mut changes: Vec<Moment> = Vec::new();
+        // Up and down for as long as it takes to be believed, and a bit.
+        let (mut up, mut until) = (true, at(0));
+        while now < at(4 * 3600 * 1000) {
+            now = now + S;
+            if now >= until {
+                up = !up;
+                until = now + S * rng.u32(if up { rise } else { fall }..15);
+            }
+            if machine.deadline().is_some_and(|deadline| deadline <= now) {
+                changes.extend(machine.handle(Event::Tick, now).map(|_| now));
+            }
+            changes.extend(machine.handle(event(if up { "pass" } else { "fail" }, now), now).map(|_| now));
+        }
+        // While it is found out and the hold grows there are more.
+        let found_out = changes.partition_point(|change| change.since(at(0)) < S * 1800);
+        assert!(found_out < 60, "seed {seed}: {found_out} changes in the first half hour");
+        let (later, windows) = (&changes[found_out..], (4 * 3600 - 1800) / window.as_secs());
+        assert!((later.len() as u64) < windows, "seed {seed}: {} changes in {windows} windows", later.len());
+        for three in later.windows(3) {
+            let gap = three[2].since(three[0]);
+            assert!(gap >= window, "seed {seed}: more than up and down within {gap:?}");
+        }
     }
 }

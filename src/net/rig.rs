@@ -84,14 +84,7 @@ pub fn settings() -> crate::state::Settings {
 fn specs(service: Arc<str>, pool: Arc<str>, traffic: TrafficSpec) -> Specs {
     let long = Duration::from_secs(60);
     Specs {
-        pool: PoolSpec {
-            name: pool,
-            balance: Settings::defaults(&balance::find("first").unwrap().grammar),
-            probe: None,
-            outlier: Settings::defaults(&crate::health::OUTLIER),
-            connect_timeout: Duration::from_secs(2),
-            endpoints: Vec::new(),
-        },
+        pool: PoolSpec::new(pool, Settings::defaults(&balance::find("first").unwrap().grammar), Vec::new()),
         service: ServiceSpec {
             name: service,
             listen: Vec::new(),

@@ -114,7 +114,7 @@ pub async fn connect(
             Ok(Connection { stream, opened: Opened::new(endpoint.clone(), worker.id), took })
         }
         Err(error) => {
-            failed(worker, pool, endpoint, error);
+            failed_connect(worker, pool, endpoint, error);
             Err(error)
         }
     }
@@ -140,13 +140,23 @@ pub async fn pick_and_dial(
     Err(tries.reason())
 }
 
-fn failed(worker: &Worker, pool: &Pool, endpoint: &Arc<Endpoint>, error: DialError) {
+fn failed_connect(worker: &Worker, pool: &Pool, endpoint: &Arc<Endpoint>, error: DialError) {
     endpoint.cells.row(worker.id).error(error.kind());
     if error.blames_endpoint() {
         let failures = endpoint.failures_in_row.fetch_add(1, Relaxed).saturating_add(1);
         worker.crew.tell(ControlEvent::ConnectFailing { pool: pool.id, endpoint: endpoint.clone(), failures });
+        failed(worker, pool, endpoint);
     }
     tracing::debug!(pool = %pool.spec.name, endpoint = %endpoint.name, ?error, "connect failed");
+}
+
+/// A request failed before an answer, and the endpoint is to blame: for those who have passive detection count it.
+pub fn failed(worker: &Worker, pool: &Pool, endpoint: &Arc<Endpoint>) {
+    let errors = endpoint.failed(worker.id);
+    let most = pool.spec.outlier.consecutive_errors;
+    if most > 0 && (errors >= most || endpoint.trial.load(Relaxed)) {
+        worker.crew.tell(ControlEvent::Erring { pool: pool.id, endpoint: endpoint.clone(), errors });
+    }
 }
 
 impl Opened {

@@ -25,6 +25,8 @@ use crate::sys::Pipes;
 pub enum ControlEvent {
     /// This many connects in a row have failed at an endpoint.
     ConnectFailing { pool: PoolId, endpoint: Arc<Endpoint>, failures: u32 },
+    /// This many requests in a row have failed at an endpoint, connects included.
+    Erring { pool: PoolId, endpoint: Arc<Endpoint>, errors: u32 },
 }
 
 /// What all workers of the process share.
@@ -39,6 +41,8 @@ pub struct Crew {
     /// Where each worker takes connections that another one accepted.
     handover: Box<[mpsc::Sender<Handed>]>,
     draining: AtomicBool,
+    /// The prober is cut off, and what is known of endpoints stays.
+    pub probes_static: AtomicBool,
     /// Tasks that ended in a panic; each cost one connection.
     pub panics: AtomicU64,
     /// What the packet engine tells of itself.
@@ -72,6 +76,7 @@ impl Crew {
             loads: (0..workers).map(|_| CachePadded::default()).collect(),
             handover: handover.into(),
             draining: AtomicBool::new(false),
+            probes_static: AtomicBool::new(false),
             panics: AtomicU64::new(0),
             packets: Arc::default(),
             passages: Arc::default(),

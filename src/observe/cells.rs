@@ -248,6 +248,9 @@ pub struct EndpointCells {
     pub connections_closed: Counter,
     /// L7: requests sent to it. L4: connections relayed to it.
     pub requests: Counter,
+    /// Requests, at L4 connects, that it answered; and those that it failed before an answer (`outlier`).
+    pub answered: Counter,
+    pub failed: Counter,
     pub probes_passed: Counter,
     pub probes_failed: Counter,
     /// This machine could not make them.

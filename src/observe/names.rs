@@ -63,6 +63,8 @@ metrics! {
         WORKERS = Gauge "strata_workers" [] "Threads that carry traffic.";
         DRAINING = Gauge "strata_draining" [] "1 while the process finishes what it carries and takes no more.";
         PANICS = Counter "strata_panics_total" [] "Tasks that ended in a panic; each cost one connection and is a bug.";
+        PROBES_STATIC = Gauge "strata_probes_static" []
+            "1 while probes reach nobody and this machine is to blame: endpoints keep the state they had.";
         EVENTS_LOST = Counter "strata_control_events_lost_total" [] "Events that the control side was too busy to take.";
         ACCESS_UNWRITTEN = Counter "strata_access_records_unwritten_total" []
             "Access records taken from their queue that the output refused: disk full, pipe closed.";
@@ -137,6 +139,9 @@ metrics! {
     }
     Pools {
         POOL_USABLE = Gauge "strata_pool_endpoints_usable" ["pool"] "Endpoints that new work may go to.";
+        POOL_PANIC = Gauge "strata_pool_panic" ["pool"]
+            "1 while so few endpoints are usable that all serve but those the operator took out.";
+        POOL_BACKUP = Gauge "strata_pool_backup" ["pool"] "1 while backups serve, because no primary is usable.";
         RETRIES = Counter "strata_retries_total" ["pool"] "Attempts after the first.";
         CONNECT_DURATION = Histogram "strata_connect_duration_seconds" ["pool"] "Time to connect to an endpoint.";
         RESPONSE_DURATION = Histogram "strata_response_duration_seconds" ["pool"]
@@ -149,7 +154,7 @@ metrics! {
         ENDPOINT_UP = Gauge "strata_endpoint_up" ["pool" "endpoint"] "1 while new work may go to the endpoint.";
         ENDPOINT_STATE = Gauge "strata_endpoint_state" ["pool" "endpoint" "intent" "health"]
             "1 for the pair of intent and health that the endpoint is in, 0 for the others.";
-        ENDPOINT_WEIGHT = Gauge "strata_endpoint_weight" ["pool" "endpoint"] "Weight in force.";
+        ENDPOINT_WEIGHT = Gauge "strata_endpoint_weight" ["pool" "endpoint"] "Weight in force: less than the file's while the endpoint warms up.";
         ENDPOINT_IN_FLIGHT = Gauge "strata_endpoint_in_flight" ["pool" "endpoint"]
             "Requests, at L4 connections, that the endpoint carries now.";
         ENDPOINT_REQUESTS = Counter "strata_endpoint_requests_total" ["pool" "endpoint"]

@@ -52,7 +52,7 @@ async fn connect(aim: &Aim, port: Option<u16>) -> Result<Connection, Failure> {
         return through::connect(passage, aim.endpoint.ip(), port).await;
     }
     let peer = address(aim.endpoint, port)?;
-    let stream = TcpStream::connect(peer).await.map_err(|error| reason("connect", &error))?;
+    let stream = TcpStream::connect(peer).await.map_err(|error| failure("connect", &error))?;
     // On loopback, a connect to a free port in the ephemeral range can meet itself (RFC 9293 §3.5, simultaneous open): a
     // dead endpoint would seem alive.
     if stream.local_addr().ok() == stream.peer_addr().ok() {
@@ -70,6 +70,22 @@ fn reason(step: &str, error: &io::Error) -> Why {
         io::ErrorKind::HostUnreachable => "host unreachable".into(),
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => "network unreachable".into(),
         _ => format!("{step} failed: {error}").into(),
+    }
+}
+
+/// The same, and who is to blame as far as one probe can tell.
+fn failure(step: &str, error: &io::Error) -> Failure {
+    let why = reason(step, error);
+    match error.kind() {
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
+            Failure::NoRoute(why)
+        }
+        io::ErrorKind::TimedOut => Failure::Silent(why),
+        io::ErrorKind::AddrNotAvailable => Failure::Ours(why),
+        _ => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Failure::Ours(why),
+            _ => Failure::Endpoint(why),
+        },
     }
 }
 

@@ -30,7 +30,7 @@ async fn check(settings: &Settings, address: SocketAddr) -> Result<(), String> {
     let aim = Aim { endpoint: address.into(), passage: None };
     let outcome = tokio::time::timeout(Duration::from_secs(10), probe.check(&aim)).await;
     outcome.expect("the probe hangs").map_err(|failure| match failure {
-        Failure::Endpoint(why) => why.to_string(),
+        Failure::Endpoint(why) | Failure::NoRoute(why) | Failure::Silent(why) => why.to_string(),
         Failure::Ours(why) => format!("ours: {why}"),
     })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::through::Passage;
 use crate::base::EndpointAddr;
 use crate::doc::{Field, Grammar, Kind, Settings};
-use crate::health::{ProbeRules, Why};
+use crate::health::{ProbeRules, Reach, Why};
 
 /// An active health check, built once a pool and used for all its endpoints.
 pub trait Probe {
@@ -33,8 +33,35 @@ pub struct Aim {
 pub enum Failure {
     /// As far as can be told, it is the endpoint: `connect refused`, `status 503`.
     Endpoint(Why),
+    /// No way led there: the endpoint's host is off, or we are cut off. Which of the two, all probes together tell.
+    NoRoute(Why),
+    /// Nothing came back in time. The same.
+    Silent(Why),
     /// This machine could not make the probe, which says nothing of the endpoint and takes none out.
     Ours(Why),
+}
+
+impl Failure {
+    /// Whether anything answered.
+    pub fn reach(&self) -> Option<Reach> {
+        match self {
+            Failure::Endpoint(_) => Some(Reach::Answered),
+            Failure::NoRoute(_) => Some(Reach::NoRoute),
+            Failure::Silent(_) => Some(Reach::Silent),
+            Failure::Ours(_) => None,
+        }
+    }
+
+    /// The same failure, in other words.
+    #[must_use]
+    pub fn map(self, words: impl FnOnce(Why) -> Why) -> Failure {
+        match self {
+            Failure::Endpoint(why) => Failure::Endpoint(words(why)),
+            Failure::NoRoute(why) => Failure::NoRoute(words(why)),
+            Failure::Silent(why) => Failure::Silent(words(why)),
+            Failure::Ours(why) => Failure::Ours(words(why)),
+        }
+    }
 }
 
 impl<T: Into<Why>> From<T> for Failure {

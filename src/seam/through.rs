@@ -97,7 +97,9 @@ impl Passage {
     /// What an endpoint was found to do wrong, and by which way.
     pub fn through(&self, failure: Failure) -> Failure {
         match failure {
-            Failure::Endpoint(why) => Failure::Endpoint(format!("through {}: {why}", self.path.vip).into()),
+            there @ (Failure::Endpoint(_) | Failure::NoRoute(_) | Failure::Silent(_)) => {
+                there.map(|why| format!("through {}: {why}", self.path.vip).into())
+            }
             ours @ Failure::Ours(_) => ours,
         }
     }

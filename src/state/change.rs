@@ -190,13 +190,21 @@ fn pools(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
             a.endpoints.iter().filter_map(move |before| Some((before, after(before)?)))
         };
         let weights = stayed().any(|(before, after)| before.weight != after.weight);
+        let zones = stayed().any(|(before, after)| before.zone != after.zone);
+        let backups = stayed().any(|(before, after)| before.backup != after.backup);
         let macs = stayed().any(|(before, after)| before.mac != after.mac);
         let what = named(&[
             ("balance", a.balance != b.balance),
             ("probe", a.probe != b.probe),
             ("outlier", a.outlier != b.outlier),
+            ("damping", a.damping != b.damping),
+            ("slow_start", a.slow_start != b.slow_start),
+            ("panic_percent", a.placement.panic_percent != b.placement.panic_percent),
+            ("zones", zones || a.placement.local != b.placement.local),
+            ("limits", a.capacity != b.capacity),
             ("connect_timeout", a.connect_timeout != b.connect_timeout),
             ("weights", weights),
+            ("backups", backups),
             ("macs", macs),
         ]);
         if !what.is_empty() {

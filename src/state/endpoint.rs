@@ -3,21 +3,29 @@
 //! Its status is one atomic word: the control side writes, everyone reads. Not here: how the status comes about (`health`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
 use crate::balance::Load;
-use crate::base::{EndpointAddr, Weight};
-use crate::health::{Health, Intent};
+use crate::base::{EndpointAddr, Weight, WorkerId};
+use crate::health::{Health, Intent, Warmth};
 use crate::observe::{EndpointCells, PerWorker};
 
-/// What the operator wants, what we see, and the weight in force.
+/// What the operator wants, what we see, the weight that was asked for, and how much of it is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     pub intent: Intent,
     pub health: Health,
     pub weight: Weight,
+    pub warmth: Warmth,
+}
+
+impl Status {
+    /// The weight in force.
+    pub fn weight_in_force(&self) -> f64 {
+        self.weight.as_f64() * f64::from(self.warmth.get()) / f64::from(Warmth::FULL.get())
+    }
 }
 
 #[derive(Debug)]
@@ -32,13 +40,17 @@ pub struct Endpoint {
     status: AtomicU32,
     /// Connect failures in a row, counted by every worker, zeroed by any success (passive detection).
     pub failures_in_row: AtomicU32,
+    /// Requests in a row that failed before an answer, connects included.
+    pub errors_in_row: AtomicU32,
+    /// Back from an ejection, and nothing was answered since: one request at a time.
+    pub trial: AtomicBool,
     /// When the last status change happened, ns of the monotonic clock.
     pub changed_at: AtomicU64,
 }
 
 impl Endpoint {
     pub fn new(address: EndpointAddr, weight: Weight, workers: usize) -> Endpoint {
-        let status = Status { intent: Intent::Ready, health: Health::Probing, weight };
+        let status = Status { intent: Intent::Ready, health: Health::Probing, weight, warmth: Warmth::FULL };
         Endpoint {
             name: address.to_string().into(),
             address,
@@ -47,12 +59,31 @@ impl Endpoint {
             cells: PerWorker::new(workers),
             status: AtomicU32::new(pack(status)),
             failures_in_row: AtomicU32::new(0),
+            errors_in_row: AtomicU32::new(0),
+            trial: AtomicBool::new(false),
             changed_at: AtomicU64::new(0),
         }
     }
 
     pub fn status(&self) -> Status {
         unpack(self.status.load(Relaxed))
+    }
+
+    /// A request was answered, at L4 a connect. Reads first: in the good case nobody writes the line that all workers share.
+    pub fn answered(&self, worker: WorkerId) {
+        self.cells.row(worker).answered.one();
+        if self.errors_in_row.load(Relaxed) != 0 {
+            self.errors_in_row.store(0, Relaxed);
+        }
+        if self.trial.load(Relaxed) {
+            self.trial.store(false, Relaxed);
+        }
+    }
+
+    /// A request failed before an answer: how many did in a row.
+    pub fn failed(&self, worker: WorkerId) -> u32 {
+        self.cells.row(worker).failed.one();
+        self.errors_in_row.fetch_add(1, Relaxed).saturating_add(1)
     }
 
     /// For the control side only. The pool's view does not change until [`super::Pool::publish`].
@@ -67,14 +98,18 @@ pub fn identity(address: EndpointAddr) -> u64 {
 }
 
 fn pack(status: Status) -> u32 {
-    (status.intent as u32) << 24 | (status.health as u32) << 16 | u32::from(status.weight.get())
+    u32::from(status.warmth.get()) << 28
+        | (status.intent as u32) << 24
+        | (status.health as u32) << 16
+        | u32::from(status.weight.get())
 }
 
 fn unpack(word: u32) -> Status {
     Status {
-        intent: Intent::ALL[((word >> 24) as usize).min(Intent::ALL.len() - 1)],
+        intent: Intent::ALL[((word >> 24 & 0xf) as usize).min(Intent::ALL.len() - 1)],
         health: Health::ALL[((word >> 16 & 0xff) as usize).min(Health::ALL.len() - 1)],
         weight: Weight::new(u64::from(word & 0xffff)).unwrap_or(Weight::ONE),
+        warmth: Warmth::tenths((word >> 28) as u8),
     }
 }
 
@@ -87,9 +122,11 @@ mod tests {
         let endpoint = Endpoint::new("192.0.2.1:80".parse::<std::net::SocketAddr>().unwrap().into(), Weight::ONE, 1);
         for intent in Intent::ALL {
             for health in Health::ALL {
-                let status = Status { intent, health, weight: Weight::new(1000).unwrap() };
-                endpoint.set_status(status);
-                assert_eq!(endpoint.status(), status);
+                for warmth in (1..=10).map(Warmth::tenths) {
+                    let status = Status { intent, health, weight: Weight::new(1000).unwrap(), warmth };
+                    endpoint.set_status(status);
+                    assert_eq!(endpoint.status(), status);
+                }
             }
         }
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::endpoint::{Endpoint, Status};
-use crate::balance::{self, Member, Pick, Picker, Uses};
+use crate::balance::{self, Capacity, Member, Pick, Picker, Uses};
 use crate::base::{EndpointAddr, HashKey, MacAddr, PoolId, Weight};
 use crate::doc::Settings;
-use crate::health;
+use crate::health::{self, Candidate, DampingRules, OutlierRules, Placement};
 use crate::observe::{PerWorker, PoolCells};
 
 /// What the file says of a pool; two equal specs are the same pool.
@@ -20,24 +20,51 @@ pub struct PoolSpec {
     pub balance: Settings,
     /// `None`: not probed, every endpoint counts as up.
     pub probe: Option<Settings>,
-    pub outlier: Settings,
+    pub outlier: OutlierRules,
+    pub damping: DampingRules,
+    /// How long an endpoint that is new or comes back takes to get its whole share; zero: no time.
+    pub slow_start: Duration,
+    pub placement: Placement,
+    /// Of each endpoint.
+    pub capacity: Capacity,
     pub connect_timeout: Duration,
     pub endpoints: Vec<EndpointSpec>,
 }
 
+impl PoolSpec {
+    /// A pool as a file means it that says no more.
+    pub fn new(name: impl Into<Arc<str>>, balance: Settings, endpoints: Vec<EndpointSpec>) -> PoolSpec {
+        PoolSpec {
+            name: name.into(),
+            balance,
+            probe: None,
+            outlier: OutlierRules::default(),
+            damping: DampingRules::default(),
+            slow_start: Duration::ZERO,
+            placement: Placement::default(),
+            capacity: Capacity::default(),
+            connect_timeout: Duration::from_secs(2),
+            endpoints,
+        }
+    }
+}
+
 /// What the file says of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSpec {
     /// With a port in every pool that proxies use.
     pub address: EndpointAddr,
     pub weight: Weight,
     /// Where frames to it go; `None`: found by ARP or neighbour discovery. Of use to packet services only.
     pub mac: Option<MacAddr>,
+    /// Serves only while no other is usable.
+    pub backup: bool,
+    pub zone: Option<Arc<str>>,
 }
 
 impl EndpointSpec {
     pub fn new(address: impl Into<EndpointAddr>, weight: Weight) -> EndpointSpec {
-        EndpointSpec { address: address.into(), weight, mac: None }
+        EndpointSpec { address: address.into(), weight, mac: None, backup: false, zone: None }
     }
 }
 
@@ -62,6 +89,12 @@ pub struct PoolView {
     /// What the picker looks at: a hash that nobody reads need not be computed.
     pub uses: Uses,
     pub epoch: u32,
+    /// So few are usable that all serve but what the operator took out.
+    pub panic: bool,
+    /// Backups serve: no primary is usable.
+    pub backup: bool,
+    /// Only endpoints of this node's zone serve.
+    pub local: bool,
 }
 
 impl PoolView {
@@ -104,25 +137,30 @@ impl Pool {
     }
 }
 
-fn usable(endpoints: &[Arc<Endpoint>]) -> Vec<(Arc<Endpoint>, Status)> {
+fn build_view(spec: &PoolSpec, endpoints: &[Arc<Endpoint>], hash_key: HashKey, epoch: u32) -> PoolView {
     // One look at each, or a status that changes between two looks could empty the view.
     let statuses: Vec<Status> = endpoints.iter().map(|endpoint| endpoint.status()).collect();
-    let serving = health::serving(statuses.iter().map(|status| (status.intent, status.health)));
-    endpoints
+    let zone = spec.placement.local.as_ref().map(|local| &local.zone);
+    let candidates: Vec<Candidate> = statuses
         .iter()
-        .zip(statuses)
-        .filter(|(_, status)| health::usable(status.intent, status.health, serving))
-        .map(|(endpoint, status)| (endpoint.clone(), status))
-        .collect()
-}
-
-fn build_view(spec: &PoolSpec, endpoints: &[Arc<Endpoint>], hash_key: HashKey, epoch: u32) -> PoolView {
-    let usable = usable(endpoints);
+        .zip(&spec.endpoints)
+        .map(|(status, said)| Candidate {
+            intent: status.intent,
+            health: status.health,
+            backup: said.backup,
+            local: zone.is_some() && said.zone.as_ref() == zone,
+        })
+        .collect();
+    let selection = health::select(&candidates, &spec.placement);
+    let usable: Vec<(&Arc<Endpoint>, Status)> =
+        selection.members.iter().filter_map(|&i| Some((endpoints.get(i)?, *statuses.get(i)?))).collect();
+    // Tenths only while they matter: a whole weight is what tables of other nodes are built from.
+    let warms = usable.iter().any(|(_, status)| !status.warmth.is_full());
     let members: Vec<Member> = usable
         .iter()
         .map(|(endpoint, status)| Member {
             identity: endpoint.identity,
-            weight: status.weight,
+            weight: if warms { status.weight.in_tenths(status.warmth.get()) } else { status.weight },
             load: endpoint.load.clone(),
         })
         .collect();
@@ -132,7 +170,10 @@ fn build_view(spec: &PoolSpec, endpoints: &[Arc<Endpoint>], hash_key: HashKey, e
         picker: (algorithm.build)(&spec.balance, &members, hash_key),
         uses: algorithm.uses,
         members,
-        endpoints: usable.into_iter().map(|(endpoint, _)| endpoint).collect(),
+        endpoints: usable.into_iter().map(|(endpoint, _)| endpoint.clone()).collect(),
         epoch,
+        panic: selection.panic,
+        backup: selection.backup,
+        local: selection.local,
     }
 }

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use super::*;
 use crate::base::{HashKey, PoolId, WorkerId};
 use crate::doc::{Settings, Value};
-use crate::health::{Health, OUTLIER};
+use crate::health::Health;
 use crate::observe::access;
 use crate::state::snapshot::Settings as Process;
 use crate::state::{Endpoint, EndpointSpec, Pool, PoolSpec, Specs};
@@ -74,16 +74,12 @@ const OFTEN: Duration = Duration::from_millis(50);
 const SELDOM: Duration = Duration::from_secs(3600);
 
 fn pool(name: &str, interval: Option<Duration>, endpoints: &[(SocketAddr, u64)]) -> PoolSpec {
+    let balance = Settings::defaults(&balance::find("round-robin").unwrap().grammar);
+    let spec = |(address, weight): &(SocketAddr, u64)| EndpointSpec::new(*address, Weight::new(*weight).unwrap());
     PoolSpec {
-        name: name.into(),
-        balance: Settings::defaults(&balance::find("round-robin").unwrap().grammar),
         probe: interval.map(probe_settings),
-        outlier: Settings::defaults(&OUTLIER),
         connect_timeout: Duration::from_secs(1),
-        endpoints: endpoints
-            .iter()
-            .map(|(address, weight)| EndpointSpec::new(*address, Weight::new(*weight).unwrap()))
-            .collect(),
+        ..PoolSpec::new(name, balance, endpoints.iter().map(spec).collect())
     }
 }
 

@@ -13,7 +13,10 @@ use super::Happening;
 use crate::admin::EndpointReport;
 use crate::base::{EndpointAddr, Moment, PoolId, Weight, clock, limits};
 use crate::doc::Settings;
-use crate::health::{Cause, Event, Health, Machine, OutlierRules, Peers, Rules, Schedule, Start, Transition, Why};
+use crate::health::{
+    Cause, CutOff, ErrorShare, Event, Excess, Health, Intent, Machine, Peers, Reach, Rules, Schedule, Start,
+    Transition, Trouble, Warming, Warmth, Why, errors,
+};
 use crate::net::Crew;
 use crate::probe;
 use crate::seam::probe::{Aim, Failure, Pace, Probe, goes_through};
@@ -31,6 +34,11 @@ pub(super) struct Wards {
     next_id: WardId,
     /// Endpoints that time alone changes.
     timed: HashSet<WardId>,
+    /// Those that warm up.
+    warming: HashSet<WardId>,
+    cut_off: CutOff<WardId>,
+    /// Answers to traffic so far, and when they were summed.
+    answers: (Moment, u64),
     /// Pools whose view is not what their endpoints say.
     changed: HashSet<PoolId>,
     /// Pools that keep their first view, in which everyone serves, until all are judged, or until this moment.
@@ -45,6 +53,10 @@ struct Ward {
     weight: Weight,
     cause: Cause,
     since: Moment,
+    /// Since when it is up, whatever the operator wants.
+    up_since: Option<Moment>,
+    warming: Option<Warming>,
+    errors: ErrorShare,
     /// Why the last probe of it could not be made, and how many in a row could not.
     trouble: Option<Why>,
     troubles: u32,
@@ -58,6 +70,10 @@ struct Kept {
     paths: Vec<Path>,
     /// It was said that probes of it cannot be made.
     troubled: bool,
+    /// What was said last of its view: it panics, backups serve.
+    told: (bool, bool),
+    /// When the counts of its traffic are read next; `None`: nobody judges them.
+    next_sample: Option<Moment>,
 }
 
 /// A pool's probe as it was built.
@@ -83,6 +99,9 @@ impl Wards {
             by_address: HashMap::new(),
             next_id: 0,
             timed: HashSet::new(),
+            warming: HashSet::new(),
+            cut_off: CutOff::default(),
+            answers: (Moment::ZERO, 0),
             changed: HashSet::new(),
             settling: HashMap::new(),
         }
@@ -110,7 +129,7 @@ impl Wards {
             if kept.is_some() || !first {
                 self.changed.insert(pool.id);
             }
-            let kept = Kept::of(pool, kept);
+            let kept = Kept::of(pool, kept, now);
             let (rules, pace) = (kept.rules, kept.checker.as_ref().map(|checker| checker.pace));
             self.pools.insert(pool.id, kept);
             if first && let Some(pace) = pace {
@@ -118,6 +137,9 @@ impl Wards {
             }
             for (endpoint, EndpointSpec { weight, .. }) in pool.endpoints.iter().zip(&pool.spec.endpoints) {
                 let id = self.ward(pool.id, endpoint, *weight, rules, now);
+                if !first {
+                    self.welcome(id, now);
+                }
                 happenings.extend(self.change_rules(id, rules, now));
                 self.change_weight(id, *weight);
                 match pace {
@@ -150,6 +172,8 @@ impl Wards {
         for id in gone {
             schedule.remove(id);
             self.timed.remove(&id);
+            self.warming.remove(&id);
+            self.cut_off.forget(id);
             if let Some(ward) = self.wards.remove(&id) {
                 self.by_address.remove(&(ward.pool, ward.endpoint.address));
             }
@@ -165,11 +189,29 @@ impl Wards {
         let id = self.next_id;
         self.next_id += 1;
         let machine = Machine::new(rules);
-        endpoint.set_status(Status { intent: machine.intent(), health: machine.health(), weight });
+        endpoint.set_status(Status {
+            intent: machine.intent(),
+            health: machine.health(),
+            weight,
+            warmth: Warmth::FULL,
+        });
         endpoint.changed_at.store(now.0, Relaxed);
         let (endpoint, cause) = (endpoint.clone(), Cause::Start);
         let address = endpoint.address;
-        let ward = Ward { pool, endpoint, machine, weight, cause, since: now, trouble: None, troubles: 0 };
+        let up_since = (machine.health() == Health::Up).then_some(now);
+        let ward = Ward {
+            pool,
+            endpoint,
+            machine,
+            weight,
+            cause,
+            since: now,
+            up_since,
+            warming: None,
+            errors: ErrorShare::default(),
+            trouble: None,
+            troubles: 0,
+        };
         self.wards.insert(id, ward);
         self.by_address.insert((pool, address), id);
         id
@@ -228,11 +270,26 @@ impl Wards {
     fn settled(&mut self, id: WardId, transition: Transition, now: Moment) -> Option<Happening> {
         let ward = self.wards.get_mut(&id)?;
         let (intent, health) = transition.to;
-        ward.endpoint.set_status(Status { intent, health, ..ward.endpoint.status() });
+        let warmth = if health == Health::Up { ward.endpoint.status().warmth } else { Warmth::FULL };
+        ward.endpoint.set_status(Status { intent, health, warmth, ..ward.endpoint.status() });
         ward.endpoint.changed_at.store(now.0, Relaxed);
+        let returns = transition.from.1 == Health::Ejected && matches!(health, Health::Up | Health::Probing);
+        if returns || matches!(health, Health::Down | Health::Ejected) {
+            ward.endpoint.trial.store(returns, Relaxed);
+        }
         if health == Health::Up {
             // Failures of its last life are none of this one's.
             ward.endpoint.failures_in_row.store(0, Relaxed);
+            ward.endpoint.errors_in_row.store(0, Relaxed);
+            ward.errors.forget();
+            ward.up_since = ward.up_since.or(Some(now));
+        } else {
+            ward.up_since = None;
+            ward.warming = None;
+            self.warming.remove(&id);
+        }
+        if transition.from.0 == Intent::Maintenance {
+            ward.up_since = ward.up_since.map(|_| now);
         }
         (ward.cause, ward.since) = (transition.cause.clone(), now);
         if ward.machine.deadline().is_some() {
@@ -241,8 +298,10 @@ impl Wards {
             self.timed.remove(&id);
         }
         self.changed.insert(ward.pool);
-        let pool = self.pools.get(&ward.pool).map(|kept| kept.pool.spec.name.clone()).unwrap_or_default();
-        Some(Happening { at: clock::wall(), pool, endpoint: ward.endpoint.name.clone(), transition })
+        let (pool, endpoint) = (ward.pool, ward.endpoint.name.clone());
+        self.welcome(id, now);
+        let pool = self.pools.get(&pool).map(|kept| kept.pool.spec.name.clone()).unwrap_or_default();
+        Some(Happening { at: clock::wall(), pool, endpoint, transition })
     }
 
     /// What a transition means for the probe.
@@ -281,14 +340,16 @@ impl Wards {
         let ready: Vec<PoolId> = self.changed.iter().filter(|id| !settling.contains_key(id)).copied().collect();
         for id in ready {
             self.changed.remove(&id);
-            let kept = self.pools.get(&id).map(|kept| &kept.pool);
-            if let Some(pool) = kept {
-                pool.publish();
+            let kept = self.pools.get_mut(&id);
+            let pool = kept.as_ref().map(|kept| kept.pool.clone());
+            if let Some(kept) = kept {
+                kept.pool.publish();
+                kept.note_view();
             }
-            if let Some(pool) = current.pool(id)
-                && !kept.is_some_and(|kept| Arc::ptr_eq(kept, pool))
+            if let Some(current) = current.pool(id)
+                && !pool.is_some_and(|kept| Arc::ptr_eq(&kept, current))
             {
-                pool.publish();
+                current.publish();
             }
         }
     }
@@ -339,13 +400,13 @@ impl Wards {
         let cells = ward.endpoint.cells.control();
         match result {
             Ok(()) => cells.probes_passed.one(),
-            Err(Failure::Endpoint(_)) => cells.probes_failed.one(),
+            Err(Failure::Endpoint(_) | Failure::NoRoute(_) | Failure::Silent(_)) => cells.probes_failed.one(),
             Err(Failure::Ours(_)) => cells.probes_impossible.one(),
         }
         kept.pool.cells.control().probe_duration.observe(took);
         let trouble = match result {
             Err(Failure::Ours(why)) => Some(why.clone()),
-            Ok(()) | Err(Failure::Endpoint(_)) => None,
+            Ok(()) | Err(Failure::Endpoint(_) | Failure::NoRoute(_) | Failure::Silent(_)) => None,
         };
         self.note_trouble(id, trouble);
         true
@@ -373,26 +434,158 @@ impl Wards {
         }
     }
 
-    /// What the machine needs to know of a failed connect; `None` where it could not matter.
-    pub(super) fn failing(
-        &self,
-        pool: PoolId,
-        endpoint: &Arc<Endpoint>,
-        failures: u32,
-    ) -> Option<(WardId, u32, Peers)> {
-        let id = *self.by_address.get(&(pool, endpoint.address))?;
+    /// The ward of an endpoint that a worker speaks of.
+    pub(super) fn of(&self, pool: PoolId, endpoint: &Endpoint) -> Option<WardId> {
+        self.by_address.get(&(pool, endpoint.address)).copied()
+    }
+
+    /// What the machine needs to know of trouble: whether the endpoint is on trial, and its peers; `None` where it could not
+    /// matter.
+    pub(super) fn troubled(&self, id: WardId, trouble: Trouble) -> Option<(bool, Peers)> {
         let ward = self.wards.get(&id)?;
-        let kept = self.pools.get(&pool)?;
-        // A success since then has begun the count anew.
-        let in_a_row = failures.min(ward.endpoint.failures_in_row.load(Relaxed));
+        let rules = &self.pools.get(&ward.pool)?.rules.outlier;
+        let trial = ward.endpoint.trial.load(Relaxed);
         // Counting the others costs a walk over the pool, and under load most failures come after the ejection.
-        let matters = matches!(ward.machine.health(), Health::Up | Health::Probing);
-        if !matters || in_a_row < kept.rules.outlier.failures {
-            return None;
+        let enough = match trouble {
+            Trouble::Connects { in_a_row } => trial || in_a_row >= rules.failures,
+            Trouble::Errors { in_a_row } => trial || in_a_row >= rules.consecutive_errors,
+            Trouble::Share(_) => true,
+        };
+        let serves = matches!(ward.machine.health(), Health::Up | Health::Probing);
+        if serves && enough { Some((trial, self.peers(ward)?)) } else { None }
+    }
+
+    fn peers(&self, of: &Ward) -> Option<Peers> {
+        let kept = self.pools.get(&of.pool)?;
+        let others = kept.pool.endpoints.iter().filter(|other| !Arc::ptr_eq(other, &of.endpoint));
+        Some(Peers::of(others.map(|other| other.status()).map(|status| (status.intent, status.health))))
+    }
+
+    /// The others of an endpoint's pool, where it is held down although its probes pass.
+    pub(super) fn held_well(&self, id: WardId) -> Option<Peers> {
+        let ward = self.wards.get(&id)?;
+        if ward.machine.is_held_well() { self.peers(ward) } else { None }
+    }
+
+    /// An endpoint that has just come up warms, where there is a slow start and somebody who is warm.
+    fn welcome(&mut self, id: WardId, now: Moment) {
+        let Some(ward) = self.wards.get(&id) else { return };
+        let Some(kept) = self.pools.get(&ward.pool) else { return };
+        if ward.up_since != Some(now) || ward.machine.intent() == Intent::Maintenance {
+            return;
         }
-        let others = kept.pool.endpoints.iter().filter(|other| !Arc::ptr_eq(other, &ward.endpoint));
-        let peers = Peers::of(others.map(|other| other.status()).map(|status| (status.intent, status.health)));
-        Some((id, in_a_row, peers))
+        let slow_start = kept.pool.spec.slow_start;
+        let is_warm = |other: &Ward| {
+            let up = other.up_since.is_some_and(|since| now.since(since) >= slow_start);
+            up && other.warming.is_none() && other.machine.intent() == Intent::Ready
+        };
+        let others = kept.pool.endpoints.iter().filter_map(|other| self.by_address.get(&(kept.pool.id, other.address)));
+        let mut others = others.filter(|other| **other != id).filter_map(|other| self.wards.get(other));
+        let Some(warming) = Warming::begin(slow_start, kept.pool.view().uses.hash, now) else { return };
+        if !others.any(is_warm) {
+            return;
+        }
+        if let Some(ward) = self.wards.get_mut(&id) {
+            ward.warming = Some(warming);
+            self.warming.insert(id);
+            self.warm(now);
+        }
+    }
+
+    /// Gives those that warm up what is theirs by now.
+    pub(super) fn warm(&mut self, now: Moment) {
+        let (wards, changed) = (&mut self.wards, &mut self.changed);
+        self.warming.retain(|id| {
+            let Some(ward) = wards.get_mut(id) else { return false };
+            let step = ward.warming.and_then(|warming| warming.now(now));
+            let (status, warmth) = (ward.endpoint.status(), step.map_or(Warmth::FULL, |(warmth, _)| warmth));
+            if status.warmth != warmth {
+                ward.endpoint.set_status(Status { warmth, ..status });
+                changed.insert(ward.pool);
+            }
+            if step.is_none() {
+                ward.warming = None;
+            }
+            step.is_some()
+        });
+    }
+
+    /// Reads the counts of the pools whose time it is: whose endpoints fail too much.
+    pub(super) fn sample(&mut self, now: Moment) -> Vec<(WardId, Excess)> {
+        let mut found = Vec::new();
+        for kept in self.pools.values_mut().filter(|kept| kept.next_sample.is_some_and(|due| due <= now)) {
+            let rules = &kept.rules.outlier;
+            kept.next_sample = Some(now + errors::pace(rules));
+            for endpoint in &kept.pool.endpoints {
+                let Some(id) = self.by_address.get(&(kept.pool.id, endpoint.address)) else { continue };
+                let Some(ward) = self.wards.get_mut(id) else { continue };
+                let answered = endpoint.cells.sum(|row| row.answered.get());
+                let failed = endpoint.cells.sum(|row| row.failed.get());
+                found.extend(ward.errors.sample(rules, now, answered, failed).map(|excess| (*id, excess)));
+            }
+        }
+        found
+    }
+
+    /// Takes note of how far a probe came. Whose probes should be made at once, because this may be the prober's trouble.
+    pub(super) fn reached(&mut self, id: WardId, reach: Reach, now: Moment) -> Vec<WardId> {
+        let Some(ward) = self.wards.get(&id) else { return Vec::new() };
+        let believed = matches!(ward.machine.health(), Health::Up | Health::Probing);
+        // What is known to be down tells nothing by staying so.
+        if reach != Reach::Answered && !believed && !self.cut_off.is_unreached(id) {
+            return Vec::new();
+        }
+        let (wards, answers) = (&self.wards, &mut self.answers);
+        let host = ward.endpoint.address.ip();
+        let spreads = self.cut_off.probed(id, host, reach, now, || count_answers(wards, answers, now));
+        if reach == Reach::Answered {
+            self.tell_cut_off(false);
+        }
+        if spreads { self.alive().collect() } else { Vec::new() }
+    }
+
+    /// Endpoints that are probed, and believed to be alive.
+    fn alive(&self) -> impl Iterator<Item = WardId> {
+        let alive =
+            |ward: &Ward| ward.machine.wants_probes() && matches!(ward.machine.health(), Health::Up | Health::Probing);
+        self.wards.iter().filter(move |(_, ward)| alive(ward)).map(|(id, _)| *id)
+    }
+
+    /// Finds out whether the prober is cut off; those that its probes have taken out since then, wrongly.
+    pub(super) fn wronged(&mut self, now: Moment) -> Vec<WardId> {
+        let reached = self.alive().filter(|id| !self.cut_off.is_unreached(*id)).count();
+        let (wards, answers) = (&self.wards, &mut self.answers);
+        let is = self.cut_off.is_cut_off(reached, || count_answers(wards, answers, now));
+        if !self.tell_cut_off(is) || !is {
+            return Vec::new();
+        }
+        let since = self.cut_off.since().unwrap_or(now);
+        let wrongly = |(id, ward): &(&WardId, &Ward)| {
+            self.cut_off.is_unreached(**id)
+                && ward.since >= since
+                && matches!(ward.cause, Cause::ProbeFailed(_))
+                && !fails_traffic(ward, self.pools.get(&ward.pool))
+        };
+        self.wards.iter().filter(wrongly).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether a probe of it that reached nobody is not believed: nobody can be reached, and traffic does not fail there.
+    pub(super) fn disbelieves(&self, id: WardId) -> bool {
+        self.crew.probes_static.load(Relaxed)
+            && self.wards.get(&id).is_some_and(|ward| !fails_traffic(ward, self.pools.get(&ward.pool)))
+    }
+
+    /// Says when it begins and when it is over; whether it just did.
+    fn tell_cut_off(&self, is: bool) -> bool {
+        let was = self.crew.probes_static.swap(is, Relaxed);
+        match (was, is) {
+            (false, true) => tracing::error!(
+                "probes reach nobody, and it is this machine that is cut off: endpoints keep their state until one answers"
+            ),
+            (true, false) => tracing::info!("probes are answered again"),
+            _ => {}
+        }
+        was != is
     }
 
     /// Endpoints that time has changed.
@@ -404,9 +597,11 @@ impl Wards {
     }
 
     /// When time alone changes something.
-    pub(super) fn next_timer(&self) -> Option<Moment> {
+    pub(super) fn next_timer(&self, now: Moment) -> Option<Moment> {
         let ejections = self.timed.iter().filter_map(|id| self.wards.get(id)?.machine.deadline());
-        ejections.chain(self.settling.values().copied()).min()
+        let warming = self.warming.iter().filter_map(|id| Some(self.wards.get(id)?.warming?.step_after(now)));
+        let samples = self.pools.values().filter_map(|kept| kept.next_sample);
+        ejections.chain(warming).chain(samples).chain(self.settling.values().copied()).min()
     }
 
     pub(super) fn find(&self, pool: &str, endpoint: &str) -> Option<WardId> {
@@ -426,9 +621,10 @@ impl Wards {
                 Some(EndpointReport {
                     pool: kept.pool.spec.name.clone(),
                     endpoint: endpoint.name.clone(),
-                    cause: match &ward.trouble {
-                        Some(why) => Some(format!("cannot be probed: {why}")),
-                        None => (ward.cause != Cause::Start).then(|| ward.cause.to_string()),
+                    cause: match (&ward.trouble, ward.machine.held(now)) {
+                        (Some(why), _) => Some(format!("cannot be probed: {why}")),
+                        (None, Some(held)) => Some(held.to_string()),
+                        (None, None) => (ward.cause != Cause::Start).then(|| ward.cause.to_string()),
                     },
                     since: Some(now.since(ward.since)),
                     next_probe: schedule.due(*id).map(|due| due.since(now)),
@@ -438,10 +634,29 @@ impl Wards {
     }
 }
 
+/// Traffic has failed there as well: as many connects in a row as would eject it.
+fn fails_traffic(ward: &Ward, kept: Option<&Kept>) -> bool {
+    let most = kept.map_or(1, |kept| kept.rules.outlier.failures.max(1));
+    ward.endpoint.failures_in_row.load(Relaxed) >= most
+}
+
+/// What traffic was answered so far, by all endpoints. Summed [`COUNTED_EVERY`] at most: it is a walk over all cells.
+fn count_answers(wards: &HashMap<WardId, Ward>, answers: &mut (Moment, u64), now: Moment) -> u64 {
+    if answers.0 == Moment::ZERO || now.since(answers.0) >= COUNTED_EVERY {
+        let answered =
+            |ward: &Ward| ward.endpoint.cells.sum(|row| row.answered.get().wrapping_add(row.received.packets.get()));
+        *answers = (now, wards.values().map(answered).fold(0, u64::wrapping_add));
+    }
+    answers.1
+}
+
+const COUNTED_EVERY: Duration = Duration::from_millis(100);
+
 impl Kept {
     /// `before` gives its probe where the settings are the same, so that results under way still count.
-    fn of(pool: &Arc<Pool>, before: Option<Kept>) -> Kept {
+    fn of(pool: &Arc<Pool>, before: Option<Kept>, now: Moment) -> Kept {
         let troubled = before.as_ref().is_some_and(|before| before.troubled);
+        let told = before.as_ref().map_or((false, false), |before| before.told);
         let checker = pool.spec.probe.as_ref().and_then(|settings| {
             let same = before.and_then(|before| before.checker).filter(|checker| checker.settings == *settings);
             same.or_else(|| {
@@ -452,8 +667,32 @@ impl Kept {
         });
         let rules = Rules {
             probe: checker.as_ref().map(|checker| checker.pace.rules),
-            outlier: OutlierRules::of(&pool.spec.outlier),
+            outlier: pool.spec.outlier,
+            damping: pool.spec.damping,
         };
-        Kept { pool: pool.clone(), rules, checker, paths: Vec::new(), troubled }
+        let next_sample = (rules.outlier.error_percent > 0).then_some(now);
+        Kept { pool: pool.clone(), rules, checker, paths: Vec::new(), troubled, told, next_sample }
+    }
+
+    /// Says when the pool begins and ends to panic, and when backups take over and give back.
+    fn note_view(&mut self) {
+        let view = self.pool.view();
+        let now = (view.panic, view.backup);
+        let before = std::mem::replace(&mut self.told, now);
+        let (pool, serving) = (&*self.pool.spec.name, view.endpoints.len());
+        let percent = self.pool.spec.placement.panic_percent;
+        match (before.0, now.0) {
+            (false, true) => {
+                let cause = format!("fewer than {percent} % of its endpoints are usable");
+                tracing::warn!(pool, serving, cause, "pool panics: all serve that are not drained");
+            }
+            (true, false) => tracing::info!(pool, serving, "pool panics no more"),
+            _ => {}
+        }
+        match (before.1, now.1) {
+            (false, true) => tracing::warn!(pool, serving, "backups serve: no primary is usable"),
+            (true, false) => tracing::info!(pool, serving, "primaries serve again"),
+            _ => {}
+        }
     }
 }

@@ -88,6 +88,7 @@ async fn reach(
     let (picked, connection) = reached?;
     // The only latency that a relay can know of an endpoint.
     picked.in_flight.load().observe(connection.took, clock::now());
+    picked.endpoint.answered(worker.id);
     picked.endpoint.cells.row(worker.id).requests.one();
     report.endpoint(&picked.endpoint);
     Ok((picked, connection))

@@ -100,6 +100,11 @@ impl Attempt {
                     endpoint.load.observe(answered.since(self.upload.finished_at().unwrap_or(began)), answered);
                 }
                 task.pool.cells.row(session.worker.id).response_duration.observe(answered.since(began));
+                if task.pool.spec.outlier.gateway_errors && matches!(view.status(), 502..=504) {
+                    upstream::failed(&session.worker, task.pool, endpoint);
+                } else {
+                    endpoint.answered(session.worker.id);
+                }
                 break length;
             }
             interims += 1;

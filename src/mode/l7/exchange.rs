@@ -20,7 +20,7 @@ use crate::balance::{HashBy, InFlight};
 use crate::base::{FlowHash, Moment, Reason, clock};
 use crate::net::Buffer;
 use crate::net::relay::{End, Relay};
-use crate::net::upstream::{Picked, Tries};
+use crate::net::upstream::{Picked, Tries, failed as failed_at};
 use crate::observe::access;
 use crate::observe::cells::UpstreamError;
 use crate::state::{Endpoint, L7, Pool, Route, Service, Snapshot, Timeouts, Traffic};
@@ -383,6 +383,10 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
             }
             Failed::Closed => {
                 cells.error(UpstreamError::Closed);
+                // One that was kept may have been closed for its age just then.
+                if !reused {
+                    failed_at(&session.worker, task.pool, &endpoint);
+                }
                 last = Some(Reason::UpstreamClosed);
                 if again && task.ask.idempotent && retries < task.l7.spec.retries {
                     if session.mode.with_budget(task.pool.id, |budget| budget.retry(clock::now())) {
@@ -397,11 +401,13 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
             }
             Failed::Malformed(reject) => {
                 cells.error(UpstreamError::Malformed);
+                failed_at(&session.worker, task.pool, &endpoint);
                 respond::tell_malformed(&endpoint, reject);
                 Reason::UpstreamMalformed
             }
             Failed::Late => {
                 cells.error(UpstreamError::ResponseTimeout);
+                failed_at(&session.worker, task.pool, &endpoint);
                 Reason::ResponseTimeout
             }
             Failed::BodyLate => Reason::BodyTimeout,

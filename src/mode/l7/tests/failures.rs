@@ -125,8 +125,8 @@ fn an_endpoint_that_refuses_is_passed_over_and_reported() {
         let endpoint = world.pool().endpoint(&dead.to_string()).unwrap().clone();
         let refused = endpoint.cells.sum(|cells| cells.errors(crate::observe::cells::UpstreamError::Refused));
         assert!(refused >= 2);
-        let ControlEvent::ConnectFailing { endpoint: told, failures, .. } =
-            world.events.borrow_mut().try_recv().expect("the control side is told");
+        let told = world.events.borrow_mut().try_recv().expect("the control side is told");
+        let ControlEvent::ConnectFailing { endpoint: told, failures, .. } = told else { panic!("{told:?}") };
         assert_eq!((told.address, failures), (dead.into(), 1));
     });
 }

@@ -164,14 +164,9 @@ impl World {
 }
 
 fn pool(endpoints: &[SocketAddr]) -> PoolSpec {
-    PoolSpec {
-        name: "web".into(),
-        balance: PluginSettings::defaults(&balance::CATALOG[0].grammar),
-        probe: None,
-        outlier: PluginSettings { name: "off", values: Default::default() },
-        connect_timeout: Duration::from_secs(1),
-        endpoints: endpoints.iter().map(|address| EndpointSpec::new(*address, Weight::ONE)).collect(),
-    }
+    let balance = PluginSettings::defaults(&balance::CATALOG[0].grammar);
+    let endpoints = endpoints.iter().map(|address| EndpointSpec::new(*address, Weight::ONE)).collect();
+    PoolSpec { connect_timeout: Duration::from_secs(1), ..PoolSpec::new("web", balance, endpoints) }
 }
 
 fn service(pool: crate::base::PoolId) -> ServiceSpec {
