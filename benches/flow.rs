@@ -47,7 +47,7 @@ fn flows(n: u32) -> Vec<FlowKey> {
 
 fn decisions(c: &mut Criterion) {
     let now = Moment::ZERO + Duration::from_secs(60);
-    let kind = Kind::TcpData { seq: 1 };
+    let kind = Kind::TcpData { seq: 1, ack: 0 };
     for (name, marked) in [("unmarked", false), ("recorded", true)] {
         let mut group = c.benchmark_group(name);
         for n in [1, 1000, 100_000] {

@@ -108,7 +108,8 @@ pub const FLOW_RECORD_SHARDS: usize = 64;
 pub const FLOW_UNPROVEN_SHARE: usize = 2;
 /// Records that one hold of a lock sweeps: 16 KiB, a few µs.
 pub const FLOW_SWEEP: usize = 256;
-/// Records that an insertion into a full shard looks at for one that has expired.
+/// Records that an insertion into a full shard looks at for one that has expired, and translated flows that have proven nothing of
+/// which one has to make room or give its port.
 pub const FLOW_RECLAIM: usize = 16;
 /// A TCP flow that is silent for longer may change its endpoint, if the service says nothing else; as in IPVS.
 pub const TCP_IDLE: Duration = Duration::from_secs(15 * 60);

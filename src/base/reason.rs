@@ -168,9 +168,9 @@ reasons! {
     Unroutable = "unroutable", 0;
     /// The next hop's MAC address is not known yet; it is asked for.
     NoNeighbor = "no-neighbor", 0;
-    /// Every port of the addresses that endpoints see is lent or rests.
+    /// Every port of the addresses that endpoints see is lent to a connection that is established, or rests after one.
     NatPortsExhausted = "nat-ports-exhausted", 0;
-    /// There is no room for another translated flow, or for another that nobody has answered.
+    /// There is no room for another translated flow: all that there are have been answered, and answered back.
     NatTableFull = "nat-table-full", 0;
     /// Two services of one client would look alike to the endpoint.
     NatCollision = "nat-collision", 0;

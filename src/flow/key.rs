@@ -26,7 +26,7 @@ pub struct FlowKey {
     protocol: u8,
 }
 
-/// What a packet is to its flow. `seq` is the number of its first byte (RFC 9293 §3.1).
+/// What a packet is to its flow. `seq` is the number of its first byte, `ack` of the byte that it expects (RFC 9293 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// SYN without ACK: asks for a connection.
@@ -36,9 +36,11 @@ pub enum Kind {
     /// Any other segment without FIN and RST, with or without payload.
     TcpData {
         seq: u32,
+        ack: u32,
     },
     Fin {
         seq: u32,
+        ack: u32,
     },
     Rst {
         seq: u32,

@@ -8,8 +8,9 @@
 //! A client's packet finds its binding by `inside`, an endpoint's answer by `outside`; what has none is no flow of ours, and an
 //! endpoint's own traffic stays as it is. A binding keeps its endpoint: no slot is asked again while it lives.
 //!
-//! Bounded as records are: nothing is ever pushed out, and flows that nobody answered and that have not answered back take a part
-//! of the room only. In full NAT a TCP flow begins with SYN, or stray segments would use up the ports.
+//! Bounded: flows that nobody answered and that have not answered back take a part of the room only, and are pushed out by others
+//! that begin, from there and from the ports they were lent (`nat/shard`). What has proven itself never is. In full NAT a TCP flow
+//! begins with SYN, or stray segments would use up the ports.
 //!
 //! Shards behind locks: bindings by `inside`, and the way back by `outside`. A thread that holds a binding's shard may take one
 //! of the way back or of the ports, never the other way round, so none waits for another in a circle.
@@ -23,15 +24,17 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use bound::{Bound, Side};
+use shard::Shard;
 
 use super::key::{FlowKey, Kind, TCP};
-use super::ports::{Lease, Ports};
+use super::ports::{Lease, Ports, Rest};
 use super::table::{self, Entry, Table};
 use crate::base::{HashKey, Moment, ServiceId, limits};
 
 pub use super::ports::PortUse;
 
 mod bound;
+mod shard;
 
 /// A flow on both sides of the balancer, each as the client's packets show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +60,9 @@ pub struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Refused {
-    /// Every port of our addresses is lent or rests.
+    /// Every port of our addresses is lent to a flow that has proven itself, or rests after one.
     PortsExhausted,
-    /// There is no room for another flow, or for another that nobody has answered.
+    /// There is no room for another flow: all have proven themselves.
     TableFull,
     /// Two services of one client would look alike to the endpoint.
     Collision,
@@ -81,7 +84,8 @@ impl Refused {
     }
 }
 
-/// Flows in use, those of them that have proven nothing, the most of each, and ports that are not lent.
+/// Flows in use, those of them that have proven nothing, the most of each, ports that are not lent, and how many flows that had
+/// proven nothing have gone so that others could come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fill {
     pub flows: usize,
@@ -89,6 +93,7 @@ pub struct Fill {
     pub capacity: usize,
     pub unproven_capacity: usize,
     pub ports_left: usize,
+    pub evicted: u64,
 }
 
 /// How far a round of sweeping has come.
@@ -166,11 +171,7 @@ impl Nat {
         if inside.protocol() == TCP && !matches!(kind, Kind::Syn { .. }) {
             return Err(Refused::NoFlow);
         }
-        self.bind(service, inside, kind, target, now, |hash| {
-            let lease = self.ports.take(inside.protocol(), target.address.ip(), among, hash, now);
-            let lease = lease.ok_or(Refused::PortsExhausted)?;
-            Ok((SocketAddr::new(lease.address, lease.port), Some(lease)))
-        })
+        self.bind(service, inside, kind, target, Some(among), now)
     }
 
     /// NAT without declared ports: binds a flow to an endpoint under the client's own address.
@@ -185,7 +186,7 @@ impl Nat {
         target: &Target,
         now: Moment,
     ) -> Result<Binding, Refused> {
-        self.bind(service, inside, kind, target, now, |_| Ok((inside.source(), None)))
+        self.bind(service, inside, kind, target, None, now)
     }
 
     /// Ends a flow: its endpoint is gone.
@@ -238,22 +239,24 @@ impl Nat {
             let shard = shard.lock();
             Fill {
                 flows: sum.flows.saturating_add(shard.table.len()),
-                unproven: sum.unproven.saturating_add(shard.soft),
+                unproven: sum.unproven.saturating_add(shard.soft()),
                 capacity: sum.capacity.saturating_add(shard.table.capacity()),
-                unproven_capacity: sum.unproven_capacity.saturating_add(shard.soft_capacity),
+                unproven_capacity: sum.unproven_capacity.saturating_add(shard.soft_capacity()),
+                evicted: sum.evicted.saturating_add(shard.evicted()),
                 ..sum
             }
         })
     }
 
+    /// `among`: our addresses of which one is shown instead of the client's.
     fn bind(
         &self,
         service: ServiceId,
         inside: &FlowKey,
         kind: Kind,
         target: &Target,
+        among: Option<&[IpAddr]>,
         now: Moment,
-        source: impl FnOnce(u64) -> Result<(SocketAddr, Option<Lease>), Refused>,
     ) -> Result<Binding, Refused> {
         let (tag, which) = self.spread(inside);
         let mut shard = self.shards.get(which).ok_or(Refused::TableFull)?.lock();
@@ -263,11 +266,15 @@ impl Nat {
             }
             self.remove(&mut shard, place, now);
         }
-        if !self.has_room(&mut shard, now) {
-            return Err(Refused::TableFull);
+        if let Some(place) = shard.in_the_way(now).map_err(|()| Refused::TableFull)? {
+            let lease = self.evict(&mut shard, place, now);
+            self.give_back(lease, now);
         }
-        let (source, lease) = source(u64::from(tag))?;
-        let outside = FlowKey::new(inside.protocol(), source, target.address);
+        let protocol = inside.protocol();
+        let lease =
+            among.map(|among| self.lend(&mut shard, protocol, target.address.ip(), among, tag, now)).transpose()?;
+        let source = lease.map_or(inside.source(), |lease| SocketAddr::new(lease.address, lease.port));
+        let outside = FlowKey::new(protocol, source, target.address);
         let (endpoint, generation) = (target.endpoint, target.generation);
         let binding = Binding { inside: *inside, outside, service, endpoint, generation };
         let bound = Bound::new(binding, kind, target.idle, lease, tag, now);
@@ -277,27 +284,29 @@ impl Nat {
             }),
             None => Err(Refused::TableFull),
         };
-        if linked.is_err()
-            && let Some(lease) = lease
-        {
-            self.ports.give_back(lease, now);
+        if linked.is_err() {
+            self.give_back(lease.map(|lease| (lease, Rest::None)), now);
         }
         linked.map(|()| binding)
     }
 
-    /// Room for one more flow that has proven nothing, made from expired ones if need be.
-    fn has_room(&self, shard: &mut Shard, now: Moment) -> bool {
-        for soft in [true, false] {
-            let full = if soft { shard.soft >= shard.soft_capacity } else { shard.table.is_full() };
-            let expired = |bound: &Bound| bound.expires < now && (bound.is_soft() || !soft);
-            if full {
-                match shard.table.hunt(limits::FLOW_RECLAIM, expired) {
-                    Some(place) => self.remove(shard, place, now),
-                    None => return false,
-                }
-            }
+    /// A port for a new flow: a free one, or that of the oldest flow here which has proven nothing. Every shard has its share of a
+    /// flood's.
+    fn lend(
+        &self,
+        shard: &mut Shard,
+        protocol: u8,
+        towards: IpAddr,
+        among: &[IpAddr],
+        tag: u32,
+        now: Moment,
+    ) -> Result<Lease, Refused> {
+        if let Some(lease) = self.ports.take(protocol, towards, among, u64::from(tag), now) {
+            return Ok(lease);
         }
-        true
+        let fits = |bound: &Bound| bound.lease.is_some_and(|lease| lease.suits(protocol, towards, among));
+        let place = shard.oldest_of(fits).ok_or(Refused::PortsExhausted)?;
+        self.evict(shard, place, now).map(|(lease, _)| lease).ok_or(Refused::PortsExhausted)
     }
 
     fn link(&self, outside: &FlowKey, shard: usize, place: usize) -> Result<(), Refused> {
@@ -314,15 +323,33 @@ impl Nat {
 
     /// Removes a binding, its way back, and then gives back its port: whoever is lent it next must find no trace.
     fn remove(&self, shard: &mut Shard, place: usize, now: Moment) {
-        let Some(bound) = shard.remove(place) else { return };
+        if let Some(bound) = shard.remove(place) {
+            self.give_back(self.forget(&bound), now);
+        }
+    }
+
+    /// Removes a binding so that another may come, and its way back. Its port is the caller's.
+    fn evict(&self, shard: &mut Shard, place: usize, now: Moment) -> Option<(Lease, Rest)> {
+        let bound = shard.remove(place)?;
+        shard.note_evicted(&bound, now);
+        self.forget(&bound)
+    }
+
+    /// Removes the way back to a binding that was removed, and gives its port.
+    fn forget(&self, bound: &Bound) -> Option<(Lease, Rest)> {
         let (tag, which) = self.spread(&bound.binding.outside);
         if let Some(mut back) = self.back.get(which).map(|back| back.lock())
             && let Some(place) = back.find(tag, |back| back.outside == bound.binding.outside)
         {
             back.remove(place);
         }
-        if let Some(lease) = bound.lease {
-            self.ports.give_back(lease, now);
+        let rest = if bound.is_soft() { Rest::None } else { Rest::Full };
+        bound.lease.map(|lease| (lease, rest))
+    }
+
+    fn give_back(&self, lease: Option<(Lease, Rest)>, now: Moment) {
+        if let Some((lease, rest)) = lease {
+            self.ports.give_back(lease, rest, now);
         }
     }
 
@@ -343,47 +370,6 @@ struct Back {
 impl Entry for Back {
     fn tag(&self) -> u32 {
         self.tag
-    }
-}
-
-struct Shard {
-    table: Table<Bound>,
-    soft: usize,
-    soft_capacity: usize,
-}
-
-impl Shard {
-    fn new(capacity: usize) -> Shard {
-        let table = Table::new(capacity);
-        let soft_capacity = table.capacity().div_ceil(limits::FLOW_UNPROVEN_SHARE);
-        Shard { table, soft: 0, soft_capacity }
-    }
-
-    fn find(&self, tag: u32, service: ServiceId, inside: &FlowKey) -> Option<usize> {
-        self.table.find(tag, |bound| bound.binding.inside == *inside && bound.binding.service == service)
-    }
-
-    /// The binding at a place after a packet of it, `None` if it has expired.
-    fn packet(&mut self, place: usize, kind: Kind, side: Side, now: Moment) -> Option<Binding> {
-        let bound = self.table.get_mut(place).filter(|bound| bound.expires >= now)?;
-        let before = usize::from(bound.is_soft());
-        bound.packet(kind, side, now);
-        let after = usize::from(bound.is_soft());
-        let binding = bound.binding;
-        self.soft = self.soft.saturating_add(after).saturating_sub(before);
-        Some(binding)
-    }
-
-    fn insert(&mut self, bound: Bound) -> Option<usize> {
-        let place = self.table.insert(bound)?;
-        self.soft = self.soft.saturating_add(1);
-        Some(place)
-    }
-
-    fn remove(&mut self, place: usize) -> Option<Bound> {
-        let bound = self.table.remove(place)?;
-        self.soft = self.soft.saturating_sub(usize::from(bound.is_soft()));
-        Some(bound)
     }
 }
 

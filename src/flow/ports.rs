@@ -4,6 +4,10 @@
 //! there are others, and never less than `limits::NAT_PORT_REST`, for the endpoint may still hold the connection that had it
 //! (TIME-WAIT, RFC 9293 §3.6.1). The first order is shuffled with a secret: nobody can tell the next port (RFC 6056).
 //!
+//! A port whose flow proved nothing need not rest: at worst the endpoint holds a handshake that was never finished, challenges the
+//! next SYN, and the client makes way for its own (RFC 5961 §4). But such ports are lent when there are no others: a flood of forged
+//! SYNs must not have its ports rest for a minute after it.
+//!
 //! One lock per address and protocol, taken when a flow begins and ends and at no packet between. Addresses come and go while flows
 //! live, for a reload must not end those of another service: one that nobody names any more stays until its ports are back.
 //! Not here: who has a port (`nat`).
@@ -28,7 +32,32 @@ pub(super) struct Ports {
 struct Source {
     address: IpAddr,
     /// TCP, UDP, identifiers of ICMP echoes.
-    pools: [Mutex<VecDeque<Rested>>; 3],
+    pools: [Mutex<Pool>; 3],
+}
+
+/// Ports that are not lent, each once.
+struct Pool {
+    ports: VecDeque<Rested>,
+    /// Those whose last flow proved nothing.
+    unproven: VecDeque<u16>,
+}
+
+impl Pool {
+    fn len(&self) -> usize {
+        self.ports.len().saturating_add(self.unproven.len())
+    }
+
+    fn take(&mut self, now: Moment) -> Option<u16> {
+        let rested = self.ports.pop_front_if(|rested| rested.until <= now).map(|rested| rested.port);
+        rested.or_else(|| self.unproven.pop_front())
+    }
+}
+
+/// Whether a port that comes back has to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Full,
+    None,
 }
 
 /// How many of the ports of one address and protocol are lent, and how many could be. The others rest.
@@ -58,6 +87,15 @@ pub(super) struct Lease {
     pub port: u16,
     source: u8,
     pool: u8,
+}
+
+impl Lease {
+    /// Whether it is what `take` would lend.
+    pub(super) fn suits(&self, protocol: u8, towards: IpAddr, among: &[IpAddr]) -> bool {
+        Some(self.pool) == pool_of(protocol)
+            && self.address.is_ipv4() == towards.is_ipv4()
+            && among.contains(&self.address)
+    }
 }
 
 impl Ports {
@@ -91,7 +129,9 @@ impl Ports {
         let pools = [0, 1, 2].map(|pool| {
             let mut all: Vec<u16> = self.ports.clone().collect();
             Rng::with_seed(self.secret.mix(place, pool)).shuffle(&mut all);
-            Mutex::new(all.into_iter().map(|port| Rested { port, until: Moment::ZERO }).collect())
+            let ports = all.into_iter().map(|port| Rested { port, until: Moment::ZERO }).collect();
+            // Nothing is allocated while packets come.
+            Mutex::new(Pool { ports, unproven: VecDeque::with_capacity(self.ports.len()) })
         });
         Source { address, pools }
     }
@@ -114,21 +154,25 @@ impl Ports {
             if source.address.is_ipv4() != towards.is_ipv4() || !among.contains(&source.address) {
                 continue;
             }
-            let Some(mut queue) = source.pools.get(usize::from(pool)).map(Mutex::lock) else { continue };
-            if let Some(rested) = queue.pop_front_if(|rested| rested.until <= now) {
+            let Some(mut free) = source.pools.get(usize::from(pool)).map(Mutex::lock) else { continue };
+            if let Some(port) = free.take(now) {
                 let source = u8::try_from(nth).unwrap_or(u8::MAX);
-                return Some(Lease { address: sources.get(nth)?.address, port: rested.port, source, pool });
+                return Some(Lease { address: sources.get(nth)?.address, port, source, pool });
             }
         }
         None
     }
 
-    pub(super) fn give_back(&self, lease: Lease, now: Moment) {
+    pub(super) fn give_back(&self, lease: Lease, rest: Rest, now: Moment) {
         let sources = self.sources.read();
         let pools = sources.get(usize::from(lease.source)).map(|source| &source.pools);
         if let Some(pool) = pools.and_then(|pools| pools.get(usize::from(lease.pool))) {
-            // The queue has room: it held this port before.
-            pool.lock().push_back(Rested { port: lease.port, until: now + limits::NAT_PORT_REST });
+            let (mut pool, port) = (pool.lock(), lease.port);
+            match rest {
+                // The queue has room: it held this port before.
+                Rest::Full => pool.ports.push_back(Rested { port, until: now + limits::NAT_PORT_REST }),
+                Rest::None => pool.unproven.push_back(port),
+            }
         }
     }
 
@@ -142,10 +186,11 @@ impl Ports {
         let sources = self.sources.read();
         let source = sources.iter().find(|source| source.address == address)?;
         Some(source.pools.each_ref().map(|pool| {
-            let queue = pool.lock();
+            let pool = pool.lock();
             // In the order in which they came back.
-            let free = queue.partition_point(|rested| rested.until <= now);
-            PortUse { lent: self.ports.len().saturating_sub(queue.len()), free }
+            let rested = pool.ports.partition_point(|rested| rested.until <= now);
+            let free = rested.saturating_add(pool.unproven.len());
+            PortUse { lent: self.ports.len().saturating_sub(pool.len()), free }
         }))
     }
 
@@ -210,21 +255,35 @@ mod tests {
     fn a_port_rests_before_it_is_lent_again_and_longer_while_others_are_free() {
         let ports = ports(1, 1000..=1002);
         let first = take(&ports, TCP, 0).unwrap();
-        ports.give_back(first, at(0));
+        ports.give_back(first, Rest::Full, at(0));
         let others = [take(&ports, TCP, 100).unwrap(), take(&ports, TCP, 100).unwrap()];
         assert!(others.iter().all(|lease| lease.port != first.port));
         let rest = limits::NAT_PORT_REST.as_secs();
-        ports.give_back(others[0], at(100));
+        ports.give_back(others[0], Rest::Full, at(100));
         assert_eq!(take(&ports, TCP, 100), Some(first));
         assert_eq!(take(&ports, TCP, 100 + rest - 1), None);
         assert_eq!(take(&ports, TCP, 100 + rest), Some(others[0]));
     }
 
     #[test]
+    fn a_port_whose_flow_proved_nothing_is_lent_after_all_that_have_rested_and_before_one_that_rests() {
+        let ports = ports(1, 1000..=1002);
+        let [forged, again, proven] = [0, 0, 0].map(|seconds| take(&ports, TCP, seconds).unwrap());
+        ports.give_back(proven, Rest::Full, at(0));
+        ports.give_back(forged, Rest::None, at(1));
+        ports.give_back(again, Rest::None, at(1));
+        assert_eq!(ports.use_of([10, 0, 0, 0].into(), at(1)).unwrap()[0], PortUse { lent: 0, free: 2 });
+        assert_eq!(take(&ports, TCP, 2), Some(forged));
+        let rest = limits::NAT_PORT_REST.as_secs();
+        assert_eq!(take(&ports, TCP, rest), Some(proven));
+        assert_eq!([take(&ports, TCP, rest), take(&ports, TCP, rest)], [Some(again), None]);
+    }
+
+    #[test]
     fn a_port_is_lent_at_rest_or_free() {
         let ports = ports(1, 1000..=1009);
         let lent = [take(&ports, TCP, 0).unwrap(), take(&ports, TCP, 0).unwrap(), take(&ports, TCP, 0).unwrap()];
-        ports.give_back(lent[0], at(1));
+        ports.give_back(lent[0], Rest::Full, at(1));
         let rest = limits::NAT_PORT_REST.as_secs();
         let of = |seconds| ports.use_of([10, 0, 0, 0].into(), at(seconds)).unwrap();
         let idle = PortUse { lent: 0, free: 10 };
@@ -255,7 +314,7 @@ mod tests {
         assert!(ports.add(&[&first[3..4], &third].concat()));
         assert_eq!((ports.owns(first[3]), ports.owns(first[4])), (true, false));
         // Its port went back to where it came from, though all around it are others.
-        ports.give_back(lent, at(1));
+        ports.give_back(lent, Rest::Full, at(1));
         assert!(lend(first[3]).is_some_and(|lease| lease.port != lent.port) && lend(first[3]).is_none());
         let all: Vec<Lease> = second.iter().chain(&third).filter_map(|address| lend(*address)).collect();
         assert!(all.len() > 16 && !ports.add(&first), "ports of too many are lent: {}", all.len());

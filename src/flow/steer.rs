@@ -168,10 +168,10 @@ impl Transition<'_> {
             (Proof::Unproven, Kind::Syn { seq }) if seq == record.seq => {
                 with(Proof::Unproven, seq, self.now + limits::TCP_UNPROVEN_IDLE)
             }
-            (Proof::Unproven, Kind::TcpData { seq }) if opens(record.seq, seq) => {
+            (Proof::Unproven, Kind::TcpData { seq, .. }) if opens(record.seq, seq) => {
                 with(Proof::Established, seq, self.now + self.idle)
             }
-            (Proof::Unproven, Kind::Fin { seq } | Kind::Rst { seq, .. }) if opens(record.seq, seq) => {
+            (Proof::Unproven, Kind::Fin { seq, .. } | Kind::Rst { seq, .. }) if opens(record.seq, seq) => {
                 with(Proof::Closing, seq, self.now + self.closing_idle())
             }
             // Whoever got the SYN may have an older connection of these ports and have challenged it (RFC 5961 §4). Until the client's
@@ -184,12 +184,12 @@ impl Transition<'_> {
                 with(Proof::Established, record.seq, record.expires.max(self.now + limits::TCP_UNPROVEN_IDLE))
             }
             // What goes on for longer than a window after FIN or RST was not closed by it.
-            (Proof::Closing, Kind::TcpData { seq }) if is_near(record.seq, seq) => {
+            (Proof::Closing, Kind::TcpData { seq, .. }) if is_near(record.seq, seq) => {
                 with(Proof::Closing, record.seq, self.now + self.closing_idle())
             }
-            (_, Kind::TcpData { seq }) => with(Proof::Established, seq, self.now + self.idle),
+            (_, Kind::TcpData { seq, .. }) => with(Proof::Established, seq, self.now + self.idle),
             // Only one that belongs to the flow shortens its life; a blind one is but a sign of life (RFC 5961 §3).
-            (_, Kind::Fin { seq } | Kind::Rst { seq, .. }) if is_near(record.seq, seq) => {
+            (_, Kind::Fin { seq, .. } | Kind::Rst { seq, .. }) if is_near(record.seq, seq) => {
                 with(Proof::Closing, seq, self.now + self.closing_idle())
             }
             (_, Kind::Fin { .. } | Kind::Rst { .. }) => Some(record),
@@ -223,8 +223,8 @@ impl Transition<'_> {
             Kind::Rst { .. } if previous == RESET => forward(self.current, Why::Settled),
             _ if previous == RESET => Decision::Reset,
             Kind::Rst { .. } => forward(previous, Why::Previous),
-            Kind::TcpData { seq } => self.stay(Proof::Established, seq, self.idle),
-            Kind::Fin { seq } => self.stay(Proof::Closing, seq, self.closing_idle()),
+            Kind::TcpData { seq, .. } => self.stay(Proof::Established, seq, self.idle),
+            Kind::Fin { seq, .. } => self.stay(Proof::Closing, seq, self.closing_idle()),
             Kind::Other | Kind::Syn { .. } => self.stay(Proof::Loose, 0, self.idle),
         }
     }

@@ -36,8 +36,11 @@ fn workers_share_records_while_the_control_side_sweeps_them() {
             let (send, ready) = (&send, &ready);
             scope.spawn(move || {
                 for n in (0..FLOWS).filter(|n| n % 4 == worker) {
-                    let kind =
-                        if n.is_multiple_of(2) { Kind::TcpData { seq: 9 } } else { Kind::Syn { seq: u32::from(n) } };
+                    let kind = if n.is_multiple_of(2) {
+                        Kind::TcpData { seq: 9, ack: 0 }
+                    } else {
+                        Kind::Syn { seq: u32::from(n) }
+                    };
                     assert_eq!(send(n, kind), home(n));
                 }
                 ready.fetch_add(1, Ordering::SeqCst);
@@ -45,7 +48,11 @@ fn workers_share_records_while_the_control_side_sweeps_them() {
                     std::thread::yield_now();
                 }
                 for n in 0..FLOWS {
-                    assert_eq!(send(n, Kind::TcpData { seq: u32::from(n) + 1 }), home(n), "flow {n}, worker {worker}");
+                    assert_eq!(
+                        send(n, Kind::TcpData { seq: u32::from(n) + 1, ack: 0 }),
+                        home(n),
+                        "flow {n}, worker {worker}"
+                    );
                 }
             });
         }

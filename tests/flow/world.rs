@@ -252,8 +252,8 @@ impl World {
         }
         let kind = match (is_tcp, last) {
             (true, true) if self.rng.bool() => Kind::Rst { seq, bare: false },
-            (true, true) => Kind::Fin { seq },
-            (true, false) => Kind::TcpData { seq },
+            (true, true) => Kind::Fin { seq, ack: 0 },
+            (true, false) => Kind::TcpData { seq, ack: 0 },
             (false, _) => Kind::Other,
         };
         let to = self.own_packet(n, kind);
@@ -428,8 +428,8 @@ impl World {
             let far = flow.next.wrapping_add(self.rng.u32(1 << 30..3 << 30));
             let kind = match self.rng.u8(..4) {
                 _ if !flow.is_tcp() => Kind::Other,
-                0 => Kind::TcpData { seq: far },
-                1 => Kind::Fin { seq: far },
+                0 => Kind::TcpData { seq: far, ack: 0 },
+                1 => Kind::Fin { seq: far, ack: 0 },
                 2 => Kind::Rst { seq: far, bare: self.rng.bool() },
                 _ => Kind::Syn { seq: far },
             };
@@ -442,7 +442,7 @@ impl World {
             for _ in 0..40 {
                 let source = (self.rng.u32(..).to_be_bytes(), self.rng.u16(..));
                 let key = FlowKey::new(key::TCP, source.into(), VIP.into());
-                let kind = if self.rng.u8(..4) == 0 { Kind::TcpData { seq: 1 } } else { Kind::Syn { seq: 1 } };
+                let kind = if self.rng.u8(..4) == 0 { Kind::TcpData { seq: 1, ack: 0 } } else { Kind::Syn { seq: 1 } };
                 self.balancer.packet(&key, kind, &mut self.rng, self.now);
             }
         }

@@ -24,6 +24,7 @@ impl Page {
         self.value(&names::NAT_FLOWS, &[], flows.flows as u64);
         self.value(&names::NAT_FLOWS_UNPROVEN, &[], flows.unproven as u64);
         self.value(&names::NAT_FLOWS_LIMIT, &[], flows.capacity as u64);
+        self.value(&names::NAT_FLOWS_EVICTED, &[], flows.evicted);
         self.ports(engine, snapshot);
         for (name, cells) in engine.interfaces() {
             self.interface(&name, &cells);

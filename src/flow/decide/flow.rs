@@ -227,15 +227,15 @@ pub(super) const fn has_ports(protocol: u8) -> bool {
 /// What a packet is to its flow.
 pub(super) const fn kind(packet: &Packet) -> Kind {
     let Transport::Tcp(header) = packet.transport else { return Kind::Other };
-    let (seq, flags) = (header.sequence, header.flags);
+    let (seq, ack, flags) = (header.sequence, header.acknowledgment, header.flags);
     if flags.contains(Flags::RST) {
         Kind::Rst { seq, bare: !flags.contains(Flags::ACK) }
     } else if flags.contains(Flags::FIN) {
-        Kind::Fin { seq }
+        Kind::Fin { seq, ack }
     } else if flags.opens() {
         Kind::Syn { seq }
     } else {
-        Kind::TcpData { seq }
+        Kind::TcpData { seq, ack }
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   Opening ──answer──▶ Answered ──what follows──▶ Live ──FIN, RST──▶ Closing ──▶ gone
-//!      └────────────── silence ──────────┴──────────┴── silence, much later ──▶ gone
+//!      │                   │        Amid ──answer──▶ │                  │
+//!      └───── silence ─────┴─────────┴───────────────┴── silence, much later ──▶ gone
 //! ```
 //!
-//! Both directions are seen, so an answer from the endpoint and data of the client that follows its SYN prove a flow.
+//! Both directions are seen, so an answer from the endpoint and an answer of the client to that prove a flow: under TCP one that
+//! acknowledges what the endpoint sent, which who forges packets does not see. RST is no answer: whoever is refused proves nothing.
 
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use super::super::ports::Lease;
 use super::super::sequence::{is_near, opens};
 use super::super::table::Entry;
 use super::Binding;
+use super::shard::Beside;
 use crate::base::{Moment, limits};
 
 /// How far a flow has come.
@@ -21,6 +24,8 @@ use crate::base::{Moment, limits};
 enum Stage {
     /// The client spoke.
     Opening,
+    /// TCP: it spoke in the middle of a connection, which an endpoint that does not refuse it has.
+    Amid,
     /// The endpoint answered.
     Answered,
     /// The client spoke again, and what follows.
@@ -43,7 +48,11 @@ pub(super) struct Bound {
     tag: u32,
     /// TCP: the client's SYN, later its last packet.
     seq: u32,
+    /// TCP: the endpoint's last packet before the client answered it: its SYN-ACK.
+    theirs: u32,
     stage: Stage,
+    /// While it has proven nothing.
+    pub(super) beside: Beside,
 }
 
 impl Entry for Bound {
@@ -61,26 +70,27 @@ impl Bound {
         tag: u32,
         now: Moment,
     ) -> Bound {
-        let seq = match kind {
-            Kind::Syn { seq } | Kind::TcpData { seq } | Kind::Fin { seq } | Kind::Rst { seq, .. } => seq,
-            Kind::Other | Kind::About => 0,
-        };
+        let stage =
+            if matches!(kind, Kind::Syn { .. } | Kind::Other | Kind::About) { Stage::Opening } else { Stage::Amid };
         let expires = now + idle.min(limits::NAT_OPENING_IDLE);
-        Bound { binding, lease, idle, expires, tag, seq, stage: Stage::Opening }
+        let seq = seq_of(kind);
+        Bound { binding, lease, expires, idle, tag, seq, theirs: 0, stage, beside: Beside::NOBODY }
     }
 
     /// Whether a flood of single forged packets makes such flows.
     pub(super) const fn is_soft(&self) -> bool {
-        matches!(self.stage, Stage::Opening | Stage::Answered)
+        matches!(self.stage, Stage::Opening | Stage::Amid | Stage::Answered)
     }
 
     /// What a packet changes. The client's may be forged, so they must fit what came before; the endpoint's are believed.
     pub(super) fn packet(&mut self, kind: Kind, side: Side, now: Moment) {
         let (stage, seq, idle) = match (side, self.stage, kind) {
             (_, _, Kind::About) => return,
-            (Side::Client, Stage::Opening | Stage::Answered, Kind::Syn { seq }) => {
-                let again = seq == self.seq;
-                (if again { self.stage } else { Stage::Opening }, seq, limits::NAT_OPENING_IDLE)
+            (Side::Client, Stage::Answered, Kind::Syn { seq }) if seq == self.seq => {
+                (Stage::Answered, seq, limits::NAT_OPENING_IDLE)
+            }
+            (Side::Client, Stage::Opening | Stage::Amid | Stage::Answered, Kind::Syn { seq }) => {
+                (Stage::Opening, seq, limits::NAT_OPENING_IDLE)
             }
             // The same ports again, perhaps: the flow lives on for as long as that takes.
             (Side::Client, _, Kind::Syn { .. }) => {
@@ -88,19 +98,17 @@ impl Bound {
                 self.expires = self.expires.max(now + self.idle.min(limits::NAT_OPENING_IDLE));
                 return;
             }
-            (Side::Client, Stage::Answered, Kind::TcpData { seq }) if opens(self.seq, seq) => {
+            (Side::Client, Stage::Answered, Kind::TcpData { seq, ack }) if self.is_answer(seq, ack) => {
                 (Stage::Live, seq, self.idle)
             }
-            (Side::Client, Stage::Opening | Stage::Answered, Kind::Fin { seq } | Kind::Rst { seq, .. })
-                if opens(self.seq, seq) =>
-            {
+            (Side::Client, Stage::Answered, Kind::Fin { seq, ack }) if self.is_answer(seq, ack) => {
                 (Stage::Closing, seq, limits::TCP_CLOSING_IDLE)
             }
-            (Side::Client, Stage::Closing, Kind::TcpData { seq }) if is_near(self.seq, seq) => {
+            (Side::Client, Stage::Closing, Kind::TcpData { seq, .. }) if is_near(self.seq, seq) => {
                 (Stage::Closing, self.seq, limits::TCP_CLOSING_IDLE)
             }
-            (Side::Client, Stage::Live | Stage::Closing, Kind::TcpData { seq }) => (Stage::Live, seq, self.idle),
-            (Side::Client, Stage::Live | Stage::Closing, Kind::Fin { seq } | Kind::Rst { seq, .. })
+            (Side::Client, Stage::Live | Stage::Closing, Kind::TcpData { seq, .. }) => (Stage::Live, seq, self.idle),
+            (Side::Client, Stage::Live | Stage::Closing, Kind::Fin { seq, .. } | Kind::Rst { seq, .. })
                 if is_near(self.seq, seq) =>
             {
                 (Stage::Closing, seq, limits::TCP_CLOSING_IDLE)
@@ -108,13 +116,34 @@ impl Bound {
             (Side::Client, Stage::Answered | Stage::Live, Kind::Other) => (Stage::Live, 0, self.idle),
             (Side::Client, Stage::Opening, Kind::Other) => (Stage::Opening, 0, limits::NAT_OPENING_IDLE),
             (Side::Client, ..) => return,
-            (Side::Endpoint, Stage::Opening | Stage::Answered, _) => {
+            (Side::Endpoint, Stage::Opening | Stage::Amid | Stage::Answered, Kind::Rst { .. }) => return,
+            // It repeats itself for a minute, whether there is a client or not (RFC 9293 §3.8.1).
+            (Side::Endpoint, Stage::Answered, kind) if kind != Kind::Other => {
+                self.theirs = seq_of(kind);
+                return;
+            }
+            (Side::Endpoint, Stage::Opening | Stage::Answered, kind) => {
+                self.theirs = seq_of(kind);
                 (Stage::Answered, self.seq, limits::NAT_OPENING_IDLE)
             }
+            (Side::Endpoint, Stage::Amid, Kind::Fin { .. }) => (Stage::Closing, self.seq, limits::TCP_CLOSING_IDLE),
+            (Side::Endpoint, Stage::Amid, _) => (Stage::Live, self.seq, self.idle),
             (Side::Endpoint, Stage::Live, Kind::Fin { .. } | Kind::Rst { .. })
             | (Side::Endpoint, Stage::Closing, _) => (Stage::Closing, self.seq, limits::TCP_CLOSING_IDLE),
             (Side::Endpoint, Stage::Live, _) => (Stage::Live, self.seq, self.idle),
         };
         (self.stage, self.seq, self.expires) = (stage, seq, now + idle.min(self.idle));
+    }
+
+    /// Whether a segment follows the client's SYN and acknowledges the endpoint's.
+    fn is_answer(&self, seq: u32, ack: u32) -> bool {
+        opens(self.seq, seq) && opens(self.theirs, ack)
+    }
+}
+
+const fn seq_of(kind: Kind) -> u32 {
+    match kind {
+        Kind::Syn { seq } | Kind::TcpData { seq, .. } | Kind::Fin { seq, .. } | Kind::Rst { seq, .. } => seq,
+        Kind::Other | Kind::About => 0,
     }
 }

@@ -31,8 +31,28 @@ const fn syn(seq: u32) -> Kind {
     Kind::Syn { seq }
 }
 
+/// A segment of either side, and as the client's an answer to one of the endpoint's at 5 or not much before.
 const fn data(seq: u32) -> Kind {
-    Kind::TcpData { seq }
+    Kind::TcpData { seq, ack: 6 }
+}
+
+const fn fin(seq: u32) -> Kind {
+    Kind::Fin { seq, ack: 6 }
+}
+
+/// What who forges packets makes up, for it sees no answer.
+const fn blind(seq: u32) -> Kind {
+    Kind::TcpData { seq, ack: 1 << 20 }
+}
+
+const RST: Kind = Kind::Rst { seq: 0, bare: false };
+
+/// A client of TCP whose SYN was 1, and its endpoint, until both have proven that they are there.
+fn establish(nat: &Nat, inside: &FlowKey, seconds: u64) -> Result<Binding, Refused> {
+    let binding = nat.bind_full(S, inside, syn(1), &target(1), &ours(), at(seconds))?;
+    nat.reply(&binding.outside.reversed(), data(5), at(seconds));
+    nat.forward(S, inside, data(2), at(seconds));
+    Ok(binding)
 }
 
 fn sweep(nat: &Nat, seconds: u64) {
@@ -75,22 +95,23 @@ fn a_flow_under_the_clients_own_address_keeps_its_ports_and_none_looks_like_anot
 fn ports_come_back_with_their_flows_and_are_named_when_there_is_none() {
     let nat = nat(256, 4);
     let bind = |port, seconds| nat.bind_full(S, &client(TCP, port), syn(1), &target(1), &ours(), at(seconds));
-    let mut lent: Vec<u16> = (1..=4).map(|port| bind(port, 0).unwrap().outside.source().port()).collect();
+    let lent = |port| establish(&nat, &client(TCP, port), 0).unwrap().outside.source().port();
+    let mut lent: Vec<u16> = (1..=4).map(lent).collect();
     lent.sort_unstable();
     assert_eq!(lent, [2000, 2001, 2002, 2003]);
     assert_eq!(bind(5, 0), Err(Refused::PortsExhausted));
     assert_eq!(bind(1, 0).map(|binding| binding.inside), Ok(client(TCP, 1)), "who has one keeps it");
-    sweep(&nat, 20);
+    let idle = limits::TCP_IDLE.as_secs();
+    sweep(&nat, idle);
     assert_eq!(nat.fill().flows, 4);
-    sweep(&nat, 21);
+    sweep(&nat, idle + 1);
     assert_eq!(nat.fill().flows, 0);
-    assert_eq!(bind(5, 22), Err(Refused::PortsExhausted), "they rest");
-    assert!(bind(5, 81).is_ok());
-    assert_eq!(nat.bind_full(S, &client(TCP, 9), data(1), &target(1), &ours(), at(81)), Err(Refused::NoFlow));
-    assert_eq!(
-        nat.bind_full(S, &client(47, 0), Kind::Other, &target(1), &ours(), at(81)),
-        Err(Refused::PortsExhausted)
-    );
+    assert_eq!(bind(5, idle + 2), Err(Refused::PortsExhausted), "they rest");
+    assert!(bind(5, idle + 61).is_ok());
+    let late = at(idle + 61);
+    assert_eq!(nat.bind_full(S, &client(TCP, 9), data(1), &target(1), &ours(), late), Err(Refused::NoFlow));
+    let gre = nat.bind_full(S, &client(47, 0), Kind::Other, &target(1), &ours(), late);
+    assert_eq!(gre, Err(Refused::PortsExhausted));
 }
 
 /// Who sends what when, and whether the flow is still known then.
@@ -117,14 +138,41 @@ const STORIES: &[(&str, Story)] = &[
             (22, Side::Client, data(10), false),
         ],
     ),
+    (
+        "nor does data that answers nothing the endpoint said, whatever that was and however often",
+        &[
+            (1, Side::Client, blind(10), true),
+            (1, Side::Endpoint, data(5), true),
+            (2, Side::Client, blind(10), true),
+            (3, Side::Client, Kind::Fin { seq: 10, ack: 1 << 20 }, true),
+            (3, Side::Client, Kind::Rst { seq: 10, bare: true }, true),
+            (3, Side::Endpoint, RST, true),
+            (4, Side::Client, Kind::TcpData { seq: 10, ack: 1 }, true),
+            (8, Side::Endpoint, data(5), true),
+            (16, Side::Endpoint, data(5), true),
+            (21, Side::Client, Kind::About, true),
+            (22, Side::Client, data(10), false),
+        ],
+    ),
+    (
+        "an endpoint that challenges a SYN and answers the next one",
+        &[
+            (0, Side::Endpoint, data(70_000_000), true),
+            (0, Side::Client, Kind::Rst { seq: 6, bare: true }, true),
+            (1, Side::Client, syn(9), true),
+            (1, Side::Endpoint, data(5), true),
+            (1, Side::Client, data(10), true),
+            (900, Side::Client, data(11), true),
+        ],
+    ),
     ("nor does data before the answer", &[(2, Side::Client, data(10), true), (21, Side::Client, data(10), false)]),
     (
         "closed, it is soon forgotten",
         &[
             (1, Side::Endpoint, data(5), true),
             (2, Side::Client, data(10), true),
-            (3, Side::Endpoint, Kind::Fin { seq: 6 }, true),
-            (4, Side::Client, Kind::Fin { seq: 10 }, true),
+            (3, Side::Endpoint, fin(6), true),
+            (4, Side::Client, fin(10), true),
             (125, Side::Client, data(11), false),
         ],
     ),
@@ -134,7 +182,7 @@ const STORIES: &[(&str, Story)] = &[
             (1, Side::Endpoint, data(5), true),
             (2, Side::Client, data(10), true),
             (3, Side::Client, Kind::Rst { seq: 100_000, bare: false }, true),
-            (3, Side::Client, Kind::Fin { seq: 9 }, true),
+            (3, Side::Client, fin(9), true),
             (900, Side::Client, data(11), true),
         ],
     ),
@@ -142,7 +190,7 @@ const STORIES: &[(&str, Story)] = &[
         "the same ports again, after the end",
         &[
             (1, Side::Endpoint, data(5), true),
-            (2, Side::Client, Kind::Fin { seq: 10 }, true),
+            (2, Side::Client, fin(10), true),
             (122, Side::Client, syn(500_000), true),
             (123, Side::Endpoint, data(1), true),
             (124, Side::Client, data(500_001), true),
@@ -167,6 +215,27 @@ fn a_flow_lives_as_long_as_its_packets_say() {
     }
 }
 
+/// Where the balancer starts anew amid connections that it records.
+#[test]
+fn a_connection_that_began_without_us_lives_once_its_endpoint_does_not_refuse_it() {
+    for (name, answers, lives) in [
+        ("it is refused", &[RST][..], false),
+        ("nobody answers", &[], false),
+        ("it takes data and has none", &[data(5)], true),
+        ("it sends more than a window of what is not acknowledged yet", &[data(5), data(500_000), data(900_000)], true),
+    ] {
+        let nat = nat(64, 10);
+        let inside = client(TCP, 1);
+        let binding = nat.bind_plain(S, &inside, data(77), &target(1), at(0)).unwrap();
+        for answer in answers {
+            assert_eq!(nat.reply(&binding.outside.reversed(), *answer, at(1)), Some(binding), "{name}");
+        }
+        // It has nothing to say but that it hears.
+        nat.forward(S, &inside, data(77), at(2));
+        assert_eq!(nat.forward(S, &inside, data(77), at(600)).is_some(), lives, "{name}");
+    }
+}
+
 #[test]
 fn a_datagram_flow_is_proven_by_an_answer_and_an_answer_to_it() {
     let nat = nat(64, 64);
@@ -182,22 +251,68 @@ fn a_datagram_flow_is_proven_by_an_answer_and_an_answer_to_it() {
 }
 
 #[test]
-fn a_flood_leaves_room_and_takes_nothing_from_flows_that_live() {
+fn a_flood_takes_nothing_from_flows_that_live_and_has_a_part_of_the_room() {
     let nat = nat(64, 1000);
-    let live = nat.bind_full(S, &client(TCP, 1), syn(9), &target(1), &ours(), at(0)).unwrap();
-    nat.reply(&live.outside.reversed(), data(1), at(0));
-    nat.forward(S, &client(TCP, 1), data(10), at(0));
+    let live = establish(&nat, &client(TCP, 1), 0).unwrap();
     let flood = |from: u16, seconds| {
-        (from..from + 500)
-            .filter(|&port| nat.bind_full(S, &client(TCP, port), syn(1), &target(1), &ours(), at(seconds)).is_ok())
-            .count()
+        for port in from..from + 500 {
+            let bound = nat.bind_full(S, &client(TCP, port), syn(1), &target(1), &ours(), at(seconds));
+            nat.reply(&bound.unwrap().outside.reversed(), data(5), at(seconds));
+            nat.forward(S, &client(TCP, port), blind(2), at(seconds));
+        }
     };
-    assert_eq!(flood(1000, 1), 32);
+    flood(1000, 1);
     let fill = nat.fill();
     assert_eq!((fill.flows, fill.unproven, fill.capacity, fill.unproven_capacity), (33, 32, 64, 32));
-    assert_eq!(fill.ports_left, 3000 * 2 - 33, "a refused flow keeps no port");
-    assert_eq!(flood(2000, 22), 32, "and the flood's go when they are silent");
+    assert_eq!((fill.ports_left, fill.evicted), (3000 * 2 - 33, 500 - 32), "who goes gives back its port");
+    flood(2000, 22);
+    assert_eq!(nat.fill().evicted, 500 - 32 + 500 - 32, "what has expired is not pushed out");
     assert_eq!(nat.forward(S, &client(TCP, 1), data(11), at(600)), Some(live));
+}
+
+#[test]
+fn who_is_there_comes_through_a_flood_that_has_every_port_and_at_once_when_it_is_over() {
+    // Some 30 flows of each of 64 shards may prove nothing; ports run out at 20 of each.
+    let nat = nat(4096, 1300);
+    let forged = |port: u16| {
+        let bound = nat.bind_full(S, &client(TCP, port), syn(1), &target(1), &ours(), at(1));
+        if let Ok(binding) = bound {
+            nat.reply(&binding.outside.reversed(), data(5), at(1));
+        }
+        bound.is_ok()
+    };
+    assert_eq!((2000..12_000).filter(|port| !forged(*port)).count(), 0);
+    assert_eq!(nat.fill().flows, 1300);
+    let mut in_the_way = 20_000..60_000_u16;
+    for port in 1..=200 {
+        let inside = client(TCP, port);
+        let binding = nat.bind_full(S, &inside, syn(1), &target(1), &ours(), at(2)).unwrap();
+        // A round trip of the flood.
+        (&mut in_the_way).take(100).for_each(|port| assert!(forged(port)));
+        assert_eq!(nat.reply(&binding.outside.reversed(), data(5), at(2)), Some(binding), "client {port}");
+        (&mut in_the_way).take(100).for_each(|port| assert!(forged(port)));
+        assert_eq!(nat.forward(S, &inside, data(2), at(2)), Some(binding), "client {port}");
+    }
+    sweep(&nat, 30);
+    assert_eq!((nat.fill().flows, nat.fill().unproven), (200, 0));
+    assert!((201..=1300).all(|port| establish(&nat, &client(TCP, port), 30).is_ok()), "no port of a flood's rests");
+    assert_eq!(establish(&nat, &client(TCP, 1999), 30), Err(Refused::PortsExhausted));
+    assert!((1..=200).all(|port| nat.forward(S, &client(TCP, port), data(3), at(600)).is_some()));
+}
+
+#[test]
+fn who_speaks_is_not_the_oldest() {
+    let nat = nat(64, 1000);
+    let bind = |port| nat.bind_full(S, &client(UDP, port), Kind::Other, &target(1), &ours(), at(0)).unwrap();
+    let (silent, one_way) = (bind(1), bind(2));
+    // It logs to a server that says nothing.
+    for (port, second) in (3..300).zip(1..) {
+        let now = Moment::from_millis(second);
+        assert_eq!(nat.forward(S, &client(UDP, 2), Kind::Other, now), Some(one_way));
+        nat.bind_full(S, &client(UDP, port), Kind::Other, &target(1), &ours(), now).unwrap();
+        nat.reply(&silent.outside.reversed(), Kind::About, now);
+    }
+    assert_eq!(nat.forward(S, &client(UDP, 1), Kind::About, at(1)), None);
 }
 
 #[test]
@@ -235,9 +350,18 @@ fn the_way_back_always_agrees_with_the_flows() {
                         assert_eq!(back, Some(binding), "seed {seed}");
                     }
                 }
-                5 => {
+                5 if rng.bool() => {
                     nat.unbind(S, &inside, at(seconds));
                     model.remove(&port);
+                }
+                5 => {
+                    let binding = model.get(&port).and_then(|binding| {
+                        nat.reply(&binding.outside.reversed(), if rng.bool() { data(5) } else { fin(5) }, at(seconds))
+                    });
+                    let sent = [syn(1), syn(9), data(2), blind(2), fin(3), RST][rng.usize(..6)];
+                    if binding.is_some_and(|binding| binding.inside == inside) {
+                        nat.forward(S, &inside, sent, at(seconds));
+                    }
                 }
                 6 => sweep(&nat, seconds),
                 7 => seconds += rng.u64(..5),
@@ -246,6 +370,7 @@ fn the_way_back_always_agrees_with_the_flows() {
                     assert!(found.is_none() || found.as_ref() == model.get(&port), "seed {seed}");
                 }
             }
+            nat.shards.iter().for_each(|shard| shard.lock().check());
             let fill = nat.fill();
             assert_eq!(fill.flows + fill.ports_left, 6 * 60, "seed {seed}: every port is lent to one flow or waits");
         }

@@ -24,7 +24,7 @@ const fn syn(seq: u32) -> Kind {
 }
 
 const fn data(seq: u32) -> Kind {
-    Kind::TcpData { seq }
+    Kind::TcpData { seq, ack: 0 }
 }
 
 struct World {
@@ -150,7 +150,7 @@ const STORIES: &[(&str, Story)] = &[
         "a closed flow is forgotten sooner",
         &[
             (1, data(100), A, Why::Previous),
-            (2, Kind::Fin { seq: 150 }, A, Why::Recorded),
+            (2, Kind::Fin { seq: 150, ack: 0 }, A, Why::Recorded),
             (3, data(151), A, Why::Recorded),
             (124, syn(ISN), B, Why::Opened),
         ],
@@ -159,7 +159,7 @@ const STORIES: &[(&str, Story)] = &[
         "a blind FIN or RST closes none",
         &[
             (1, data(100), A, Why::Previous),
-            (2, Kind::Fin { seq: 99 }, A, Why::Recorded),
+            (2, Kind::Fin { seq: 99, ack: 0 }, A, Why::Recorded),
             (2, Kind::Rst { seq: 70_000, bare: false }, A, Why::Recorded),
             (130, syn(ISN), A, Why::Recorded),
         ],
@@ -177,7 +177,7 @@ const STORIES: &[(&str, Story)] = &[
         "ports are used again where the record is",
         &[
             (1, data(100), A, Why::Previous),
-            (2, Kind::Fin { seq: 150 }, A, Why::Recorded),
+            (2, Kind::Fin { seq: 150, ack: 0 }, A, Why::Recorded),
             (121, syn(ISN), A, Why::Recorded),
             (123, data(ISN + 1), A, Why::Recorded),
             (900, data(ISN + 2), A, Why::Recorded),
@@ -503,7 +503,7 @@ fn an_operator_may_set_how_long_a_flow_may_be_silent() {
     assert_eq!(world.send(UDP, 1, Kind::Other, 10), to(A, Why::Recorded));
     assert_eq!(world.send(UDP, 1, Kind::Other, 16), to(B, Why::Settled));
     assert_eq!(world.send(TCP, 1, data(1), 60), to(A, Why::Previous));
-    assert_eq!(world.send(TCP, 1, Kind::Fin { seq: 2 }, 120), to(A, Why::Recorded));
+    assert_eq!(world.send(TCP, 1, Kind::Fin { seq: 2, ack: 0 }, 120), to(A, Why::Recorded));
     assert_eq!(world.send(TCP, 1, data(3), 181), to(B, Why::Settled));
     let survey = world.survey(190);
     assert_eq!(world.slots.unmark(&survey), 1);
