@@ -64,7 +64,7 @@ fn a_reload_shows_the_warnings_of_the_file() {
     strata.rewrite(&site(&origin, "[pool.spare]\nendpoints = [\"127.0.0.1:1\"]"));
     let (text, code) = said(&command(&strata, &["reload"]));
     assert!(code == Some(0) && text.contains("no service uses pool `spare`"), "{text}");
-    assert!(strata.log().contains("no service uses pool `spare`"), "{}", strata.log());
+    await_that("the log says it too", || strata.log().contains("no service uses pool `spare`"));
 }
 
 #[test]

@@ -11,6 +11,10 @@ mod common;
 mod limits;
 #[path = "common/load.rs"]
 mod load;
+#[path = "process/logs.rs"]
+mod logs;
+#[path = "process/pressure.rs"]
+mod pressure;
 #[path = "process/records.rs"]
 mod records;
 #[path = "process/signals.rs"]

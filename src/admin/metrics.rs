@@ -15,9 +15,10 @@ use super::control::Control;
 use super::describe::{self, Carriers, Usable};
 use crate::base::Reason;
 use crate::health::{Health, Intent};
+use crate::net::pressure::{Pressure, Resource};
 use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
 use crate::observe::names::{self, Kind, Metric};
-use crate::observe::{Cells, Histogram, Packets, PerWorker};
+use crate::observe::{Cells, Histogram, Packets, PerWorker, log, panics};
 use crate::state::{Endpoint, ModeKind, Pool, Service, Snapshot, Traffic};
 use crate::wire::http1::Reject;
 
@@ -78,8 +79,11 @@ impl Collector for Collected {
         page.value(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
         page.value(&names::WORKERS, &[], snapshot.settings.workers as u64);
         page.value(&names::DRAINING, &[], crew.draining().into());
-        page.value(&names::PANICS, &[], crew.panics.load(Relaxed));
         page.value(&names::PROBES_STATIC, &[], crew.probes_static.load(Relaxed).into());
+        page.value(&names::PANICS, &[], panics::count());
+        page.pressure(&crew.pressure);
+        page.value(&names::LOGS_DROPPED, &["access"], crew.access.dropped());
+        page.value(&names::LOGS_DROPPED, &["program"], log::dropped());
         page.value(&names::EVENTS_LOST, &[], crew.control_lost.load(Relaxed) + crew.packets.events_lost.get());
         page.value(&names::ACCESS_UNWRITTEN, &[], crew.access.unwritten());
         page.value(&names::RELOAD_SUCCESSFUL, &[], self.control.reloads.last_successful().into());
@@ -108,6 +112,22 @@ impl Collector for Collected {
 struct Page(HashMap<&'static str, Vec<proto::Metric>>);
 
 impl Page {
+    fn pressure(&mut self, pressure: &Pressure) {
+        for (resource, used, limit) in [
+            (Resource::Descriptors, &names::DESCRIPTORS_OPEN, &names::DESCRIPTORS_LIMIT),
+            (Resource::Memory, &names::MEMORY_USED, &names::MEMORY_LIMIT),
+        ] {
+            let (is_used, is_limit) = pressure.usage(resource);
+            self.value(used, &[], is_used);
+            self.value(limit, &[], is_limit);
+            let word = [resource.word()];
+            self.value(&names::PRESSURE, &word, pressure.level_of(resource) as u64);
+            self.value(&names::SHED, &word, pressure.shed(resource));
+            self.value(&names::ACCEPT_PAUSES, &word, pressure.pauses(resource));
+        }
+        self.value(&names::CONNECTIONS_LIMIT, &[], pressure.most_connections().into());
+    }
+
     fn service(&mut self, service: &Service, snapshot: &Snapshot, engine: &Packets) {
         let name = &*service.spec.name;
         let cells = &service.kept.cells;

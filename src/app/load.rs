@@ -122,7 +122,9 @@ pub fn nothing() -> Snapshot {
         drain_timeout: std::time::Duration::ZERO,
         log_level: "info",
         log_json: false,
+        log_output: crate::observe::sink::Output::Stderr,
         access_output: crate::observe::sink::Output::Stdout,
+        process: crate::state::Process::default(),
     })
 }
 

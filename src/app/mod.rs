@@ -5,4 +5,5 @@ pub mod listeners;
 pub mod load;
 pub mod outside;
 pub mod supervisor;
+pub mod watch;
 pub mod worker;

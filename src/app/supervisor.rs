@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 use super::keeper::{Keeper, KeeperHandle};
 use super::listeners::Listeners;
 use super::load::{self, Loaded, Origin};
+use super::watch::{self, Watch};
 use super::worker::{self, Order};
 use crate::admin::document::{ReloadRejected, Reloaded};
 use crate::admin::{self, Control, ReloadStatus, Request};
@@ -24,7 +25,7 @@ use crate::base::{WorkerId, clock, limits};
 use crate::mode::packet::engine as packet;
 use crate::net::Crew;
 use crate::observe::log;
-use crate::observe::sink::{Destination, Sink, Writer};
+use crate::observe::sink::{Destination, Output, Sink, Writer};
 use crate::probe;
 use crate::state::{Change, Snapshot, diff};
 use crate::sys;
@@ -37,6 +38,7 @@ pub struct Supervisor {
     listeners: Listeners,
     packets: packet::Engine,
     keeper: KeeperHandle,
+    watch: Watch,
     admin: admin::Servers,
     reloads: Arc<ReloadStatus>,
     requests: mpsc::Receiver<Request>,
@@ -89,6 +91,7 @@ impl Supervisor {
             workers.push(worker::start(WorkerId(index), crew.clone(), handed)?);
         }
         let keeper = Keeper::start(crew.clone(), news)?;
+        let watch = watch::start(crew.clone(), workers.iter().map(|worker| worker.orders.clone()).collect())?;
         let (sender, requests) = mpsc::channel(REQUESTS);
         let reloads = Arc::new(ReloadStatus::default());
         let control = Control { crew: crew.clone(), reloads: reloads.clone(), requests: sender };
@@ -98,6 +101,7 @@ impl Supervisor {
             listeners: Listeners::default(),
             packets: packet::Engine::new(count, load::secret(), crew.packets.clone(), crew.passages.clone()),
             keeper,
+            watch,
             admin: admin::Servers::new(control),
             reloads,
             requests,
@@ -149,7 +153,7 @@ impl Supervisor {
                         // The outcome is logged and counted; a signal has nobody to tell.
                         let _ = self.reload().await;
                     }
-                    Wish::Reopen => self.access.reopen(),
+                    Wish::Reopen => self.reopen(),
                     Wish::Stop => break,
                 }
             }
@@ -157,6 +161,12 @@ impl Supervisor {
         self.drain().await;
         self.stop().await;
         ExitCode::SUCCESS
+    }
+
+    /// Opens log files anew, after a rotation.
+    fn reopen(&self) {
+        self.access.reopen();
+        log::reopen();
     }
 
     /// Reads the configuration again and takes it over, or changes nothing.
@@ -224,7 +234,8 @@ impl Supervisor {
     async fn adopt(&mut self, next: Snapshot) -> Result<Adopted, Vec<String>> {
         let current = self.crew.snapshot.load_full();
         let admin = self.admin.prepare(&next.settings).map_err(|error| vec![error])?;
-        let records = self.records_of(&current, &next)?;
+        let records = changed("[access_log]", &current.settings.access_output, &next.settings.access_output)?;
+        let lines = changed("[log]", &current.settings.log_output, &next.settings.log_output)?;
         let forbidden = probe::forbidden(next.pools());
         if !forbidden.is_empty() {
             return Err(forbidden);
@@ -261,7 +272,11 @@ impl Supervisor {
         if let Some(records) = records {
             self.access.redirect(records);
         }
+        if let Some(lines) = lines {
+            log::redirect(lines);
+        }
         log::set_level(next.settings.log_level);
+        self.warn_of_limits(&next);
         if unserved.is_empty() {
             self.reloads.succeeded(clock::wall());
         }
@@ -271,15 +286,22 @@ impl Supervisor {
         Ok(Adopted { changes, unserved, warnings: String::new() })
     }
 
-    /// The output of access records, opened, where `next` has another.
-    fn records_of(&self, current: &Snapshot, next: &Snapshot) -> Result<Option<Destination>, Vec<String>> {
-        let output = &next.settings.access_output;
-        if *output == current.settings.access_output {
-            return Ok(None);
+    /// Says so where the file promises more connections than descriptors carry.
+    fn warn_of_limits(&self, next: &Snapshot) {
+        let Ok(descriptors) = sys::process::raise_descriptors() else { return };
+        let carried = watch::most_connections(descriptors);
+        let whole = next.settings.process.max_connections.map(|most| ("[process]".to_owned(), most));
+        let each = next
+            .services()
+            .map(|service| (format!("service {}", service.spec.name), service.spec.limits.max_connections));
+        for (who, wanted) in whole.into_iter().chain(each).filter(|(_, wanted)| *wanted > carried) {
+            tracing::warn!(
+                wanted,
+                carried,
+                descriptors,
+                "{who}: `max_connections` is more than the limit of open files carries: raise that (LimitNOFILE, ulimit -n)"
+            );
         }
-        Destination::open(output)
-            .map(Some)
-            .map_err(|error| vec![format!("[access_log]: cannot write {output}: {error}")])
     }
 
     /// Returns once every worker serves by the new snapshot.
@@ -345,7 +367,7 @@ impl Supervisor {
                 () = tokio::time::sleep(DRAIN_POLL) => {}
                 wish = self.signals.next() => match wish {
                     Wish::Stop => break,
-                    Wish::Reopen => self.access.reopen(),
+                    Wish::Reopen => self.reopen(),
                     Wish::Reload => {}
                 },
                 request = self.requests.recv() => if let Some(request) = request { self.answer(request).await },
@@ -371,7 +393,10 @@ impl Supervisor {
             }
         }
         self.packets.stop();
-        self.records.finish();
+        self.watch.stop();
+        if !self.records.finish() {
+            tracing::warn!("access records that their output does not take are lost");
+        }
         tracing::info!("stopped");
     }
 }
@@ -405,6 +430,14 @@ impl Refusal {
             },
         }
     }
+}
+
+/// The output of a log, opened, where `next` is another.
+fn changed(section: &str, current: &Output, next: &Output) -> Result<Option<Destination>, Vec<String>> {
+    if next == current {
+        return Ok(None);
+    }
+    Destination::open(next).map(Some).map_err(|error| vec![format!("{section}: cannot write {next}: {error}")])
 }
 
 async fn order(worker: &worker::Handle, order: Order) {

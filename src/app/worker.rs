@@ -7,7 +7,6 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,6 +33,8 @@ pub enum Order {
     Retire { address: Listen },
     /// A new snapshot was committed.
     Refresh { done: oneshot::Sender<()> },
+    /// Descriptors or memory run out: give up what can be spared.
+    Relieve,
     /// Finish what is open, start nothing.
     Drain,
     /// Drop everything and end the thread.
@@ -86,6 +87,10 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
                     // The supervisor may have given up waiting; that is its business.
                     let _ = done.send(());
                 }
+                Some(Order::Relieve) => {
+                    modes.relieve();
+                    worker.relieve();
+                }
                 Some(Order::Drain) => worker.begin_drain(),
                 Some(Order::Stop) | None => return,
             },
@@ -113,18 +118,21 @@ impl Modes {
         let kind = snapshot.and_then(|snapshot| Some(snapshot.service(accepted.service)?.mode()));
         // Only a service whose time to drain is over as well is not there: the client sees a clean close.
         let Some(mode) = kind.and_then(|kind: ModeKind| self.by_kind.get(kind.word())) else { return };
-        spawn_local(Contained { work: mode.clone().serve(accepted), worker: worker.clone() });
+        spawn_local(Contained { work: mode.clone().serve(accepted) });
     }
 
     fn sweep(&self) {
         self.by_kind.values().for_each(|mode| mode.sweep());
     }
+
+    fn relieve(&self) {
+        self.by_kind.values().for_each(|mode| mode.relieve());
+    }
 }
 
-/// A connection's task. A panic in it costs this connection only, and is counted.
+/// A connection's task. A panic in it costs this connection only (hardening J12); `observe::panics` counts it.
 struct Contained {
     work: Pin<Box<dyn Future<Output = ()>>>,
-    worker: Rc<Worker>,
 }
 
 impl Future for Contained {
@@ -135,7 +143,6 @@ impl Future for Contained {
         match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
             Ok(poll) => poll,
             Err(_) => {
-                self.worker.crew.panics.fetch_add(1, Relaxed);
                 tracing::error!(
                     reason = Reason::Internal.word(),
                     "a connection's task panicked; the connection is closed"

@@ -193,10 +193,12 @@ pub const PROBE_FRAME_BYTES: usize = 1400;
 /// Bytes of a probe's answer that are read and matched.
 pub const PROBE_BODY_BYTES: usize = 64 * 1024;
 
-/// Access records waiting for the writer; beyond this they are counted and lost, traffic is not (hardening J8).
+/// Access records, or lines of the log, waiting for their writer; beyond this they are counted and lost, traffic is not (hardening J8).
 pub const LOG_QUEUE: usize = 8192;
 /// Bytes of those records: hostile fields make long lines.
 pub const LOG_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// How long the end of the process waits for a log to be written out: a disk that lives has done so.
+pub const LOG_FINISH: Duration = Duration::from_secs(1);
 /// Bytes of a field from the network that a record shows; the rest is cut off.
 pub const LOG_FIELD_BYTES: usize = 2 * 1024;
 /// Events (connect failures, …) waiting for the control thread.
@@ -213,6 +215,19 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_IDLE: Duration = Duration::from_secs(10);
 /// How long the control side may take for an answer that a document can do without.
 pub const ADMIN_REPORT: Duration = Duration::from_millis(500);
+
+/// Per cent of descriptors or memory in use from which on idle connections are closed, and from which on none is taken any more
+/// (Envoy's overload manager, hardening J10). Each ends only this much below, so that nothing flaps.
+pub const SHED_PERCENT: u64 = 95;
+pub const FULL_PERCENT: u64 = 98;
+pub const PRESSURE_EASES: u64 = 4;
+/// How often it is looked how much is in use: at 2000 new connections a second of 20 000 descriptors that is 1 % of them.
+pub const PRESSURE_ROUND: Duration = Duration::from_millis(100);
+/// While idle connections are closed, each look closes one in so many: enough to be through in a second, and no stampede of
+/// clients that connect anew.
+pub const SHED_SHARE: u64 = 8;
+/// Descriptors that are not for connections: listeners, log files, probes, timers. Of a small limit a quarter.
+pub const DESCRIPTORS_RESERVED: u64 = 256;
 
 /// Coarse timers of a worker fire within this of their deadline.
 pub const TIMER_TICK: Duration = Duration::from_millis(50);

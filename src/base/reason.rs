@@ -67,6 +67,8 @@ reasons! {
     TooManyConnections = "too-many-connections", 503;
     /// The source address has `max_connections_per_source` open.
     TooManyFromSource = "too-many-from-source", 503;
+    /// The process has as many connections open as its descriptors carry, or as `[process] max_connections` says.
+    ProcessFull = "process-full", 503;
     /// No file descriptor was left.
     NoDescriptor = "no-descriptor", 503;
     /// A tunnel or relay carried nothing for its idle timeout.

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use crate::app::load::{self, Origin};
 use crate::base::limits;
 use crate::health::Intent;
+use crate::observe::log;
 use crate::state::Snapshot;
 
 mod check;
@@ -176,6 +177,7 @@ pub fn main() -> ExitCode {
         Command::SetupEndpoint(arguments) => setup_endpoint::setup(&arguments),
         Command::Decapsulate { mode, vips } => decapsulate::decapsulate(mode, vips),
     };
+    log::finish();
     outcome.unwrap_or_else(|error| {
         eprintln!("strata: {error:#}");
         ExitCode::FAILURE

@@ -11,15 +11,19 @@ use crate::app::load::{self, Origin};
 use crate::app::supervisor::Supervisor;
 use crate::config::Config;
 use crate::config::value::LogFormat;
-use crate::observe::log;
 use crate::observe::sink::Sink;
+use crate::observe::{log, panics};
 use crate::state::Snapshot;
 use crate::sys;
 
 pub fn run(file: &Path) -> anyhow::Result<ExitCode> {
     let origin = Origin::File(file.to_owned());
     let Some((config, snapshot)) = first(&origin)? else { return Ok(ExitCode::FAILURE) };
+    let hidden = sys::process::hide_memory();
     start_log(&config)?;
+    if let Err(error) = hidden {
+        tracing::warn!(%error, "the memory of this process, keys included, may end up in a core dump");
+    }
     let output = &config.access_log.output;
     let access = Sink::start(output).with_context(|| format!("[access_log]: cannot write {output}"))?;
     control(async move {
@@ -29,8 +33,10 @@ pub fn run(file: &Path) -> anyhow::Result<ExitCode> {
 }
 
 pub fn start_log(config: &Config) -> anyhow::Result<()> {
-    log::start(config.log.level.word(), config.log.format == LogFormat::Json)
-        .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+    log::start(config.log.level.word(), config.log.format == LogFormat::Json, &config.log.output)
+        .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
+    panics::watch();
+    Ok(())
 }
 
 /// The first snapshot of `origin`, or nothing after its mistakes were shown.

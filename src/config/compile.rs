@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::value::{Config, Endpoint, L4, L7, Limits, LogFormat, Packet, Pool, Service, Traffic, Vip};
+use super::value::{Config, Endpoint, L4, L7, Limits, LogFormat, Packet, Pool, Process, Service, Traffic, Vip};
 use crate::balance::{Capacity, HashBy};
 use crate::base::{HashKey, PoolId, Ports, VipId};
 use crate::doc::{Diagnostic, Span, codes};
@@ -74,8 +74,15 @@ fn settings(config: &Config, previous: &Snapshot, machine: &Machine) -> state::S
         drain_timeout: config.drain.timeout,
         log_level: config.log.level.word(),
         log_json: config.log.format == LogFormat::Json,
+        log_output: config.log.output.clone(),
         access_output: config.access_log.output.clone(),
+        process: process(&config.process),
     }
+}
+
+fn process(process: &Process) -> state::Process {
+    let Process { max_connections, max_memory, user, keep_capabilities, upgrade_timeout } = process.clone();
+    state::Process { max_connections, max_memory, user, keep_capabilities, upgrade_timeout }
 }
 
 fn vip_spec(vip: &Vip) -> VipSpec {

@@ -10,6 +10,7 @@ mod compile;
 mod lore;
 mod packet;
 mod pool;
+mod process;
 mod root;
 mod service;
 pub mod value;

@@ -10,6 +10,7 @@ use super::Catalogs;
 use super::check;
 use super::packet::read_packets;
 use super::pool::{read_pool, read_zone};
+use super::process::read_process;
 use super::service::{Context, read_service};
 use super::value::{AccessLog, Admin, Cluster, Config, Drain, Level, Log, LogFormat, Metrics, Packets};
 use super::vip::read_vip;
@@ -105,6 +106,7 @@ pub(super) fn read_config(root: &mut Table<'_>, catalogs: &Catalogs<'_>) -> Conf
     let cluster = root.get("cluster").and_then(|item| item.table("cluster", read_cluster));
     let packets = root.get("packets").and_then(|item| item.table("packets", read_packets));
     let drain = root.get("drain").and_then(|item| item.table("drain", read_drain));
+    let process = root.get("process").and_then(|item| item.table("process", read_process));
 
     let context = Context { access_default, access_format: access_log.format };
     let mut services = Vec::new();
@@ -132,6 +134,7 @@ pub(super) fn read_config(root: &mut Table<'_>, catalogs: &Catalogs<'_>) -> Conf
         cluster: cluster.unwrap_or_default(),
         packets: packets.unwrap_or(Packets { io: Spanned::implied(None) }),
         drain: drain.unwrap_or(Drain { timeout: DRAIN }),
+        process: process.unwrap_or_default(),
         vips,
         services,
         pools,
@@ -215,33 +218,35 @@ fn read_log(table: &mut Table<'_>) -> Log {
     let default = default_log();
     let level = table.get("level").and_then(|item| item.one_of(LEVELS)).map_or(default.level, |level| level.value);
     let format = table.get("format").and_then(|item| item.one_of(LOG_FORMATS)).map_or(default.format, |f| f.value);
-    Log { level, format }
+    let output = table.get("output").and_then(|item| read_output(&item, "log lines", "strata.log"));
+    Log { level, format, output: output.unwrap_or(default.output) }
 }
 
 fn default_log() -> Log {
-    Log { level: Level::Info, format: LogFormat::Text }
+    Log { level: Level::Info, format: LogFormat::Text, output: Output::Stderr }
 }
 
 fn read_access_log(table: &mut Table<'_>) -> AccessLog {
     let format = table.get("format").and_then(|item| item.one_of(ACCESS_FORMATS));
-    let output = table.get("output").and_then(|item| read_output(&item));
+    let output = table.get("output").and_then(|item| read_output(&item, "access records", "access.log"));
     AccessLog {
         format: format.map_or(access::Format::Json, |format| format.value),
         output: output.unwrap_or(Output::Stdout),
     }
 }
 
-fn read_output(item: &Item<'_>) -> Option<Output> {
+fn read_output(item: &Item<'_>, what: &str, example: &str) -> Option<Output> {
     let text = item.text()?.value;
-    if text == "stdout" {
-        return Some(Output::Stdout);
+    if let Some(stream) = Output::stream(text) {
+        return Some(stream);
     }
     // A word without a slash is a typo far more often than a file in the working directory.
     if !text.contains('/') || text.ends_with('/') || text.contains('\0') {
-        let meant = suggest::nearest(text, ["stdout"]).map(|word| format!("did you mean `{word}`"));
-        let help =
-            meant.unwrap_or_else(|| "`stdout`, or the path of a file, as in \"/var/log/strata/access.log\"".to_owned());
-        return item.fail(&codes::MALFORMED, format!("{} is no output for access records", quote(text)), Some(help));
+        let meant = suggest::nearest(text, ["stdout", "stderr"]).map(|word| format!("did you mean `{word}`"));
+        let help = meant.unwrap_or_else(|| {
+            format!("`stdout`, `stderr`, or the path of a file, as in \"/var/log/strata/{example}\"")
+        });
+        return item.fail(&codes::MALFORMED, format!("{} is no output for {what}", quote(text)), Some(help));
     }
     Some(Output::File(PathBuf::from(text)))
 }

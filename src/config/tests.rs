@@ -43,7 +43,9 @@ fn empty() -> Snapshot {
         drain_timeout: Duration::ZERO,
         log_level: "info",
         log_json: false,
+        log_output: crate::observe::sink::Output::Stderr,
         access_output: crate::observe::sink::Output::Stdout,
+        process: crate::state::Process::default(),
     })
 }
 

@@ -36,6 +36,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub packets: Packets,
     pub drain: Drain,
+    pub process: Process,
     /// In the order of the file.
     #[serde(rename = "vip", serialize_with = "by_name", skip_serializing_if = "Vec::is_empty")]
     pub vips: Vec<Vip>,
@@ -58,11 +59,12 @@ pub struct Admin {
     pub listen: Spanned<AdminListen>,
 }
 
-/// Where Strata's own log lines go: standard error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+/// Strata's own log lines.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Log {
     pub level: Level,
     pub format: LogFormat,
+    pub output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -99,7 +101,6 @@ pub enum LogFormat {
 pub struct AccessLog {
     #[serde(serialize_with = "format_word")]
     pub format: access::Format,
-    #[serde(serialize_with = "output")]
     pub output: Output,
 }
 
@@ -120,6 +121,22 @@ pub struct Cluster {
 pub struct Drain {
     #[serde(serialize_with = "duration")]
     pub timeout: Duration,
+}
+
+/// What the process may use, and whom it becomes. Absent: what the machine says.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Process {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "size")]
+    pub max_memory: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// By the kernel's names without `CAP_`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keep_capabilities: Vec<&'static str>,
+    #[serde(serialize_with = "duration")]
+    pub upgrade_timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -364,13 +381,6 @@ fn weight<S: Serializer>(value: &Weight, serializer: S) -> Result<S::Ok, S::Erro
 /// Settings of the one kind there is, which are written without a `type`.
 fn untyped<S: Serializer>(value: &Spanned<Settings>, serializer: S) -> Result<S::Ok, S::Error> {
     value.values.serialize(serializer)
-}
-
-fn output<S: Serializer>(value: &Output, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Output::Stdout => serializer.serialize_str("stdout"),
-        Output::File(path) => serializer.collect_str(&path.display()),
-    }
 }
 
 fn format_word<S: Serializer>(value: &access::Format, serializer: S) -> Result<S::Ok, S::Error> {

@@ -41,6 +41,10 @@ impl Place {
         limits: &Limits,
         peer: SocketAddr,
     ) -> Result<Place, Reason> {
+        let most = worker.crew.pressure.most_connections();
+        if most != 0 && worker.crew.connections() >= most {
+            return Err(Reason::ProcessFull);
+        }
         let open = kept.open.fetch_add(1, Relaxed) + 1;
         if limits.max_connections != 0 && open > limits.max_connections {
             kept.open.fetch_sub(1, Relaxed);
@@ -106,13 +110,27 @@ pub async fn accept(
     listener: Rc<TcpListener>,
     serve: Rc<dyn Fn(Accepted)>,
 ) {
+    // Said and counted once, however long it lasts.
+    let mut paused = false;
     loop {
+        // What waits meanwhile waits in the kernel's queue, and is refused nothing.
+        while worker.crew.pressure.is_full() {
+            tokio::time::sleep(PAUSE).await;
+        }
         match listener.accept().await {
-            Ok((stream, peer)) => bring(&worker, service.get(), stream, peer, &*serve),
+            Ok((stream, peer)) => {
+                if std::mem::take(&mut paused) {
+                    tracing::info!("accepting goes on");
+                }
+                bring(&worker, service.get(), stream, peer, &*serve);
+            }
             Err(error) if is_connection_error(&error) => {}
             Err(error) => {
-                count_refusal(&worker, service.get(), Reason::NoDescriptor);
-                tracing::warn!(%error, "accepting pauses");
+                if !std::mem::replace(&mut paused, true) {
+                    count_refusal(&worker, service.get(), Reason::NoDescriptor);
+                    worker.crew.pressure.count_pause();
+                    tracing::warn!(%error, "accepting pauses");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -41,6 +41,13 @@ impl Buffers {
         Buffer { store: self.clone(), block: Box::default(), size, start: 0, end: 0 }
     }
 
+    /// Frees what nobody uses.
+    pub fn relieve(&self) {
+        for free in [&self.small, &self.bulk] {
+            free.take();
+        }
+    }
+
     fn buffer(self: &Rc<Self>, size: usize) -> Buffer {
         Buffer { store: self.clone(), block: self.block(size), size, start: 0, end: 0 }
     }

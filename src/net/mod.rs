@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod buffer;
 pub mod dial;
+pub mod pressure;
 pub mod relay;
 #[cfg(test)]
 pub mod rig;

@@ -77,7 +77,9 @@ pub fn settings() -> crate::state::Settings {
         drain_timeout: Duration::from_secs(5),
         log_level: "info",
         log_json: false,
+        log_output: crate::observe::sink::Output::Stderr,
         access_output: crate::observe::sink::Output::Stdout,
+        process: crate::state::Process::default(),
     }
 }
 

@@ -13,6 +13,7 @@ use crossbeam_utils::CachePadded;
 use tokio::sync::mpsc;
 
 use super::buffer::Buffers;
+use super::pressure::Pressure;
 use super::timer::Timers;
 use crate::base::{Moment, PoolId, ServiceId, WorkerId, clock, limits};
 use crate::observe::{Packets, access};
@@ -43,8 +44,7 @@ pub struct Crew {
     draining: AtomicBool,
     /// The prober is cut off, and what is known of endpoints stays.
     pub probes_static: AtomicBool,
-    /// Tasks that ended in a panic; each cost one connection.
-    pub panics: AtomicU64,
+    pub pressure: Pressure,
     /// What the packet engine tells of itself.
     pub packets: Arc<Packets>,
     /// Whose packets are on their way through a VIP.
@@ -77,7 +77,7 @@ impl Crew {
             handover: handover.into(),
             draining: AtomicBool::new(false),
             probes_static: AtomicBool::new(false),
-            panics: AtomicU64::new(0),
+            pressure: Pressure::default(),
             packets: Arc::default(),
             passages: Arc::default(),
         };
@@ -216,6 +216,19 @@ impl Worker {
         if over {
             self.timers.wake_all();
         }
+    }
+
+    /// Gives back what is kept for later, and has idle connections look whether they stay.
+    pub fn relieve(&self) {
+        self.buffers.relieve();
+        self.pipes.relieve();
+        self.timers.wake_all();
+    }
+
+    /// Whether a connection that idles is to be closed for want of descriptors or memory. By chance, so that one look of the
+    /// watch closes a part of them.
+    pub fn sheds_one(&self) -> bool {
+        self.crew.pressure.sheds() && self.entropy().is_multiple_of(limits::SHED_SHARE)
     }
 
     /// Notices that the process drains, and wakes whoever waits.

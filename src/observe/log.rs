@@ -1,4 +1,5 @@
-//! Shell: Strata's own log, on standard error: text for people (coloured on a terminal) or one JSON object a line.
+//! Shell: Strata's own log, on standard error or where the file says: text for people (coloured on a terminal) or one JSON object
+//! a line. Whoever logs never waits for it: lines go through `sink`'s queue.
 //!
 //! Values in a line may come from the network, and must neither end it nor reach a terminal as a command (hardening C6). JSON
 //! escapes them by nature. `tracing-subscriber` escapes a text line's message but not fields shown by `%`, so fields are written
@@ -17,29 +18,75 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use super::sink::{Destination, Output, Sink, Writer as Thread};
+
 /// The filter of the one log there is, so that a reload can change its level.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// Overrides the configured level, with `tracing-subscriber`'s directives.
 const DIRECTIVES: &str = "STRATA_LOG";
 
+/// Where its lines go.
+static SINK: OnceLock<Sink> = OnceLock::new();
+static THREAD: parking_lot::Mutex<Option<Thread>> = parking_lot::Mutex::new(None);
+
 /// Starts logging at `level` and above; `STRATA_LOG` overrides it, with `tracing-subscriber`'s directives.
 ///
 /// # Errors
-/// Logging was started before, or `STRATA_LOG` cannot be read.
-pub fn start(level: &str, json: bool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// Logging was started before, `STRATA_LOG` cannot be read, or `output` cannot be written.
+pub fn start(level: &str, json: bool, output: &Output) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let filter = match std::env::var(DIRECTIVES) {
         Ok(directives) => EnvFilter::try_new(directives).map_err(|error| format!("{DIRECTIVES}: {error}"))?,
         Err(_) => EnvFilter::try_new(level)?,
     };
     let (filter, handle) = reload::Layer::new(filter);
-    tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines(
-        json,
-        io::stderr().is_terminal(),
-        io::stderr,
-    )))?;
+    let (sink, thread) = Sink::start_log(output).map_err(|error| format!("[log]: cannot write {output}: {error}"))?;
+    let colour = *output == Output::Stderr && io::stderr().is_terminal();
+    let queue = Queue(sink.clone());
+    tracing::subscriber::set_global_default(
+        Registry::default().with(filter).with(lines(json, colour, move || queue.clone())),
+    )?;
     // Set once: only the first start gets here.
-    let _ = FILTER.set(handle);
+    let _ = (FILTER.set(handle), SINK.set(sink));
+    *THREAD.lock() = Some(thread);
     Ok(())
+}
+
+/// Writes what is still queued, within bounds. Lines that come later are lost.
+pub fn finish() {
+    if let Some(thread) = THREAD.lock().take() {
+        thread.finish();
+    }
+}
+
+/// Opens its file anew, after a rotation.
+pub fn reopen() {
+    SINK.get().inspect(|sink| sink.reopen());
+}
+
+/// Writes to `next` from now on.
+pub fn redirect(next: Destination) {
+    SINK.get().inspect(|sink| sink.redirect(next));
+}
+
+/// Lines that are not in the log: those that found the queue full, and those that the output refused.
+pub fn dropped() -> u64 {
+    SINK.get().map_or(0, Sink::dropped)
+}
+
+/// The subscriber writes an event in one call.
+#[derive(Clone)]
+struct Queue(Sink);
+
+impl Write for Queue {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        // What is lost is counted there; an error would be told on standard error, which may be what is stuck.
+        self.0.push(event.to_vec());
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Logs at `level` and above from now on, unless `STRATA_LOG` says otherwise.

@@ -5,6 +5,7 @@ pub mod cells;
 pub mod log;
 pub mod names;
 pub mod packets;
+pub mod panics;
 pub mod sink;
 
 pub use cells::{Cells, Counter, EndpointCells, Histogram, PerWorker, PoolCells, ServiceCells};

@@ -62,9 +62,25 @@ metrics! {
         BUILD_INFO = Gauge "strata_build_info" ["version"] "1, labelled with the version that runs.";
         WORKERS = Gauge "strata_workers" [] "Threads that carry traffic.";
         DRAINING = Gauge "strata_draining" [] "1 while the process finishes what it carries and takes no more.";
-        PANICS = Counter "strata_panics_total" [] "Tasks that ended in a panic; each cost one connection and is a bug.";
+        PANICS = Counter "strata_panics_total" [] "Panics; one in a task costs one connection. Each is a bug.";
         PROBES_STATIC = Gauge "strata_probes_static" []
             "1 while probes reach nobody and this machine is to blame: endpoints keep the state they had.";
+        DESCRIPTORS_OPEN = Gauge "strata_descriptors_open" [] "File descriptors that are open.";
+        DESCRIPTORS_LIMIT = Gauge "strata_descriptors_limit" [] "File descriptors that may be open (RLIMIT_NOFILE).";
+        MEMORY_USED = Gauge "strata_memory_used_bytes" []
+            "Memory in use where the limit nearest to being reached counts it: of the control group without idle page cache, or of the process.";
+        MEMORY_LIMIT = Gauge "strata_memory_limit_bytes" []
+            "That limit: of the control group, or `[process] max_memory`; 0 where there is none.";
+        CONNECTIONS_LIMIT = Gauge "strata_connections_limit" []
+            "Client connections that the process takes at once: what its descriptors carry, or `[process] max_connections`.";
+        PRESSURE = Gauge "strata_pressure" ["resource"]
+            "0: enough is left. 1, from 95 %: idle connections are closed. 2, from 98 %: no connection is taken.";
+        SHED = Counter "strata_idle_connections_shed_total" ["resource"]
+            "Idle connections that were closed because a resource ran out.";
+        ACCEPT_PAUSES = Counter "strata_accept_pauses_total" ["resource"]
+            "Times that accepting paused because a resource had run out; what waits is in the kernel's queue.";
+        LOGS_DROPPED = Counter "strata_logs_dropped_total" ["log"]
+            "Lines that are not in a log because its output was full, slow or closed; the traffic went on.";
         EVENTS_LOST = Counter "strata_control_events_lost_total" [] "Events that the control side was too busy to take.";
         ACCESS_UNWRITTEN = Counter "strata_access_records_unwritten_total" []
             "Access records taken from their queue that the output refused: disk full, pipe closed.";
@@ -195,6 +211,8 @@ mod tests {
             "interface",
             "source",
             "vip",
+            "resource",
+            "log",
         ];
         let mut names: Vec<&str> = ALL.iter().map(|metric| metric.name).collect();
         names.sort_unstable();

@@ -1,10 +1,11 @@
-//! Shell: the bounded queue of access records, and the thread that writes them.
+//! Shell: the bounded queue of a log's lines, and the thread that writes them: access records, and Strata's own log (`log`).
 //!
-//! Traffic never waits for a log: a record that finds the queue full is counted and lost (hardening J8). The queue is bounded in
-//! records and in bytes. The writer gathers what comes within [`GATHER`] into one write, so that a busy sender wakes nobody; it
-//! survives a full disk and a closed pipe, counting what it could not write.
+//! Traffic never waits for a log: a line that finds the queue full is counted and lost (hardening J8). The queue is bounded in
+//! lines and in bytes. The writer of access records gathers what comes within [`GATHER`] into one write, so that a busy sender
+//! wakes nobody. A writer survives a full disk and a closed pipe, counting what it could not write, and a pipe that nobody reads
+//! holds nobody but itself, not even the end of the process.
 //!
-//! Not here: formats (`access`), nor which services log.
+//! Not here: formats (`access`, `log`), nor which services log.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -19,9 +20,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::access::{Format, Record};
-use crate::base::limits;
+use crate::base::{clock, limits};
 
-/// Where access records go. Cheap to clone; off by default.
+/// Where lines go. Cheap to clone; off by default.
 #[derive(Clone, Debug, Default)]
 pub struct Sink(Option<Arc<Shared>>);
 
@@ -30,6 +31,10 @@ struct Shared {
     queue: SyncSender<Message>,
     queued_bytes: AtomicUsize,
     unwritten: AtomicU64,
+    /// Found the queue full.
+    lost: AtomicU64,
+    /// Write what is queued, then end.
+    finish: AtomicBool,
     /// Set to open the file anew, or to go over to `next`.
     reopen: AtomicBool,
     next: Mutex<Option<Destination>>,
@@ -40,21 +45,32 @@ enum Message {
     Line(Vec<u8>),
     /// Look at the flags.
     Wake,
-    /// Write what is queued, then end.
-    Finish,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     Stdout,
+    Stderr,
     /// Appended to; made if it is not there.
     File(PathBuf),
+}
+
+impl Output {
+    /// `stdout` or `stderr`.
+    pub fn stream(name: &str) -> Option<Output> {
+        match name {
+            "stdout" => Some(Output::Stdout),
+            "stderr" => Some(Output::Stderr),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Output::Stdout => f.write_str("stdout"),
+            Output::Stderr => f.write_str("stderr"),
             Output::File(path) => path.display().fmt(f),
         }
     }
@@ -70,7 +86,7 @@ impl serde::Serialize for Output {
 #[derive(Debug)]
 pub struct Destination {
     output: Output,
-    /// `None`: standard output.
+    /// `None`: a standard stream.
     file: Option<File>,
 }
 
@@ -79,18 +95,19 @@ impl Destination {
     /// The file cannot be opened.
     pub fn open(output: &Output) -> io::Result<Destination> {
         let file = match output {
-            Output::Stdout => None,
+            Output::Stdout | Output::Stderr => None,
             Output::File(path) => Some(open(path)?),
         };
         Ok(Destination { output: output.clone(), file })
     }
 
     fn target(self) -> (Target, Option<PathBuf>) {
-        let path = match self.output {
-            Output::Stdout => None,
-            Output::File(path) => Some(path),
+        let (stream, path): (Box<dyn Write + Send>, _) = match self.output {
+            Output::Stdout => (Box::new(io::stdout()), None),
+            Output::Stderr => (Box::new(io::stderr()), None),
+            Output::File(path) => (Box::new(io::sink()), Some(path)),
         };
-        (self.file.map_or_else(|| Target::Other(Box::new(io::stdout())), Target::File), path)
+        (self.file.map_or(Target::Other(stream), Target::File), path)
     }
 }
 
@@ -113,7 +130,16 @@ impl Sink {
     /// The file cannot be opened, or no thread started.
     pub fn start(output: &Output) -> io::Result<(Sink, Writer)> {
         let (target, path) = Destination::open(output)?.target();
-        start(target, path)
+        start(target, path, Lines::Records)
+    }
+
+    /// The same for Strata's own log: a line is written when it comes, and no trouble is told in lines of its own.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no thread started.
+    pub fn start_log(output: &Output) -> io::Result<(Sink, Writer)> {
+        let (target, path) = Destination::open(output)?.target();
+        start(target, path, Lines::Log)
     }
 
     /// Whether anything is kept: a record need not be made for nobody.
@@ -123,14 +149,23 @@ impl Sink {
 
     /// Queues the record's line. False when it is lost because the queue is full: for the caller to count.
     pub fn write(&self, format: Format, record: &Record<'_>) -> bool {
-        let Some(shared) = &self.0 else { return true };
+        if self.0.is_none() {
+            return true;
+        }
         let mut line = Vec::with_capacity(LINE_BYTES);
         record.write(format, &mut line);
+        self.push(line)
+    }
+
+    /// Queues a line, its line break included. False when it is lost.
+    pub fn push(&self, line: Vec<u8>) -> bool {
+        let Some(shared) = &self.0 else { return true };
         let bytes = line.capacity();
         if shared.queued_bytes.fetch_add(bytes, Relaxed) > limits::LOG_QUEUE_BYTES
             || shared.queue.try_send(Message::Line(line)).is_err()
         {
             shared.queued_bytes.fetch_sub(bytes, Relaxed);
+            shared.lost.fetch_add(1, Relaxed);
             return false;
         }
         true
@@ -153,18 +188,33 @@ impl Sink {
         }
     }
 
-    /// Records that were taken, but the output refused.
+    /// Lines that were taken, but the output refused.
     pub fn unwritten(&self) -> u64 {
         self.0.as_ref().map_or(0, |shared| shared.unwritten.load(Relaxed))
+    }
+
+    /// Lines that are not in the log: those that found the queue full, and those that the output refused.
+    pub fn dropped(&self) -> u64 {
+        self.0.as_ref().map_or(0, |shared| shared.lost.load(Relaxed) + shared.unwritten.load(Relaxed))
     }
 }
 
 impl Writer {
-    /// Writes what is queued, and ends. What sinks take afterwards is lost.
-    pub fn finish(self) {
-        // Fails only when the thread is gone already.
-        let _ = self.shared.queue.send(Message::Finish);
-        let _ = self.thread.join();
+    /// Writes what is queued, and ends; what sinks take afterwards is lost. Where the output holds the writer (a pipe that nobody
+    /// reads), it is left behind after [`limits::LOG_FINISH`] and ends with the process. False: so it was.
+    pub fn finish(self) -> bool {
+        self.shared.finish.store(true, Relaxed);
+        let until = clock::now() + limits::LOG_FINISH;
+        let mut told = false;
+        while !self.thread.is_finished() {
+            // A full queue has its writer awake, but that may be about to sleep.
+            told = told || self.shared.queue.try_send(Message::Wake).is_ok();
+            if clock::now() >= until {
+                return false;
+            }
+            thread::park_timeout(FINISH_LOOK);
+        }
+        self.thread.join().is_ok()
     }
 }
 
@@ -186,22 +236,36 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-fn start(target: Target, path: Option<PathBuf>) -> io::Result<(Sink, Writer)> {
+/// What kind of lines a writer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lines {
+    Records,
+    Log,
+}
+
+fn start(target: Target, path: Option<PathBuf>, kind: Lines) -> io::Result<(Sink, Writer)> {
     let (queue, lines) = sync_channel(limits::LOG_QUEUE);
     let shared = Arc::new(Shared {
         queue,
         queued_bytes: AtomicUsize::new(0),
         unwritten: AtomicU64::new(0),
+        lost: AtomicU64::new(0),
+        finish: AtomicBool::new(false),
         reopen: AtomicBool::new(false),
         next: Mutex::new(None),
     });
-    let state = Run { shared: shared.clone(), target, path, failing: false, batch: Vec::new(), lines: 0 };
-    let thread = thread::Builder::new().name("access-log".into()).spawn(move || state.run(&lines))?;
+    let state = Run { shared: shared.clone(), kind, target, path, failing: false, batch: Vec::new(), lines: 0 };
+    let name = match kind {
+        Lines::Records => "access-log",
+        Lines::Log => "log",
+    };
+    let thread = thread::Builder::new().name(name.into()).spawn(move || state.run(&lines))?;
     Ok((Sink(Some(shared.clone())), Writer { shared, thread }))
 }
 
 struct Run {
     shared: Arc<Shared>,
+    kind: Lines,
     target: Target,
     path: Option<PathBuf>,
     /// The last write failed: the next one begins on a new line, and success is told once.
@@ -215,31 +279,30 @@ impl Run {
     fn run(mut self, queue: &Receiver<Message>) {
         // Idle until something comes, then in step: gather, write, until nothing came.
         while let Ok(first) = queue.recv() {
-            let mut goes_on = self.take(first);
-            while goes_on {
-                thread::park_timeout(GATHER);
+            self.take(first);
+            loop {
+                if self.kind == Lines::Records {
+                    thread::park_timeout(GATHER);
+                }
                 let mut found = false;
                 while let Ok(message) = queue.try_recv() {
                     found = true;
-                    goes_on = self.take(message);
-                    if !goes_on {
-                        break;
-                    }
+                    self.take(message);
                 }
+                // Looked at before: what was queued when it was set has been written then.
+                let last = self.shared.finish.load(Relaxed);
                 self.flush();
+                if last && !found {
+                    return;
+                }
                 if !found {
                     break;
                 }
             }
-            self.flush();
-            if !goes_on {
-                return;
-            }
         }
     }
 
-    /// False when this was the last.
-    fn take(&mut self, message: Message) -> bool {
+    fn take(&mut self, message: Message) {
         match message {
             Message::Line(line) => {
                 self.shared.queued_bytes.fetch_sub(line.capacity(), Relaxed);
@@ -248,14 +311,9 @@ impl Run {
                 if self.batch.len() >= limits::BUFFER_BULK_BYTES {
                     self.flush();
                 }
-                true
             }
-            Message::Wake => {
-                // What came before it still goes to the old file, what follows to the new one.
-                self.flush();
-                true
-            }
-            Message::Finish => false,
+            // What came before it still goes to the old file, what follows to the new one.
+            Message::Wake => self.flush(),
         }
     }
 
@@ -268,12 +326,18 @@ impl Run {
             match self.target.write_all(&self.batch) {
                 Ok(()) if self.failing => {
                     self.failing = false;
-                    tracing::info!("access records are written again");
+                    match self.kind {
+                        Lines::Records => tracing::info!("access records are written again"),
+                        Lines::Log => tracing::warn!(
+                            dropped = self.shared.lost.load(Relaxed) + self.shared.unwritten.load(Relaxed),
+                            "the log is written again; lines of it are lost"
+                        ),
+                    }
                 }
                 Ok(()) => {}
                 Err(error) => {
                     self.shared.unwritten.fetch_add(self.lines, Relaxed);
-                    if !self.failing {
+                    if !self.failing && self.kind == Lines::Records {
                         tracing::error!(%error, "access records cannot be written and are lost");
                     }
                     self.failing = true;
@@ -287,17 +351,20 @@ impl Run {
         }
         let next = self.shared.next.lock().take();
         if let Some(next) = next {
-            tracing::info!(output = %next.output, "access records go to another output");
+            match self.kind {
+                Lines::Records => tracing::info!(output = %next.output, "access records go to another output"),
+                Lines::Log => tracing::info!(output = %next.output, "the log goes on here"),
+            }
             (self.target, self.path) = next.target();
             self.failing = false;
         } else if let Some(path) = &self.path {
             match open(path) {
                 Ok(file) => {
                     self.target = Target::File(file);
-                    tracing::info!(path = %path.display(), "access log reopened");
+                    tracing::info!(path = %path.display(), "log file reopened");
                 }
                 Err(error) => {
-                    tracing::error!(%error, path = %path.display(), "the access log cannot be reopened: the old file is kept");
+                    tracing::error!(%error, path = %path.display(), "a log file cannot be reopened: the old one is kept");
                 }
             }
         }
@@ -308,6 +375,8 @@ impl Run {
 const LINE_BYTES: usize = 512;
 /// What comes within this goes into one write. [`limits::LOG_QUEUE`] records in this time are more than a machine serves.
 const GATHER: Duration = Duration::from_millis(10);
+/// How often it is looked whether a writer has finished.
+const FINISH_LOOK: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
@@ -416,7 +485,7 @@ mod tests {
         let kept = Arc::new(parking_lot::Mutex::new(Vec::new()));
         let (refused, was_refused) = sync_channel(1);
         let moody = Moody { refuses: refuses.clone(), refused, kept: kept.clone() };
-        let (sink, writer) = start(Target::Other(Box::new(moody)), None).unwrap();
+        let (sink, writer) = start(Target::Other(Box::new(moody)), None, Lines::Records).unwrap();
         assert!(sink.write(Format::Combined, &record(b"/lost")));
         was_refused.recv().unwrap();
         while sink.unwritten() == 0 {
@@ -449,7 +518,7 @@ mod tests {
         let long = vec![b'a'; limits::LOG_FIELD_BYTES];
         for (target, most) in [(&b"/"[..], limits::LOG_QUEUE), (&long[..], limits::LOG_QUEUE_BYTES / long.len())] {
             let (release, held) = sync_channel(1);
-            let (sink, writer) = start(Target::Other(Box::new(Stuck(held))), None).unwrap();
+            let (sink, writer) = start(Target::Other(Box::new(Stuck(held))), None, Lines::Records).unwrap();
             // What one batch may hold while it is stuck, beyond the queue.
             let batch = 2 * limits::BUFFER_BULK_BYTES / 100;
             let taken = (0..4 * limits::LOG_QUEUE).filter(|_| sink.write(Format::Combined, &record(target))).count();
@@ -458,6 +527,15 @@ mod tests {
             drop(release);
             writer.finish();
         }
+    }
+
+    #[test]
+    fn a_stuck_output_does_not_hold_the_end() {
+        let (release, held) = sync_channel(1);
+        let (sink, writer) = start(Target::Other(Box::new(Stuck(held))), None, Lines::Log).unwrap();
+        assert!(sink.push(b"line\n".to_vec()));
+        assert!(!writer.finish(), "it is left behind");
+        drop(release);
     }
 
     #[test]

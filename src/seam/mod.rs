@@ -28,4 +28,7 @@ pub trait Mode {
 
     /// About once a second: throw out what is idle for too long.
     fn sweep(&self) {}
+
+    /// Descriptors or memory run out: give up what is kept for later.
+    fn relieve(&self) {}
 }

@@ -62,8 +62,9 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
         ("hash_key", a.hash_key != b.hash_key),
         ("packets", a.packet_io != b.packet_io),
         ("drain", a.drain_timeout != b.drain_timeout),
-        ("log", (a.log_level, a.log_json) != (b.log_level, b.log_json)),
+        ("log", (a.log_level, a.log_json, &a.log_output) != (b.log_level, b.log_json, &b.log_output)),
         ("access_log", a.access_output != b.access_output),
+        ("process", a.process != b.process),
     ]);
     if old.generation > 0 && !what.is_empty() {
         changes.push(Change::SettingsChanged { what });

@@ -17,4 +17,4 @@ pub use pool::{EndpointSpec, Pool, PoolSpec, PoolView};
 pub use service::{
     Kept, L4, L7, L7Spec, Limits, ModeKind, Route, Service, ServiceSpec, Timeouts, Traffic, TrafficSpec,
 };
-pub use snapshot::{Settings, Snapshot, Specs};
+pub use snapshot::{Process, Settings, Snapshot, Specs};

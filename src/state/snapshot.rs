@@ -32,7 +32,41 @@ pub struct Settings {
     pub log_level: &'static str,
     /// Log lines are JSON. Fixed at start, as `workers` is.
     pub log_json: bool,
+    pub log_output: Output,
     pub access_output: Output,
+    pub process: Process,
+}
+
+/// What holds for the process as the machine sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Client connections of all services together. `None`: as many as descriptors carry.
+    pub max_connections: Option<u32>,
+    /// Bytes of memory of its own. `None`: what its control group may.
+    pub max_memory: Option<u64>,
+    /// Whom it becomes at start.
+    pub user: Option<String>,
+    /// Capabilities that it keeps beside those that its file needs, by name.
+    pub keep_capabilities: Vec<&'static str>,
+    /// How long a new binary may take until it is ready.
+    pub upgrade_timeout: Duration,
+}
+
+impl Default for Process {
+    fn default() -> Process {
+        Process {
+            max_connections: None,
+            max_memory: None,
+            user: None,
+            keep_capabilities: Vec::new(),
+            upgrade_timeout: Process::UPGRADE_TIMEOUT,
+        }
+    }
+}
+
+impl Process {
+    /// A start waits six seconds for first probes at most, and longer for tables of thousands of services.
+    pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(30);
 }
 
 pub struct Snapshot {

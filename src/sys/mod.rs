@@ -12,6 +12,7 @@ pub mod echo;
 pub mod ingress;
 pub mod link;
 pub mod listen;
+pub mod memory;
 pub mod neighbour;
 mod netlink;
 #[cfg(test)]

@@ -9,8 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use super::metrics::{Metrics, get};
 use super::{Message, PATIENCE, Wire, await_that, free_address, holds_within};
 
+/// Changes how the binary is run.
+type Adjust = Box<dyn Fn(&mut Command) + Send + Sync>;
+
 pub struct Strata {
     child: Child,
+    adjust: Adjust,
     folder: PathBuf,
     /// The listener that `{edge}` stood for.
     pub edge: SocketAddr,
@@ -23,9 +27,24 @@ impl Strata {
     /// for a free address.
     #[track_caller]
     pub fn start(body: &str) -> Strata {
-        let mut strata = Strata::spawn(body);
+        Strata::start_as(body, |_| {})
+    }
+
+    /// The same with a command that was adjusted: another environment, other outputs.
+    #[track_caller]
+    pub fn start_as(body: &str, adjust: impl Fn(&mut Command) + Send + Sync + 'static) -> Strata {
+        let mut strata = Strata::spawn(body, Box::new(adjust));
         strata.await_ready();
         strata
+    }
+
+    /// The same below a limit of the shell (`-n 100`: so many descriptors).
+    #[track_caller]
+    pub fn start_limited(body: &str, limit: &str) -> Strata {
+        let limit = limit.to_owned();
+        Strata::start_as(body, move |command| {
+            command.env("LIMIT", &limit);
+        })
     }
 
     #[track_caller]
@@ -69,11 +88,11 @@ impl Strata {
     /// On the same file and addresses.
     #[track_caller]
     pub fn start_again(&mut self) {
-        self.child = Strata::run(&self.folder);
+        self.child = Strata::run(&self.folder, &self.adjust);
         self.await_ready();
     }
 
-    fn spawn(body: &str) -> Strata {
+    fn spawn(body: &str, adjust: Adjust) -> Strata {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let folder = format!("strata-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
         let folder = std::env::temp_dir().join(folder);
@@ -81,19 +100,18 @@ impl Strata {
         let [edge, metrics, admin] = [(); 3].map(|()| free_address());
         let file = folder.join("strata.toml");
         fs::write(&file, Strata::text(body, edge, metrics, admin)).expect("the configuration");
-        Strata { child: Strata::run(&folder), folder, edge, metrics, admin }
+        Strata { child: Strata::run(&folder, &adjust), adjust, folder, edge, metrics, admin }
     }
 
-    fn run(folder: &std::path::Path) -> Child {
+    fn run(folder: &std::path::Path, adjust: &Adjust) -> Child {
         let log = |name: &str| OpenOptions::new().append(true).create(true).open(folder.join(name)).expect("a log");
-        Command::new(env!("CARGO_BIN_EXE_strata"))
-            .arg("run")
-            .arg(folder.join("strata.toml"))
-            .stdin(Stdio::null())
-            .stdout(log("stdout"))
-            .stderr(log("stderr"))
-            .spawn()
-            .expect("the strata binary")
+        // The shell becomes it, so that its id is the child's.
+        let mut command = Command::new("sh");
+        command.args(["-c", "[ -z \"$LIMIT\" ] || ulimit $LIMIT; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_strata")]);
+        command.arg("run").arg(folder.join("strata.toml")).env_remove("LIMIT");
+        command.stdin(Stdio::null()).stdout(log("stdout")).stderr(log("stderr"));
+        adjust(&mut command);
+        command.spawn().expect("the strata binary")
     }
 
     fn text(body: &str, edge: SocketAddr, metrics: SocketAddr, admin: SocketAddr) -> String {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use strata::health::{Health, Intent};
+use strata::net::pressure::Resource;
 use strata::observe::cells::UpstreamError;
 use strata::observe::names::{self, Group, Kind};
 use strata::observe::packets::Lost;
@@ -44,6 +45,7 @@ Worth an alert:
 |---|---|
 | nobody serves a pool | `strata_pool_endpoints_usable == 0` |
 | a reload was rejected | `strata_config_last_reload_successful == 0` |
+| descriptors or memory run out | `strata_pressure > 0` |
 | a packet service is not carried | `strata_service_info{engine=\"none\"} == 1` |
 | an interface is not served | `strata_interface_workers == 0` |
 | workers are too slow for an interface | `rate(strata_interface_frames_lost_total{reason=\"overrun\"}[5m]) > 0` |
@@ -96,6 +98,8 @@ fn words(out: &mut String) {
         ("intent", list(&Intent::ALL.map(Intent::word))),
         ("health", list(&Health::ALL.map(Health::word))),
         ("kind", list(&UpstreamError::ALL.map(UpstreamError::word))),
+        ("resource", list(&Resource::ALL.map(Resource::word))),
+        ("log", list(&["access", "program"])),
         ("result", list(&["passed", "failed", "impossible"])),
         ("protocol", format!("of requests {}; of lent ports {}", list(&["http1"]), list(&["tcp", "udp", "icmp"]))),
     ] {

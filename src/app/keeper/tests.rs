@@ -94,7 +94,9 @@ impl World {
             drain_timeout: Duration::from_secs(1),
             log_level: "info",
             log_json: false,
+            log_output: crate::observe::sink::Output::Stderr,
             access_output: crate::observe::sink::Output::Stdout,
+            process: crate::state::Process::default(),
         };
         let (control, events) = mpsc::channel(limits::CONTROL_QUEUE);
         let (crew, _) = Crew::new(1, Arc::new(Snapshot::empty(process)), control, access::Sink::none());

@@ -28,6 +28,9 @@ impl Reason {
             R::RetryBudget => "many endpoints fail at once: retrying more would make it worse; mend those",
             R::TooManyConnections => "raise the service's `limits.max_connections`, or add a node",
             R::TooManyFromSource => "one client opens very many; raise `limits.max_connections_per_source` if it may",
+            R::ProcessFull => {
+                "raise the limit of open files (`LimitNOFILE`, `ulimit -n`) or `max_connections` in `[process]`, or add a node"
+            }
             R::NoDescriptor => "raise the process's limit of open files (`LimitNOFILE`, `ulimit -n`)",
             R::IdleTimeout => "raise `timeouts.idle` or `timeouts.tunnel`, or let the ends send keep-alives",
             R::DrainDeadline => "raise `timeout` in `[drain]` if connections need longer to finish",

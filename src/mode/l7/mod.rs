@@ -116,6 +116,11 @@ impl Mode for Http {
     fn sweep(&self) {
         self.store.sweep(clock::now());
     }
+
+    fn relieve(&self) {
+        self.store.clear();
+        self.scratches.take();
+    }
 }
 
 /// Carries a client connection from its first byte to its end. While it idles, only this small future is alive.
@@ -138,7 +143,7 @@ async fn connection(mode: Rc<Http>, accepted: Accepted) {
             None => return,
         }
     }
-    if session.served == 0 && !session.half_closed && !session.is_ending() {
+    if session.served == 0 && !session.half_closed && !session.is_ending() && !session.shed {
         // It held a place for as long as a head may take, and sent nothing.
         session.drop_for(Reason::HeaderTimeout);
     }

@@ -42,6 +42,8 @@ pub(super) struct Session {
     pub(super) served: u32,
     /// The client has ended its half: no more requests, but it may still read.
     pub(super) half_closed: bool,
+    /// It idled, and was closed for want of descriptors or memory.
+    pub(super) shed: bool,
 }
 
 /// What a connection does after an exchange.
@@ -74,7 +76,7 @@ impl Session {
     ) -> Session {
         let worker = mode.worker.clone();
         let deadline = worker.timers.deadline();
-        Session { mode, worker, stream, peer, service, deadline, place, served: 0, half_closed: false }
+        Session { mode, worker, stream, peer, service, deadline, place, served: 0, half_closed: false, shed: false }
     }
 
     pub(super) fn cells(&self) -> &ServiceCells {
@@ -102,19 +104,27 @@ impl Session {
             (None, _) => limits::DRAIN_IDLE_GRACE,
         };
         self.deadline.set_in(patience);
-        let mut leaving = false;
-        std::future::poll_fn(|cx| {
+        let (mut leaving, mut shed) = (false, false);
+        let came = std::future::poll_fn(|cx| {
             if self.stream.poll_read_ready(cx).is_ready() {
                 return Poll::Ready(true);
             }
-            if !leaving && self.is_ending() {
-                // A request may be on its way: closing at once would lose it.
-                leaving = true;
-                self.deadline.set_in(limits::DRAIN_IDLE_GRACE.min(patience));
+            if !leaving {
+                shed = self.worker.sheds_one();
+                leaving = shed || self.is_ending();
+                if leaving {
+                    // A request may be on its way: closing at once would lose it.
+                    self.deadline.set_in(limits::DRAIN_IDLE_GRACE.min(patience));
+                }
             }
             self.deadline.poll_expired(cx).map(|_| false)
         })
-        .await
+        .await;
+        if shed && !came {
+            self.shed = true;
+            self.worker.crew.pressure.count_shed();
+        }
+        came
     }
 
     /// Waits a moment for the next request of a client that is busy, so that its exchange's memory is still warm. False:

@@ -57,6 +57,11 @@ impl Store {
         }
     }
 
+    /// Closes every idle connection.
+    pub(super) fn clear(&self) {
+        self.by_endpoint.take();
+    }
+
     /// Throws out what the endpoint has closed, what is idle for too long, and what leads where nothing should go.
     pub(super) fn sweep(&self, now: Moment) {
         self.by_endpoint.borrow_mut().retain(|_, idle| {

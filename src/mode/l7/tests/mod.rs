@@ -93,7 +93,9 @@ impl World {
             drain_timeout: Duration::from_secs(30),
             log_level: "info",
             log_json: false,
+            log_output: crate::observe::sink::Output::Stderr,
             access_output: crate::observe::sink::Output::Stdout,
+            process: crate::state::Process::default(),
         };
         let empty = Snapshot::empty(settings.clone());
         let mut names = empty.names().clone();
