@@ -4,7 +4,7 @@
 //!
 //! - [`Plain`]: `pnet`'s datalink on a socket of ours. Four system calls a frame, and no VLAN tags: tagged frames are counted
 //!   and lost.
-//! - [`Ring`]: a receive ring that the kernel writes to and frames are rewritten in, and one system call for a batch of sends.
+//! - [`Ring`]: a receive ring that the kernel writes to and frames are rewritten in, and a send ring: one system call for a batch.
 //!
 //! Neither allocates per frame. Both take apart a frame that stands for several, where one asks for it. Both tell, beside the
 //! bytes, what bytes do not: the tag, the state of the checksum, that a frame stands for several, that a frame is not whole
@@ -32,6 +32,8 @@ mod line;
 mod outbox;
 mod plain;
 mod ring;
+mod sender;
+mod slots;
 mod socket;
 mod speaker;
 

@@ -1,19 +1,33 @@
 //! Io: what is on its way out of a ring: frames that wait for their system call, and those that a merged frame was taken apart into,
 //! which lie in no slot.
 //!
-//! Budget: no allocation after `Outbox::new`; of a merged frame one copy.
+//! Frames that are one packet go through the ring of `sender`; those that stand for several, are long, or find that ring full, go
+//! through `batch`. Only one of the two has frames that wait, so that all leave in the order they came in.
+//!
+//! Budget: no allocation after `Outbox::open`; of a merged frame one copy.
 
 use std::cell::UnsafeCell;
 use std::os::fd::BorrowedFd;
 
 use super::batch::Batch;
 use super::frame::{Frame, PRIVATE, Vnet};
-use super::{Counters, Fate};
+use super::sender::Sender;
+use super::{Counters, Fate, Options, PacketError};
 use crate::base::limits;
 
 pub(super) struct Outbox {
-    pub batch: Batch,
+    sender: Sender,
+    batch: Batch,
     room: Room,
+}
+
+/// A frame to be sent as it lies there, its `virtio_net_hdr` first.
+#[derive(Clone, Copy)]
+pub(super) struct Sealed {
+    pub base: *const u8,
+    pub length: usize,
+    /// It is one packet.
+    pub one: bool,
 }
 
 /// Memory that is lent piece by piece and taken back all at once.
@@ -23,9 +37,41 @@ struct Room {
 }
 
 impl Outbox {
-    pub(super) fn new(home: u32) -> Outbox {
+    /// # Errors
+    /// The step that failed and what the kernel said.
+    pub(super) fn open(options: &Options<'_>) -> Result<Outbox, PacketError> {
         let cells = (0..limits::PACKET_DIVIDED_BYTES).map(|_| UnsafeCell::new(0)).collect();
-        Outbox { batch: Batch::new(home), room: Room { cells, used: 0 } }
+        let batch = Batch::new(options.interface);
+        Ok(Outbox { sender: Sender::open(options)?, batch, room: Room { cells, used: 0 } })
+    }
+
+    /// Queues a frame, after those that were queued before. Whether its memory is lent until the next `flush`.
+    ///
+    /// # Safety
+    /// The frame can be read now and, where this says so, until the next `flush`. What was pushed before is as [`Batch::flush`] wants it.
+    pub(super) unsafe fn push(
+        &mut self,
+        interface: u32,
+        sealed: Sealed,
+        socket: BorrowedFd<'_>,
+        counters: &mut Counters,
+    ) -> bool {
+        let Sealed { base, length, one } = sealed;
+        if one {
+            // SAFETY: the caller's promise.
+            unsafe { self.batch.flush(socket, counters) };
+            // SAFETY: the caller's promise; nothing is written to it in this call.
+            if self.sender.push(interface, unsafe { std::slice::from_raw_parts(base, length) }, counters) {
+                return false;
+            }
+        }
+        self.sender.flush(counters);
+        if self.batch.is_full() {
+            // SAFETY: the caller's promise.
+            unsafe { self.batch.flush(socket, counters) };
+        }
+        self.batch.push(interface, base, length, counters);
+        true
     }
 
     /// Gives every queued frame to the kernel.
@@ -33,6 +79,7 @@ impl Outbox {
     /// # Safety
     /// As [`Batch::flush`]: what was pushed can still be read.
     pub(super) unsafe fn flush(&mut self, socket: BorrowedFd<'_>, counters: &mut Counters) {
+        self.sender.flush(counters);
         // SAFETY: the caller's promise; pieces of `room` that were pushed are lent to nobody else before it is cleared.
         unsafe { self.batch.flush(socket, counters) };
         self.room.used = 0;
@@ -77,9 +124,13 @@ impl Outbox {
             match (decide(&mut part).into(), part.seal()) {
                 (Fate::Stay, _) => {}
                 (Fate::Send(interface), Ok(range)) => {
-                    self.room.used += length;
                     // SAFETY: `seal` gives a range within the piece.
-                    self.batch.push(interface, unsafe { piece.add(range.start) }, range.len(), counters);
+                    let base = unsafe { piece.add(range.start) };
+                    let sealed = Sealed { base, length: range.len(), one: true };
+                    // SAFETY: the caller's promise for what was there before; this piece is lent to nobody else before the next `flush`.
+                    if unsafe { self.push(interface, sealed, socket, counters) } {
+                        self.room.used += length;
+                    }
                 }
                 (Fate::Send(_), Err(_)) | (Fate::Divide, _) => counters.refused += 1,
             }

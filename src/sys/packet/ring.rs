@@ -1,6 +1,6 @@
 //! Io: frames through a ring that the kernel shares with us.
 //!
-//! The kernel copies each frame into a slot and marks it ours; we read it, rewrite it there and send it from there; once the
+//! The kernel copies each frame into a slot and marks it ours; we read it, rewrite it there and hand it to the `outbox`; once the
 //! batch is sent, its slots go back. A frame longer than a slot (one that the kernel merged, mostly) waits whole in the
 //! socket's queue beside the ring (`PACKET_COPY_THRESH`), and its slot says so, so that the order stays.
 //!
@@ -19,19 +19,19 @@
 //! | version 3, timer of 1 ms | 383, 1002 µs | 0.75 µs | 1.18 M/s of 1.25 offered |
 //! | `pnet`'s loop | 64, 82 µs | 2.5 µs | 0.37 M/s |
 //!
-//! Budget: one `poll` and one `sendmmsg` a batch, one acquiring load and one releasing store a frame, no allocation, no copy.
+//! Budget: one `poll` and, of frames to one interface, one send a batch; one acquiring load and one releasing store a frame, no
+//! allocation. What sending costs stands in `sender`.
 
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libc::c_int;
 
 use super::frame::{Frame, Missing, PRIVATE, VNET_LEN, Vnet};
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Sealed};
+use super::slots::{Direction, Slots};
 use super::socket::{Socket, address, check, step};
 use super::{Counters, Fate, Options, PacketError};
 use crate::base::{MacAddr, limits};
@@ -53,17 +53,6 @@ pub struct Ring {
     counters: Counters,
 }
 
-/// The ring's memory.
-struct Slots {
-    base: NonNull<u8>,
-    /// Bytes of one slot, and how many there are.
-    size: usize,
-    count: usize,
-}
-
-// SAFETY: the mapping belongs to this value alone and is valid in every thread of the process.
-unsafe impl Send for Slots {}
-
 impl Ring {
     /// # Errors
     /// The step that failed and what the kernel said.
@@ -75,13 +64,13 @@ impl Ring {
         // Any value but 0 says yes.
         step("keep frames longer than a slot", socket.set(libc::PACKET_COPY_THRESH, &1))?;
         let mtu = step("learn the interface's MTU", link::by_index(options.interface))?.mtu;
-        let slots = Slots::map(&socket, slot_size(mtu as usize))?;
+        let slots = Slots::map(&socket, Direction::Receive, slot_size(mtu as usize), limits::PACKET_RING_BYTES)?;
         socket.bind()?;
         if let Some(fanout) = options.fanout {
             socket.join_fanout(fanout)?;
         }
         Ok(Ring {
-            out: Outbox::new(options.interface),
+            out: Outbox::open(options)?,
             socket,
             slots,
             next: 0,
@@ -97,12 +86,12 @@ impl Ring {
     /// # Errors
     /// See there.
     pub fn receive<F: Into<Fate>>(&mut self, mut decide: impl FnMut(&mut Frame<'_>) -> F) -> io::Result<usize> {
-        if !self.slots.is_ours(self.next) && !self.wait_for_one()? {
+        if !self.is_ours(self.next) && !self.wait_for_one()? {
             return Ok(0);
         }
         let first = self.next;
         let mut taken = 0;
-        while taken < limits::PACKET_BATCH.min(self.slots.count) && self.slots.is_ours(self.next) {
+        while taken < limits::PACKET_BATCH.min(self.slots.count) && self.is_ours(self.next) {
             self.one(&mut decide);
             self.next = self.slots.after(self.next);
             taken += 1;
@@ -112,7 +101,7 @@ impl Ring {
         unsafe { self.out.flush(self.socket.as_fd(), &mut self.counters) };
         let mut slot = first;
         for _ in 0..taken {
-            self.slots.give_back(slot);
+            self.slots.set_status(slot, libc::TP_STATUS_KERNEL);
             slot = self.slots.after(slot);
         }
         self.counters.received += taken as u64;
@@ -143,13 +132,17 @@ impl Ring {
         let mut frame = Frame::new(buffer, at, vnet).with_tag(tag).with_missing(missing);
         let fate = decide(&mut frame).into();
         self.counters.missing(missing);
+        let one = frame.gso().is_none();
         match (fate, self.socket.as_fd()) {
             (Fate::Stay, _) => {}
-            (Fate::Send(interface), _) => match frame.seal() {
+            (Fate::Send(interface), socket) => match frame.seal() {
                 Ok(range) => {
                     // SAFETY: `seal` gives a range within the slot's buffer.
                     let base = unsafe { slot.add(range.start) }.as_ptr();
-                    self.out.batch.push(interface, base, range.len(), &mut self.counters);
+                    let sealed = Sealed { base, length: range.len(), one };
+                    // SAFETY: the frame lies in a slot that goes back only after the whole batch, as those that were pushed before do, and
+                    // no reference to any of them is alive.
+                    unsafe { self.out.push(interface, sealed, socket, &mut self.counters) };
                 }
                 Err(_) => self.counters.refused += 1,
             },
@@ -189,13 +182,16 @@ impl Ring {
             self.counters.refused += 1;
             return;
         };
-        if self.out.batch.is_full() {
-            // SAFETY: what was pushed lies in slots that go back only after the whole batch, and no frame on them is alive.
-            unsafe { self.out.flush(socket, &mut self.counters) };
-        }
-        self.out.batch.push(interface, self.long[range.clone()].as_ptr(), range.len(), &mut self.counters);
+        let sealed = Sealed { base: self.long[range.clone()].as_ptr(), length: range.len(), one: false };
+        // SAFETY: what was pushed before lies in slots that go back only after the whole batch, this frame in `long`, which is not written
+        // to before the next call.
+        unsafe { self.out.push(interface, sealed, socket, &mut self.counters) };
         // SAFETY: as above, and `long` is not written to before the call returns.
         unsafe { self.out.flush(socket, &mut self.counters) };
+    }
+
+    fn is_ours(&self, slot: usize) -> bool {
+        self.slots.status(slot) & libc::TP_STATUS_USER != 0
     }
 
     /// Whether a frame came in time.
@@ -211,7 +207,7 @@ impl Ring {
         {
             return Err(error);
         }
-        Ok(self.slots.is_ours(self.next))
+        Ok(self.is_ours(self.next))
     }
 
     /// See [`super::Tap::send`].
@@ -279,63 +275,9 @@ fn tag_of(header: &libc::tpacket2_hdr) -> Option<Tag> {
     valid(libc::TP_STATUS_VLAN_VALID).then_some(Tag { protocol, control: header.tp_vlan_tci })
 }
 
-impl Slots {
-    fn map(socket: &Socket, size: usize) -> Result<Slots, PacketError> {
-        let count = limits::PACKET_RING_BYTES / size;
-        let request = libc::tpacket_req {
-            tp_block_size: BLOCK as u32,
-            tp_block_nr: (limits::PACKET_RING_BYTES / BLOCK) as u32,
-            tp_frame_size: size as u32,
-            tp_frame_nr: count as u32,
-        };
-        step("make the receive ring", socket.set(libc::PACKET_RX_RING, &request))?;
-        let (protection, fd) = (libc::PROT_READ | libc::PROT_WRITE, socket.as_fd().as_raw_fd());
-        // SAFETY: a new mapping at an address of the kernel's choice disturbs no other memory.
-        let base =
-            unsafe { libc::mmap(ptr::null_mut(), limits::PACKET_RING_BYTES, protection, libc::MAP_SHARED, fd, 0) };
-        let mapped = if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(base.cast()) };
-        let base = step("map the receive ring", mapped)?;
-        let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory.into());
-        Ok(Slots { base: step("map the receive ring", base)?, size, count })
-    }
-
-    /// The start of a slot. Slots lie one after the other: a block is a multiple of a slot, and blocks are mapped in a row.
-    fn at(&self, slot: usize) -> NonNull<u8> {
-        debug_assert!(slot < self.count);
-        // SAFETY: `slot` is below `count` (only `after` makes one), so the offset is within the one mapping.
-        unsafe { self.base.add(slot * self.size) }
-    }
-
-    const fn after(&self, slot: usize) -> usize {
-        if slot + 1 == self.count { 0 } else { slot + 1 }
-    }
-
-    fn status(&self, slot: usize) -> &AtomicU32 {
-        // SAFETY: the status is the first word of a slot, aligned to 16, in a mapping that lives as long as `self`. The kernel
-        // and we write it by plain stores of a whole word, which is what an atomic store is.
-        unsafe { AtomicU32::from_ptr(self.at(slot).cast().as_ptr()) }
-    }
-
-    /// Acquires what the kernel wrote before it handed the slot over.
-    fn is_ours(&self, slot: usize) -> bool {
-        self.status(slot).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
-    }
-
-    fn give_back(&self, slot: usize) {
-        self.status(slot).store(libc::TP_STATUS_KERNEL, Ordering::Release);
-    }
-}
-
-impl Drop for Slots {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, of this length, and nothing refers to it any more.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), limits::PACKET_RING_BYTES) };
-    }
-}
-
-/// A power of two that holds a frame of the interface with its surroundings.
+/// Holds a frame of the interface with its surroundings.
 fn slot_size(mtu: usize) -> usize {
-    (OVERHEAD + RESERVE + mtu).next_power_of_two().clamp(2048, limits::PACKET_SLOT_BYTES)
+    (OVERHEAD + RESERVE + mtu).clamp(SHORTEST, limits::PACKET_SLOT_BYTES)
 }
 
 const VERSION_2: c_int = libc::tpacket_versions::TPACKET_V2 as c_int;
@@ -345,5 +287,5 @@ const SLOT_HEADER: usize = 64;
 const OVERHEAD: usize = 128;
 /// Room for what is put before a frame, and for what sealing adds.
 const RESERVE: usize = limits::PACKET_HEADROOM + PRIVATE;
-/// What the kernel allocates at once.
-const BLOCK: usize = 64 * 1024;
+/// An Ethernet frame fits into every slot: an MTU may grow while the ring stands.
+const SHORTEST: usize = OVERHEAD + RESERVE + 1500;

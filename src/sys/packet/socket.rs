@@ -69,8 +69,17 @@ impl Socket {
 
     /// Hears the interface from now on.
     pub(super) fn bind(&self) -> Result<(), PacketError> {
+        self.bind_as((libc::ETH_P_ALL as u16).to_be())
+    }
+
+    /// Sends by the interface, and hears nothing.
+    pub(super) fn bind_to_send(&self) -> Result<(), PacketError> {
+        self.bind_as(0)
+    }
+
+    fn bind_as(&self, protocol: u16) -> Result<(), PacketError> {
         let mut address = address(self.interface);
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_protocol = protocol;
         let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         // SAFETY: `address` is a live `sockaddr_ll` of `length` bytes, only read by this call.
         let result = unsafe { libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), length) };
