@@ -1,11 +1,12 @@
 //! Probes between real hosts: what they see of an endpoint that goes and returns, and of one that cannot serve.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use super::common::metrics::get;
 use super::common::{PATIENCE, Strata, await_that, holds_within};
 use super::node::{Node, Process, can};
-use super::rig::{Way, prepare};
+use super::rig::{Way, pool, prepare};
 use super::server::{PORT, Server};
 use super::talk::ask;
 use super::world::{Family, Place, World};
@@ -21,8 +22,7 @@ struct Asked<'a> {
 fn pools(asked: &[Asked<'_>]) -> String {
     let mut text = String::new();
     for (at, Asked { pool, probe, endpoints }) in asked.iter().enumerate() {
-        let list: Vec<String> =
-            endpoints.iter().map(|ip| format!("\"{}\"", std::net::SocketAddr::new(*ip, 9))).collect();
+        let list: Vec<String> = endpoints.iter().map(|ip| format!("\"{}\"", SocketAddr::new(*ip, 9))).collect();
         let _ = writeln!(
             text,
             "[service.{pool}]\nmode = \"l4\"\nlisten = \"127.0.0.1:{}\"\npool = \"{pool}\"\n[pool.{pool}]\n\
@@ -92,6 +92,63 @@ fn a_silent_host_answers_on_its_link_only() {
     let said = said();
     assert_eq!(said.matches("timeout after 250ms").count(), 2, "{said}");
     assert_eq!(said.matches("connect refused").count(), 2, "{said}");
+}
+
+/// One host, one answer to whoever asks for it, and two endpoints: both have their share, and go and return with it.
+#[test]
+fn two_endpoints_of_one_host_are_each_probed_by_arp_and_each_get_traffic() {
+    if !can("two endpoints of one host") {
+        return;
+    }
+    let world = World::new(Place::Lan, 1);
+    prepare(Way::L4Nat, Place::Lan, &world.endpoints[0]);
+    let mut text = String::from("[cluster]\nhash_key = \"4f1c2a9be0d37758a6c4e1902b7d5f63\"\n");
+    let mut servers = Vec::new();
+    let names = ["first", "second"];
+    for family in Family::BOTH {
+        let (pool, vip, host) = (pool(family), family.vip(), family.endpoint(Place::Lan, 0));
+        let endpoints = [80, 81].map(|port| SocketAddr::new(host, port).to_string());
+        let _ = writeln!(
+            text,
+            "[vip.{pool}]\naddress = \"{vip}\"\ninterface = \"eth0\"\n\
+             [service.{pool}]\nmode = \"l4\"\nforward = \"nat\"\nvip = \"{pool}\"\nports = \"80/tcp\"\npool = \"{pool}\"\n\
+             [pool.{pool}]\nprobe = {{ type = \"arp\", {PACE} }}\nendpoints = {endpoints:?}"
+        );
+        for (endpoint, name) in endpoints.iter().zip(names) {
+            let mut echo = world.endpoints[0].spawn(&["echo", "--listen", endpoint, "--name", name]);
+            echo.await_line("echo listens on");
+            servers.push(echo);
+        }
+    }
+    let strata = world.balancer.enter(|| Strata::start(&text));
+    let up = |count| Family::BOTH.map(pool).iter().for_each(|pool| await_up(&world.balancer, &strata, pool, count));
+    up(2.0);
+    let answers = |family: Family| {
+        let asked = |_| world.client.enter(|| get(SocketAddr::new(family.vip(), 80), "/").text());
+        let texts: Vec<String> = (0..30).map(asked).collect();
+        names.map(|name| texts.iter().any(|text| text.contains(&format!("endpoint {name}\n"))))
+    };
+    for family in Family::BOTH {
+        // All on one of two: once in half a billion.
+        assert_eq!(answers(family), [true; 2], "{}", family.word());
+    }
+    for (family, port) in Family::BOTH.into_iter().flat_map(|family| [(family, 80), (family, 81)]) {
+        let endpoint = SocketAddr::new(family.endpoint(Place::Lan, 0), port).to_string();
+        let labels = [("pool", pool(family)), ("endpoint", &*endpoint), ("result", "passed")];
+        let passed = || world.balancer.enter(|| strata.scrape().sum("strata_probes_total", &labels));
+        await_that(&format!("{endpoint} is probed by itself, time and again"), || passed() >= 4.0);
+    }
+    world.switch.ip("link set endpoint0 down");
+    up(0.0);
+    world.switch.ip("link set endpoint0 up");
+    up(2.0);
+    for family in Family::BOTH {
+        let first = SocketAddr::new(family.endpoint(Place::Lan, 0), 80).to_string();
+        let said = world.balancer.strata(&["drain", pool(family), &first, "--admin", &strata.admin.to_string()]);
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        let right = holds_within(PATIENCE * 3, || answers(family) == [false, true]);
+        assert!(right, "{}: who drains is told by its port\n{}", family.word(), strata.log_tail());
+    }
 }
 
 #[test]
