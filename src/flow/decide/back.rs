@@ -14,8 +14,10 @@ use crate::base::{MacAddr, Reason, ServiceId};
 use crate::flow::fragments::{Carried, Datagram, Refused};
 use crate::flow::nat::Binding;
 use crate::flow::{FlowKey, Kind};
+use crate::wire::Fault;
+use crate::wire::ethernet::EtherType;
 use crate::wire::icmp::{Embedded, Icmp, Problem};
-use crate::wire::ip::Fragment;
+use crate::wire::ip::{Fragment, Protocol};
 use crate::wire::packet::{Packet, Transport};
 use crate::wire::rewrite::{Edit, Place};
 
@@ -34,12 +36,15 @@ impl Engine<'_> {
         let (Some(_), true) = (self.link, self.tables.is_station(frame.interface, self.arrival.destination)) else {
             return Verdict::pass(Why::NotOurs);
         };
-        let Ok(packet) = self.parse(frame) else { return Verdict::pass(Why::NotOurs) };
         // What goes to an address that endpoints see may be a flow's; what goes to another one of ours is not.
         let ours = self.tables.is_own(destination) && !self.tables.ways().is_source(destination);
         if ours {
             return Verdict::pass(Why::ToUs);
         }
+        let packet = match self.parse(frame) {
+            Ok(packet) => packet,
+            Err(fault) => return self.unreadable(frame, destination, fault),
+        };
         match packet.transport {
             Transport::Icmp(Icmp::Error { problem, embedded }) => self.back_about(frame, &packet, problem, &embedded),
             _ if is_icmp(&packet) => Verdict::pass(Why::NotOurs),
@@ -83,6 +88,14 @@ impl Engine<'_> {
         if lost { Verdict::drop(Reason::NoReply) } else { Verdict::pass(Why::NoReply) }
     }
 
+    /// What contradicts itself is the kernel's as any packet is that is none of ours, unless it is kept from that: then it goes nowhere.
+    fn unreadable(&self, frame: &FrameBuf<'_>, destination: IpAddr, fault: Fault) -> Verdict {
+        let ways = self.tables.ways();
+        let is_kept = |(source, protocol, port)| ways.keeps(source, protocol, port) && !ways.is_source(destination);
+        let claims = claims(self.arrival.ether_type, self.datagram(frame));
+        if claims.is_some_and(is_kept) { Verdict::fault(fault) } else { Verdict::pass(Why::NotOurs) }
+    }
+
     /// An error about what a client sent, from the endpoint or from a router before it.
     fn back_about(&self, frame: &mut FrameBuf<'_>, packet: &Packet, problem: Problem, embedded: &Embedded) -> Verdict {
         if packet.fragment != Fragment::Whole {
@@ -119,7 +132,7 @@ impl Engine<'_> {
 
     /// Whose reply a packet from an endpoint is; `seen` is its key as it stands there.
     fn reply(&self, seen: &FlowKey, kind: Kind) -> Option<Reply> {
-        let (endpoint, protocol) = (seen.source(), crate::wire::ip::Protocol(seen.protocol()));
+        let (endpoint, protocol) = (seen.source(), Protocol(seen.protocol()));
         let ways = self.tables.ways();
         let full = ways.is_source(seen.destination().ip());
         if !full
@@ -177,4 +190,24 @@ impl Engine<'_> {
         let address = link.addresses.iter().find(|address| address.is_ipv6() == packet.is_ipv6())?;
         Some((link.mac, *address))
     }
+}
+
+/// What a datagram says of its source, its protocol and its port, whatever else of it is wrong: what the kernel's classifier goes by
+/// (`sys::classify`). `None` for ICMP, of which it looks at errors only, and where so much is not there.
+fn claims(ether_type: EtherType, ip: &[u8]) -> Option<(IpAddr, Protocol, Option<u16>)> {
+    let byte = |at: usize| ip.get(at).copied();
+    let half = |at: usize| Some(u16::from_be_bytes([byte(at)?, byte(at.checked_add(1)?)?]));
+    let (source, protocol, later, port) = if ether_type == EtherType::IPV6 {
+        let source: &[u8; 16] = ip.get(8..)?.first_chunk()?;
+        match Protocol(byte(6)?) {
+            Protocol::FRAGMENT => (IpAddr::from(*source), Protocol(byte(40)?), half(42)? & 0xfff8 != 0, 48),
+            protocol => (IpAddr::from(*source), protocol, false, 40),
+        }
+    } else {
+        let source: &[u8; 4] = ip.get(12..)?.first_chunk()?;
+        (IpAddr::from(*source), Protocol(byte(9)?), half(6)? & 0x1fff != 0, usize::from(byte(0)? & 0x0f) * 4)
+    };
+    let own = if source.is_ipv6() { Protocol::ICMPV6 } else { Protocol::ICMP };
+    let port = if has_ports(protocol.0) && !later { Some(half(port)?) } else { None };
+    (protocol != own).then_some((source, protocol, port))
 }
