@@ -62,6 +62,8 @@ pub(super) struct Control {
     complained: Option<Moment>,
     /// Has the kernel know what fits into tunnels, while there are any.
     too_big: Option<TooBig>,
+    /// Why it could not be asked for that, while it cannot.
+    unlearned: Option<io::ErrorKind>,
     /// Whom was asked for, and when: the data path asks time and again.
     asked: HashMap<(LinkId, IpAddr), Moment>,
     /// Who claims a VIP, and when that was last said.
@@ -89,6 +91,7 @@ impl Control {
             look_at: Moment::ZERO,
             complained: None,
             too_big: None,
+            unlearned: None,
             asked: HashMap::new(),
             conflicts: HashMap::new(),
             herald,
@@ -225,10 +228,21 @@ impl Control {
         if let Err(error) = self.refresh() {
             tracing::debug!(%error, "the kernel is not asked for neighbours");
         }
-        let paths = self.paths().unwrap_or_else(|error| {
-            tracing::warn!(%error, "what fits into tunnels cannot be learned: what was known holds");
-            self.machine.paths.clone()
-        });
+        let paths = match self.paths() {
+            Ok(paths) => {
+                if self.unlearned.take().is_some() {
+                    tracing::info!("what fits into tunnels is learned again");
+                }
+                paths
+            }
+            Err(error) => {
+                if self.unlearned != Some(error.kind()) {
+                    self.unlearned = Some(error.kind());
+                    tracing::warn!(%error, "what fits into tunnels cannot be learned: what was known holds");
+                }
+                self.machine.paths.clone()
+            }
+        };
         match look::machine(&self.interfaces).map(|machine| Machine { paths, ..machine }) {
             Ok(machine) if machine == self.machine => false,
             Ok(machine) => {
