@@ -62,6 +62,8 @@ impl std::error::Error for IngressError {}
 pub struct Ingress {
     interface: u32,
     owner: Owner,
+    /// Programs that the kernel has of ours.
+    parts: u16,
     /// Kept open, so that nothing can stand in the way of removing.
     netlink: Netlink,
 }
@@ -80,11 +82,10 @@ impl Ingress {
     /// # Errors
     /// The step that failed and what the kernel said. The kernel may have got some of the rules; the next start clears them.
     pub fn new(interface: u32, rules: &[Rule]) -> Result<Ingress, IngressError> {
-        let mut netlink = step("talk to the kernel", Netlink::open())?;
-        step("prepare the interface for classifiers", prepare(&mut netlink, interface))?;
+        let netlink = step("talk to the kernel", Netlink::open())?;
         let owner = (1..=OWNERS).find_map(|number| Owner::claim(interface, number));
         let owner = step("claim a number on the interface", owner.ok_or(io::ErrorKind::AddrInUse.into()))?;
-        let mut ingress = Ingress { interface, owner, netlink };
+        let mut ingress = Ingress { interface, owner, parts: 0, netlink };
         ingress.replace(rules)?;
         step("remove what others left", sweep(&mut ingress.netlink, interface, ingress.owner.number))?;
         Ok(ingress)
@@ -96,10 +97,16 @@ impl Ingress {
     /// # Errors
     /// See [`Ingress::new`].
     pub fn replace(&mut self, rules: &[Rule]) -> Result<(), IngressError> {
-        let Ingress { interface, owner: Owner { number: owner, .. }, ref mut netlink } = *self;
+        let Ingress { interface, owner: Owner { number: owner, .. }, ref mut parts, ref mut netlink } = *self;
+        let programs = classifiers(rules);
+        if !programs.is_empty() {
+            step("prepare the interface for classifiers", prepare(netlink, interface))?;
+        }
         let mut kept = BTreeSet::new();
-        for (part, program) in (1..).zip(classifiers(rules)) {
+        *parts = 0;
+        for (part, program) in (1..).zip(programs) {
             let handle = Handle { owner, part };
+            *parts = part;
             step("drop the packets of VIPs at ingress", put(netlink, interface, handle, &program))?;
             kept.insert(handle);
         }
@@ -108,6 +115,22 @@ impl Ingress {
             step("remove a classifier", remove(netlink, interface, handle))?;
         }
         Ok(())
+    }
+}
+
+impl Ingress {
+    /// Puts back what somebody has taken away: with the `clsact` of an interface go the classifiers of all. `rules` are those in
+    /// force. Whether anything was missing.
+    ///
+    /// # Errors
+    /// See [`Ingress::new`].
+    pub fn restore(&mut self, rules: &[Rule]) -> Result<bool, IngressError> {
+        let found = step("list classifiers", handles(&mut self.netlink, self.interface))?;
+        let has = |part| found.contains(&Handle { owner: self.owner.number, part });
+        if self.parts > 0 && (1..=self.parts).all(has) {
+            return Ok(false);
+        }
+        self.replace(rules).map(|()| true)
     }
 }
 

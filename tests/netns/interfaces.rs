@@ -81,7 +81,12 @@ fn a_reload_whose_packets_are_not_kept_from_the_kernel_says_so() {
         return;
     }
     let rig = Rig::new(Way::L2, Place::Lan, 1, 1, Extra::default());
-    rig.world.balancer.run("tc", &["qdisc", "del", "dev", "eth0", "clsact"]);
+    let tc = |words: &str| rig.world.balancer.run("tc", &words.split_whitespace().collect::<Vec<_>>()).status.success();
+    // Filters of a block that interfaces share are nobody's to set for one of them. Between the two it may be put back.
+    await_that("another qdisc is in its place", || {
+        tc("qdisc del dev eth0 clsact");
+        tc("qdisc add dev eth0 ingress_block 22 clsact")
+    });
     let more = "[vip.more]\naddress = \"10.0.0.101\"\ninterface = \"eth0\"\n";
     rig.strata.rewrite(&(body(Way::L2, Place::Lan, &[Member(0, 1)], Extra::default()) + more));
     let admin = rig.strata.admin.to_string();
@@ -92,11 +97,29 @@ fn a_reload_whose_packets_are_not_kept_from_the_kernel_says_so() {
     let succeeded = || rig.scrape().sum("strata_config_last_reload_successful", &[]);
     assert_eq!(succeeded(), 0.0);
     // Once that is mended, nobody has to ask.
-    rig.world.balancer.run("tc", &["qdisc", "add", "dev", "eth0", "clsact"]);
-    await_that("packets are kept from the kernel again", || {
-        let shown = rig.world.balancer.run("tc", &["filter", "show", "dev", "eth0", "ingress"]);
-        String::from_utf8_lossy(&shown.stdout).contains("bpf")
-    });
+    assert!(tc("qdisc del dev eth0 clsact"));
+    await_that("packets are kept from the kernel again", || is_kept_out(&rig));
     assert!(reload().status.success(), "{}", rig.strata.log_tail());
     assert_eq!(succeeded(), 1.0);
+}
+
+fn is_kept_out(rig: &Rig) -> bool {
+    let shown = rig.world.balancer.run("tc", &["filter", "show", "dev", "eth0", "ingress"]);
+    String::from_utf8_lossy(&shown.stdout).contains("bpf")
+}
+
+/// Other programs use an interface's `clsact` too, and some of them clear it away.
+#[test]
+fn what_keeps_the_kernel_out_is_put_back_when_somebody_takes_it_away() {
+    if !can("a classifier that somebody else removes") {
+        return;
+    }
+    let rig = Rig::new(Way::L2, Place::Lan, 1, 1, Extra::default());
+    for (turn, taken) in [(1, "qdisc del dev eth0 clsact"), (2, "filter del dev eth0 ingress")] {
+        assert!(is_kept_out(&rig));
+        assert!(rig.world.balancer.run("tc", &taken.split(' ').collect::<Vec<_>>()).status.success(), "{taken}");
+        await_that(taken, || is_kept_out(&rig));
+        await_that("it is said", || rig.strata.log().matches("somebody took away").count() == turn);
+    }
+    assert_eq!(ready(&rig), 200, "{}", rig.strata.log_tail());
 }

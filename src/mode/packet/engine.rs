@@ -218,19 +218,23 @@ impl Engine {
     }
 
     /// Brings taps in step with the machine: interfaces that went or came back, workers that ended, addresses of ours and ways to
-    /// endpoints that have changed. What stands in the way is logged once, and tried again at the next call.
+    /// endpoints that have changed, classifiers that somebody removed. What stands in the way is logged once, and tried again at the
+    /// next call.
     pub async fn mend(&mut self, snapshot: &Arc<Snapshot>) {
-        let Some(running) = &self.running else { return };
+        if self.running.is_none() {
+            return;
+        }
         let ground = match look::ground() {
             Ok(ground) => ground,
             // The control thread says so.
             Err(_) => return,
         };
+        let mut errors = self.running.as_mut().map_or_else(Vec::new, |running| running.keep_out(&ground));
+        let Some(running) = &self.running else { return };
         let is_served = running.open.values().all(Open::is_served);
-        if is_served && self.hindrances.is_empty() && self.ground.as_ref() == Some(&ground) {
+        if is_served && errors.is_empty() && self.hindrances.is_empty() && self.ground.as_ref() == Some(&ground) {
             return;
         }
-        let mut errors = Vec::new();
         let specs = specs(snapshot);
         let mut wanted = wanted(snapshot, &specs, &mut errors);
         for (name, open) in &running.open {
@@ -310,6 +314,12 @@ impl Running {
         let mut all = sources(&specs(&force.snapshot));
         all.extend(sources(next));
         self.shared.nat.add_sources(&all.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Keeps the kernel out of every interface that is there. What stands in the way.
+    fn keep_out(&mut self, ground: &Ground) -> Vec<String> {
+        let open = self.open.iter_mut().filter(|(name, open)| ground.has(name, open.index));
+        open.filter_map(|(name, open)| open.keep_out(name).err()).collect()
     }
 
     /// Returns once workers decide by the tables of `snapshot`.

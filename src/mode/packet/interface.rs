@@ -20,7 +20,7 @@ use crate::flow::decide::Shared;
 use crate::observe::Packets;
 use crate::state::Io;
 use crate::sys::classify::Rule;
-use crate::sys::ingress::Ingress;
+use crate::sys::ingress::{Ingress, IngressError, PREFERENCE};
 use crate::sys::packet::{Options, Tap};
 
 /// Which frames of an interface are wanted.
@@ -129,12 +129,26 @@ impl Open {
             all &= told.await.unwrap_or(false);
         }
         // What the kernel is kept from must be served by then.
-        let kept_out = self.ingress.replace(&wanted.rules);
-        kept_out.map_err(|error| format!("interface {name}: the kernel handles packets of the engine too: {error}"))?;
+        self.ingress.replace(&wanted.rules).map_err(|error| not_kept_out(name, &error))?;
         if !all {
             return Err(format!("interface {name}: a packet socket hears what it did before"));
         }
         self.wanted = wanted;
+        Ok(())
+    }
+
+    /// Puts back what keeps the kernel out where somebody has taken it away.
+    ///
+    /// # Errors
+    /// Why it cannot be put back.
+    pub fn keep_out(&mut self, name: &str) -> Result<(), String> {
+        if self.ingress.restore(&self.wanted.rules).map_err(|error| not_kept_out(name, &error))? {
+            tracing::warn!(
+                interface = name,
+                "somebody took away what keeps the kernel from packets of the engine (its clsact qdisc, or filters of preference \
+                 {PREFERENCE}): it is back"
+            );
+        }
         Ok(())
     }
 
@@ -152,6 +166,10 @@ impl Open {
     pub fn close(self) {
         end_all(&self.stop, self.workers);
     }
+}
+
+fn not_kept_out(name: &str, error: &IngressError) -> String {
+    format!("interface {name}: the kernel handles packets of the engine too: {error}")
 }
 
 type Worker = (SyncSender<Want>, JoinHandle<()>);

@@ -276,3 +276,32 @@ fn many_rules_take_several_programs_and_few_take_one_again() {
     drop(ingress);
     assert_eq!(router.handles(), []);
 }
+
+#[test]
+fn what_somebody_took_away_is_put_back_and_nothing_else_is_touched() {
+    let Some(router) = Router::new() else { return };
+    let rules: Vec<Rule> = (0..900_u16)
+        .map(|n| Rule::to(IpAddr::from([10, 1, (n >> 8) as u8, n as u8])).narrowed(6, Some(1..=2)))
+        .collect();
+    let mut ingress = router.keep_out(&rules);
+    let all = router.handles();
+    assert!(all.len() > 1);
+    assert!(!ingress.restore(&rules).unwrap(), "nothing is missing");
+    for taken in [
+        "tc qdisc del dev near clsact",
+        "tc filter del dev near ingress pref 83",
+        "tc filter del dev near ingress pref 83 protocol all handle 0x10002 bpf",
+    ] {
+        router.router.sh(taken);
+        assert_ne!(router.handles(), all, "{taken}");
+        assert!(ingress.restore(&rules).unwrap(), "{taken}");
+        assert_eq!(router.handles(), all, "{taken}");
+        assert!(!ingress.restore(&rules).unwrap(), "{taken}");
+    }
+    // Filters of a block that interfaces share are nobody's to set for one of them.
+    router.router.sh("tc qdisc del dev near clsact; tc qdisc add dev near ingress_block 22 clsact");
+    assert!(ingress.restore(&rules).is_err());
+    router.router.sh("tc qdisc del dev near clsact");
+    assert!(ingress.restore(&rules).unwrap());
+    assert_eq!(router.handles(), all);
+}

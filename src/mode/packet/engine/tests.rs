@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{self, Catalogs};
+use crate::sys::ingress::{self, Guard};
 use crate::sys::netns::{Namespace, await_that, namespaces};
 
 const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -72,6 +73,24 @@ fn an_interface_that_is_gone_is_unserved_and_one_that_is_made_again_is_taken_fro
         |engine, packets| {
             assert_eq!(open(engine).index, link::index("near").unwrap());
             assert_eq!((packets.unserved(), &engine.hindrances), (None, &Vec::new()));
+        },
+    );
+}
+
+#[test]
+fn the_kernel_is_kept_out_again_when_somebody_has_let_it_in() {
+    let guard = |engine: &Engine| ingress::guard(open(engine).index).unwrap();
+    serving(
+        |near, engine| {
+            near.sh("tc qdisc del dev near clsact");
+            assert_eq!(guard(engine), Guard::Nobody);
+        },
+        |engine, _| assert_eq!((guard(engine), &engine.hindrances), (Guard::Running, &Vec::new())),
+    );
+    serving(
+        |near, _| drop(near.sh("tc qdisc del dev near clsact; tc qdisc add dev near ingress_block 22 clsact")),
+        |engine, _| {
+            assert!(engine.hindrances[0].contains("the kernel handles packets of the engine too"), "it is said")
         },
     );
 }
