@@ -19,6 +19,8 @@ mod pressure;
 mod records;
 #[path = "process/signals.rs"]
 mod signals;
+#[path = "process/upgrade.rs"]
+mod upgrade;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -135,6 +135,7 @@ impl Api {
         let body = read_body(body).await?;
         match target {
             Target::Reload => self.reload().await,
+            Target::Upgrade => self.upgrade().await,
             Target::Intent { pool, endpoint, intent } => {
                 self.must_exist(pool, endpoint)?;
                 let (pool, endpoint) = (pool.to_owned(), endpoint.to_owned());
@@ -172,6 +173,14 @@ impl Api {
             Ok(reloaded) => json(StatusCode::OK, &reloaded),
             Err(rejected) => json(StatusCode::UNPROCESSABLE_ENTITY, &rejected),
         })
+    }
+
+    async fn upgrade(&self) -> Result<Answer, Refusal> {
+        tracing::info!("upgrade asked for through the admin API");
+        match self.ask(|reply| control::Request::Upgrade { reply }).await? {
+            Ok(upgraded) => Ok(json(StatusCode::OK, &upgraded)),
+            Err(why) => Err(Refusal::new(StatusCode::CONFLICT, format!("no upgrade, this process serves on: {why}"))),
+        }
     }
 
     /// Asks the control side, and waits for its answer.
@@ -214,6 +223,7 @@ impl Api {
 /// What a change is made to.
 enum Target<'a> {
     Reload,
+    Upgrade,
     Intent { pool: &'a str, endpoint: &'a str, intent: Intent },
     Weight { pool: &'a str, endpoint: &'a str },
 }
@@ -229,6 +239,7 @@ impl<'a> Target<'a> {
         match *words {
             _ if face == Face::Metrics => None,
             ["api", "reload"] => Some(Target::Reload),
+            ["api", "upgrade"] => Some(Target::Upgrade),
             ["api", "pools", pool, "endpoints", endpoint, "weight"] => Some(Target::Weight { pool, endpoint }),
             ["api", "pools", pool, "endpoints", endpoint, verb] => {
                 intent(verb).map(|intent| Target::Intent { pool, endpoint, intent })

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::document::{Problem, ReloadRejected, Reloaded, Status};
+use super::document::{Problem, ReloadRejected, Reloaded, Status, Upgraded};
 use crate::base::address::AdminListen;
 use crate::health::Intent;
 
@@ -110,6 +110,14 @@ impl Client {
         }
         self.accepted(status, &body)?;
         self.read(&body).map(Ok)
+    }
+
+    /// Has a new process take over, and waits until it has.
+    ///
+    /// # Errors
+    /// See [`ClientError`]: why it could not, among others.
+    pub async fn upgrade(&self) -> Result<Upgraded, ClientError> {
+        self.document(Method::POST, "/api/upgrade", None).await
     }
 
     async fn document<T: DeserializeOwned>(

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::document::{ReloadRejected, Reloaded};
+use super::document::{ReloadRejected, Reloaded, Upgraded};
 use crate::base::Weight;
 use crate::health::Intent;
 use crate::net::Crew;
@@ -40,6 +40,10 @@ pub enum Request {
     /// Read the file again, and answer when it is in force or rejected.
     Reload {
         reply: oneshot::Sender<Result<Reloaded, ReloadRejected>>,
+    },
+    /// Have a new process of the binary that is there now take over, and answer when it has or cannot.
+    Upgrade {
+        reply: oneshot::Sender<Result<Upgraded, String>>,
     },
     HealthReport {
         reply: oneshot::Sender<Vec<EndpointReport>>,

@@ -26,6 +26,7 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
         version: env!("CARGO_PKG_VERSION").to_owned(),
         generation: snapshot.generation,
         uptime_ms: ms(uptime),
+        pid: std::process::id(),
         ready: is_ready(control),
         draining: crew.draining(),
         workers: snapshot.settings.workers,

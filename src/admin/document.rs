@@ -11,6 +11,7 @@ pub struct Status {
     /// Generation of the configuration in force.
     pub generation: u64,
     pub uptime_ms: u64,
+    pub pid: u32,
     /// Traffic is taken.
     pub ready: bool,
     pub draining: bool,
@@ -28,6 +29,13 @@ pub struct Status {
     /// Where there are VIPs.
     pub packets: Option<Packets>,
     pub pools: Vec<Pool>,
+}
+
+/// `POST /api/upgrade`, where another process serves now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// The process that serves.
+    pub pid: u32,
 }
 
 /// An entry of `GET /api/services`.

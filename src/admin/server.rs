@@ -3,11 +3,12 @@
 //! `prepare` binds what is new and changes nothing; `commit` swaps. A listener whose address stays is left alone. Connections are
 //! bounded in number and in how long they may dawdle. Not here: answers (`api`).
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use super::control::Control;
 use crate::base::address::AdminListen;
 use crate::base::limits;
 use crate::state::Settings;
+use crate::sys::inherited::Inherited;
 use crate::sys::listen::{self, Claim};
 
 /// The two listeners, as far as they are open.
@@ -35,6 +37,8 @@ pub struct Servers {
     api: Rc<Api>,
     metrics: Option<Server>,
     admin: Option<Server>,
+    /// What this process was given, while somebody may ask for it.
+    inherited: Rc<RefCell<Inherited>>,
     /// How long a connection of a listener opened from now on may take for a request head.
     pub(super) idle: Duration,
 }
@@ -61,13 +65,17 @@ enum Bound {
 struct Server {
     address: AdminListen,
     local: Option<SocketAddr>,
+    /// The one that is accepted on, once more.
+    socket: OwnedFd,
     task: JoinHandle<()>,
     file: Option<PathBuf>,
 }
 
 impl Servers {
-    pub fn new(control: Control) -> Servers {
-        Servers { api: Rc::new(Api::new(control)), metrics: None, admin: None, idle: limits::ADMIN_IDLE }
+    /// Nothing is open; what is in `inherited` need not be bound.
+    pub fn new(control: Control, inherited: Rc<RefCell<Inherited>>) -> Servers {
+        let api = Rc::new(Api::new(control));
+        Servers { api, metrics: None, admin: None, inherited, idle: limits::ADMIN_IDLE }
     }
 
     /// Binds what `settings` adds.
@@ -77,9 +85,46 @@ impl Servers {
     pub fn prepare(&self, settings: &Settings) -> Result<Prepared, String> {
         let metrics = settings.metrics.map(AdminListen::Tcp);
         Ok(Prepared {
-            metrics: step(self.metrics.as_ref(), metrics.as_ref()).map_err(|error| format!("[metrics]: {error}"))?,
-            admin: step(self.admin.as_ref(), settings.admin.as_ref()).map_err(|error| format!("[admin]: {error}"))?,
+            metrics: self
+                .step(self.metrics.as_ref(), metrics.as_ref())
+                .map_err(|error| format!("[metrics]: {error}"))?,
+            admin: self
+                .step(self.admin.as_ref(), settings.admin.as_ref())
+                .map_err(|error| format!("[admin]: {error}"))?,
         })
+    }
+
+    fn step(&self, open: Option<&Server>, wanted: Option<&AdminListen>) -> Result<Step, String> {
+        match (open, wanted) {
+            (None, None) => Ok(Step::Keep),
+            (Some(open), Some(wanted)) if open.address == *wanted => Ok(Step::Keep),
+            (Some(_), None) => Ok(Step::Close),
+            (open, Some(wanted)) => {
+                let given = match wanted {
+                    AdminListen::Tcp(listen) => self.inherited.borrow_mut().take_one(*listen).map(Bound::Tcp),
+                    AdminListen::Unix(path) => self.inherited.borrow_mut().take_unix(path).map(Bound::Unix),
+                };
+                Ok(Step::Open(wanted.clone(), given.map_or_else(|| bind(wanted, open), Ok)?))
+            }
+        }
+    }
+
+    /// The listening sockets once more, for another process.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn lend(&self) -> io::Result<Vec<(AdminListen, OwnedFd)>> {
+        let open = [&self.metrics, &self.admin].into_iter().flatten();
+        open.map(|server| Ok((server.address.clone(), server.socket.try_clone()?))).collect()
+    }
+
+    /// Accepts no more; where another process does, on the addresses in `kept`, their files stay.
+    pub fn release(&mut self, kept: &[AdminListen]) {
+        for mut server in [self.metrics.take(), self.admin.take()].into_iter().flatten() {
+            if kept.contains(&server.address) {
+                server.file = None;
+            }
+        }
     }
 
     /// Serves what was prepared and closes what is gone. Must run inside the control thread's `LocalSet`.
@@ -96,15 +141,6 @@ impl Servers {
     /// Where the API is served over TCP, the port filled in.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref()?.local
-    }
-}
-
-fn step(open: Option<&Server>, wanted: Option<&AdminListen>) -> Result<Step, String> {
-    match (open, wanted) {
-        (None, None) => Ok(Step::Keep),
-        (Some(open), Some(wanted)) if open.address == *wanted => Ok(Step::Keep),
-        (Some(_), None) => Ok(Step::Close),
-        (open, Some(wanted)) => Ok(Step::Open(wanted.clone(), bind(wanted, open)?)),
     }
 }
 
@@ -162,6 +198,7 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, idle: 
     Ok(match bound {
         Bound::Tcp(listener) => {
             let local = listener.local_addr().ok();
+            let socket = listener.as_fd().try_clone_to_owned()?;
             let listener = TcpListener::from_std(listener)?;
             let face = if metrics { Face::Metrics } else { Face::Loopback };
             let task = tokio::task::spawn_local(async move {
@@ -174,13 +211,14 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, idle: 
                     }
                 }
             });
-            Server { address, local, task, file: None }
+            Server { address, local, socket, task, file: None }
         }
         Bound::Unix(listener) => {
             let file = match &address {
                 AdminListen::Unix(path) => Some(path.clone()),
                 AdminListen::Tcp(_) => None,
             };
+            let socket = listener.as_fd().try_clone_to_owned()?;
             let listener = UnixListener::from_std(listener)?;
             let task = tokio::task::spawn_local(async move {
                 let room = Rc::new(Room::default());
@@ -192,7 +230,7 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, idle: 
                     }
                 }
             });
-            Server { address, local: None, task, file }
+            Server { address, local: None, socket, task, file }
         }
     })
 }

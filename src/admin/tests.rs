@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,7 +110,7 @@ fn rig_with(settings: Settings) -> Rig {
     cells.set_engine("userspace");
     cells.enter();
     let control = Control { crew: crew.clone(), reloads: reloads.clone(), requests: sender };
-    let mut servers = Servers::new(control);
+    let mut servers = Servers::new(control, Rc::default());
     let prepared = servers.prepare(&settings).unwrap();
     servers.commit(prepared);
     Rig { crew, servers, reloads, requests }

@@ -2,12 +2,15 @@
 //!
 //! `prepare` binds what is new and changes nothing; only `commit` hands sockets out. So a failed bind rejects a reload whole.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::worker::RETIRE;
 use crate::base::{Listen, Moment, ServiceId, clock};
 use crate::state::Snapshot;
-use crate::sys::{self, Claim};
+use crate::sys::inherited::Inherited;
+use crate::sys::{self, Claim, ListenError};
 
 /// The addresses that are open, and whose they are.
 #[derive(Default)]
@@ -15,16 +18,23 @@ pub struct Listeners {
     open: BTreeMap<Listen, ServiceId>,
     /// Sockets that were retired lately and may still be open.
     retired: BTreeMap<Listen, Moment>,
+    /// What this process was given, while somebody may ask for it.
+    inherited: Rc<RefCell<Inherited>>,
 }
 
-/// What a snapshot needs, with the new sockets bound: one a worker for each new address.
+/// What a snapshot needs, with the new sockets bound: for each new address those of each worker.
 pub struct Prepared {
-    pub opened: Vec<(Listen, ServiceId, Vec<std::net::TcpListener>)>,
+    pub opened: Vec<(Listen, ServiceId, Vec<Vec<std::net::TcpListener>>)>,
     pub assigned: Vec<(Listen, ServiceId)>,
     pub retired: Vec<Listen>,
 }
 
 impl Listeners {
+    /// None is open; those in `inherited` need not be bound.
+    pub fn new(inherited: Rc<RefCell<Inherited>>) -> Listeners {
+        Listeners { inherited, ..Listeners::default() }
+    }
+
     /// Binds what `next` needs and this does not have.
     ///
     /// # Errors
@@ -40,7 +50,7 @@ impl Listeners {
             match self.open.get(address) {
                 Some(owner) if owner == service => {}
                 Some(_) => prepared.assigned.push((*address, *service)),
-                None => match sys::listen(*address, workers, self.claim(*address)) {
+                None => match self.sockets(*address, workers) {
                     Ok(sockets) => prepared.opened.push((*address, *service, sockets)),
                     Err(error) => {
                         let name = next.service(*service).map_or("", |service| &*service.spec.name);
@@ -51,6 +61,15 @@ impl Listeners {
         }
         prepared.retired = self.open.keys().filter(|address| !wanted.contains_key(address)).copied().collect();
         if errors.is_empty() { Ok(prepared) } else { Err(errors) }
+    }
+
+    /// Those that this process was given, or new ones, for each worker.
+    fn sockets(&self, address: Listen, workers: usize) -> Result<Vec<Vec<std::net::TcpListener>>, ListenError> {
+        let given = self.inherited.borrow_mut().take(address, workers);
+        if let Some(given) = given.map_err(|cause| ListenError { address, cause })? {
+            return Ok(given);
+        }
+        Ok(sys::listen(address, workers, self.claim(address))?.into_iter().map(|socket| vec![socket]).collect())
     }
 
     /// Remembers what `prepared` makes true.

@@ -3,7 +3,9 @@
 pub mod keeper;
 pub mod listeners;
 pub mod load;
+pub mod notify;
 pub mod outside;
 pub mod supervisor;
+pub mod upgrade;
 pub mod watch;
 pub mod worker;

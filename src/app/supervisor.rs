@@ -17,10 +17,13 @@ use tokio::time::MissedTickBehavior;
 use super::keeper::{Keeper, KeeperHandle};
 use super::listeners::Listeners;
 use super::load::{self, Loaded, Origin};
+use super::notify;
+use super::upgrade::Program;
 use super::watch::{self, Watch};
 use super::worker::{self, Order};
 use crate::admin::document::{ReloadRejected, Reloaded};
 use crate::admin::{self, Control, ReloadStatus, Request};
+use crate::base::address::AdminListen;
 use crate::base::{WorkerId, clock, limits};
 use crate::mode::packet::engine as packet;
 use crate::net::Crew;
@@ -29,6 +32,11 @@ use crate::observe::sink::{Destination, Output, Sink, Writer};
 use crate::probe;
 use crate::state::{Change, Snapshot, diff};
 use crate::sys;
+
+mod succession;
+
+pub use succession::Beginning;
+use succession::Heir;
 
 /// A process that serves, until [`Supervisor::run`] returns.
 pub struct Supervisor {
@@ -45,6 +53,9 @@ pub struct Supervisor {
     access: Sink,
     records: Writer,
     signals: Signals,
+    program: Program,
+    /// Another process serves on these addresses: this one is to end.
+    successor: Option<Vec<AdminListen>>,
 }
 
 /// What came of a configuration that is in force.
@@ -78,10 +89,17 @@ impl Supervisor {
     ///
     /// # Errors
     /// An address that cannot be listened on, a thread that cannot be made.
-    pub async fn start(origin: Origin, snapshot: Snapshot, access: (Sink, Writer)) -> anyhow::Result<Supervisor> {
+    pub async fn start(
+        origin: Origin,
+        snapshot: Snapshot,
+        access: (Sink, Writer),
+        beginning: Beginning,
+    ) -> anyhow::Result<Supervisor> {
         let (access, records) = access;
         // Before anybody can know that it runs: a signal that nobody handles kills.
         let signals = Signals::new()?;
+        let program = Program::of_this_process()?;
+        let heir = beginning.receive().await?;
         let count = snapshot.settings.workers;
         let (events, news) = mpsc::channel(limits::CONTROL_QUEUE);
         let empty = Arc::new(Snapshot::empty(snapshot.settings.clone()));
@@ -98,19 +116,24 @@ impl Supervisor {
         let mut supervisor = Supervisor {
             origin,
             workers,
-            listeners: Listeners::default(),
+            listeners: Listeners::new(heir.inherited.clone()),
             packets: packet::Engine::new(count, load::secret(), crew.packets.clone(), crew.passages.clone()),
             keeper,
             watch,
-            admin: admin::Servers::new(control),
+            admin: admin::Servers::new(control, heir.inherited.clone()),
             reloads,
             requests,
             access,
             records,
             signals,
+            program,
+            successor: None,
             crew,
         };
-        match supervisor.adopt(snapshot).await {
+        if heir.talk.is_some() {
+            supervisor.packets.succeed();
+        }
+        match supervisor.adopt(snapshot, Some(&heir)).await {
             Ok(Adopted { unserved, .. }) if !unserved.is_empty() => {
                 supervisor.stop().await;
                 anyhow::bail!("{}", unserved.join("\n"))
@@ -122,8 +145,10 @@ impl Supervisor {
                     workers = settings.workers,
                     metrics = settings.metrics.map(tracing::field::display),
                     admin = settings.admin.as_ref().map(tracing::field::display),
+                    pid = std::process::id(),
                     "strata serves"
                 );
+                supervisor.begin(heir).await;
                 Ok(supervisor)
             }
             Err(errors) => {
@@ -137,7 +162,7 @@ impl Supervisor {
     pub async fn run(mut self) -> ExitCode {
         let mut mend = tokio::time::interval(MEND);
         mend.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        while self.successor.is_none() {
             tokio::select! {
                 _ = mend.tick() => {
                     let snapshot = self.crew.snapshot.load_full();
@@ -154,6 +179,10 @@ impl Supervisor {
                         let _ = self.reload().await;
                     }
                     Wish::Reopen => self.reopen(),
+                    Wish::Upgrade => {
+                        // The outcome is logged.
+                        let _ = self.upgrade().await;
+                    }
                     Wish::Stop => break,
                 }
             }
@@ -175,11 +204,12 @@ impl Supervisor {
             // It would listen again on what has just been given up.
             return Err(Refusal::Machine(vec!["the process is ending: it takes no configuration any more".to_owned()]));
         }
+        notify::reloading();
         let current = self.crew.snapshot.load_full();
         let outcome = match self.next(&current) {
             Err(refusal) => Err(refusal),
             Ok((next, warnings)) => {
-                let adopted = self.adopt(next).await.map_err(Refusal::Machine);
+                let adopted = self.adopt(next, None).await.map_err(Refusal::Machine);
                 adopted.and_then(|adopted| match adopted.unserved.is_empty() {
                     true => Ok(Adopted { warnings, ..adopted }),
                     false => Err(Refusal::Unserved(adopted.unserved)),
@@ -205,6 +235,8 @@ impl Supervisor {
                 tracing::error!("reload refused, the old configuration serves on: {}", refusal.text().trim_end());
             }
         }
+        let status = outcome.as_ref().map_or_else(|refusal| refusal.brief().to_owned(), |_| self.status());
+        notify::ready(&status);
         outcome
     }
 
@@ -231,7 +263,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// What could not be bound; nothing has changed.
-    async fn adopt(&mut self, next: Snapshot) -> Result<Adopted, Vec<String>> {
+    async fn adopt(&mut self, next: Snapshot, heir: Option<&Heir>) -> Result<Adopted, Vec<String>> {
         let current = self.crew.snapshot.load_full();
         let admin = self.admin.prepare(&next.settings).map_err(|error| vec![error])?;
         let records = changed("[access_log]", &current.settings.access_output, &next.settings.access_output)?;
@@ -252,10 +284,14 @@ impl Supervisor {
         let mut unserved: Vec<String> = through.err().map(said).into_iter().collect();
         self.keeper.adopt(next.clone());
         self.refresh_workers().await;
+        if let Some(heir) = heir {
+            // Nothing is accepted before the process that serves lets it: what this one took would be lost with it.
+            self.relieve(heir, &packets, &next).await?;
+        }
         self.listeners.commit(&prepared);
         for (address, service, sockets) in prepared.opened {
-            for (worker, socket) in self.workers.iter().zip(sockets) {
-                order(worker, Order::Listen { address, service, socket }).await;
+            for (worker, sockets) in self.workers.iter().zip(sockets) {
+                order(worker, Order::Listen { address, service, sockets }).await;
             }
         }
         for (address, service) in prepared.assigned {
@@ -336,6 +372,10 @@ impl Supervisor {
                 // The asker may have gone; the reload has happened all the same.
                 let _ = reply.send(answer);
             }
+            Request::Upgrade { reply } => {
+                let outcome = self.upgrade().await;
+                let _ = reply.send(outcome);
+            }
             Request::SetIntent { pool, endpoint, intent, reply } => {
                 let _ = reply.send(self.keeper.set_intent(&pool, &endpoint, intent).await);
             }
@@ -352,10 +392,9 @@ impl Supervisor {
     async fn drain(&mut self) {
         let timeout = self.crew.snapshot.load().settings.drain_timeout;
         tracing::info!(connections = self.crew.connections(), ?timeout, "draining");
+        notify::stopping("finishes what it carries");
         self.crew.drain();
-        for address in self.listeners.take_all() {
-            self.retire(address).await;
-        }
+        self.close_listeners().await;
         for worker in &self.workers {
             order(worker, Order::Drain).await;
         }
@@ -368,7 +407,7 @@ impl Supervisor {
                 wish = self.signals.next() => match wish {
                     Wish::Stop => break,
                     Wish::Reopen => self.reopen(),
-                    Wish::Reload => {}
+                    Wish::Reload | Wish::Upgrade => {}
                 },
                 request = self.requests.recv() => if let Some(request) = request { self.answer(request).await },
             }
@@ -383,11 +422,11 @@ impl Supervisor {
         }
     }
 
-    async fn stop(self) {
+    async fn stop(mut self) {
         for worker in &self.workers {
             order(worker, Order::Stop).await;
         }
-        for worker in self.workers {
+        for worker in std::mem::take(&mut self.workers) {
             if worker.thread.join().is_err() {
                 tracing::error!("a worker thread panicked");
             }
@@ -451,12 +490,14 @@ async fn order(worker: &worker::Handle, order: Order) {
 enum Wish {
     Reload,
     Reopen,
+    Upgrade,
     Stop,
 }
 
 struct Signals {
     hup: Signal,
     usr1: Signal,
+    usr2: Signal,
     term: Signal,
     int: Signal,
 }
@@ -466,6 +507,7 @@ impl Signals {
         Ok(Signals {
             hup: signal(SignalKind::hangup())?,
             usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
         })
@@ -475,6 +517,7 @@ impl Signals {
         tokio::select! {
             _ = self.hup.recv() => Wish::Reload,
             _ = self.usr1.recv() => Wish::Reopen,
+            _ = self.usr2.recv() => Wish::Upgrade,
             _ = self.term.recv() => Wish::Stop,
             _ = self.int.recv() => Wish::Stop,
         }

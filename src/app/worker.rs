@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -25,12 +26,16 @@ use crate::sys;
 
 /// What the supervisor tells a worker. Acknowledged where the supervisor must know that it took effect.
 pub enum Order {
-    /// Accept on this socket for this service.
-    Listen { address: Listen, service: ServiceId, socket: std::net::TcpListener },
+    /// Accept on these sockets for this service: one, or more of a process before that had more workers.
+    Listen { address: Listen, service: ServiceId, sockets: Vec<std::net::TcpListener> },
     /// The socket now belongs to another service.
     Assign { address: Listen, service: ServiceId },
     /// Take no new connection here, serve those that stand in the queue, then close.
     Retire { address: Listen },
+    /// Take no new connection here: another process does, on the same socket.
+    Release { address: Listen },
+    /// Give the listening sockets once more, for another process.
+    Lend { reply: oneshot::Sender<io::Result<Lent>> },
     /// A new snapshot was committed.
     Refresh { done: oneshot::Sender<()> },
     /// Descriptors or memory run out: give up what can be spared.
@@ -40,6 +45,9 @@ pub enum Order {
     /// Drop everything and end the thread.
     Stop,
 }
+
+/// Listening sockets, by address.
+pub type Lent = Vec<(Listen, Vec<OwnedFd>)>;
 
 /// A running worker.
 pub struct Handle {
@@ -79,9 +87,14 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
     loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Listen { address, service, socket }) => listeners.open(address, service, socket),
+                Some(Order::Listen { address, service, sockets }) => listeners.open(address, service, sockets),
                 Some(Order::Assign { address, service }) => listeners.assign(address, service),
                 Some(Order::Retire { address }) => listeners.retire(address),
+                Some(Order::Release { address }) => listeners.release(address),
+                Some(Order::Lend { reply }) => {
+                    // Whoever asked may have given up.
+                    let _ = reply.send(listeners.lend());
+                }
                 Some(Order::Refresh { done }) => {
                     worker.refresh();
                     // The supervisor may have given up waiting; that is its business.
@@ -162,22 +175,24 @@ struct Listeners {
 
 struct Open {
     service: Rc<Cell<ServiceId>>,
-    listener: Rc<TcpListener>,
-    accepting: JoinHandle<()>,
+    sockets: Vec<(Rc<TcpListener>, JoinHandle<()>)>,
 }
 
 impl Listeners {
-    fn open(&mut self, address: Listen, service: ServiceId, socket: std::net::TcpListener) {
-        let listener = match TcpListener::from_std(socket) {
-            Ok(listener) => Rc::new(listener),
-            Err(error) => {
-                tracing::error!(%address, %error, "the runtime does not take the listening socket");
-                return;
-            }
-        };
+    fn open(&mut self, address: Listen, service: ServiceId, sockets: Vec<std::net::TcpListener>) {
         let service = Rc::new(Cell::new(service));
-        let accepting = spawn_local(accept(self.worker.clone(), service.clone(), listener.clone(), self.serve.clone()));
-        self.open.insert(address, Open { service, listener, accepting });
+        let mut open = Vec::with_capacity(sockets.len());
+        for socket in sockets {
+            match TcpListener::from_std(socket) {
+                Ok(listener) => {
+                    let listener = Rc::new(listener);
+                    let task = accept(self.worker.clone(), service.clone(), listener.clone(), self.serve.clone());
+                    open.push((listener, spawn_local(task)));
+                }
+                Err(error) => tracing::error!(%address, %error, "the runtime does not take the listening socket"),
+            }
+        }
+        self.open.insert(address, Open { service, sockets: open });
     }
 
     fn assign(&mut self, address: Listen, service: ServiceId) {
@@ -189,14 +204,30 @@ impl Listeners {
     /// Closing a listening socket resets what stands in its queue, so first the kernel is told to begin nothing new.
     fn retire(&mut self, address: Listen) {
         let Some(open) = self.open.remove(&address) else { return };
-        if let Err(error) = sys::refuse_new(&open.listener) {
-            tracing::warn!(%address, %error, "cannot refuse new handshakes; a late client may be reset");
+        for (listener, accepting) in open.sockets {
+            if let Err(error) = sys::refuse_new(&listener) {
+                tracing::warn!(%address, %error, "cannot refuse new handshakes; a late client may be reset");
+            }
+            let (worker, serve, service) = (self.worker.clone(), self.serve.clone(), open.service.clone());
+            spawn_local(async move {
+                tokio::time::sleep(RETIRE).await;
+                accepting.abort();
+                accept_queued(&worker, service.get(), &listener, &*serve).await;
+            });
         }
-        let (worker, serve) = (self.worker.clone(), self.serve.clone());
-        spawn_local(async move {
-            tokio::time::sleep(RETIRE).await;
-            open.accepting.abort();
-            accept_queued(&worker, open.service.get(), &open.listener, &*serve).await;
-        });
+    }
+
+    /// The socket lives on in the other process, with what stands in its queue.
+    fn release(&mut self, address: Listen) {
+        let Some(open) = self.open.remove(&address) else { return };
+        open.sockets.iter().for_each(|(_, accepting)| accepting.abort());
+    }
+
+    fn lend(&self) -> io::Result<Lent> {
+        let again = |(listener, _): &(Rc<TcpListener>, JoinHandle<()>)| listener.as_fd().try_clone_to_owned();
+        self.open
+            .iter()
+            .map(|(address, open)| Ok((*address, open.sockets.iter().map(again).collect::<io::Result<_>>()?)))
+            .collect()
     }
 }

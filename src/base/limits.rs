@@ -184,6 +184,9 @@ pub const NETLINK_BYTES: usize = 64 * 1024;
 /// that a switch would notice.
 pub const DOCTOR_QUESTIONS: usize = 512;
 
+/// How long a process that takes over waits for the first result of every probe: longer than the keeper of health does before it
+/// says who is up.
+pub const FIRST_PROBES: Duration = Duration::from_secs(6);
 /// Probes in flight at once, over all pools.
 pub const PROBES_IN_FLIGHT: usize = 256;
 /// Ways through VIPs that one probe of an endpoint takes, one after the other: more would take long.

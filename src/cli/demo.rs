@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::{echo, run, say};
 use crate::app::load::Origin;
-use crate::app::supervisor::Supervisor;
+use crate::app::supervisor::{Beginning, Supervisor};
 use crate::observe::sink::Sink;
 
 pub fn demo() -> anyhow::Result<ExitCode> {
@@ -28,7 +28,7 @@ pub fn demo() -> anyhow::Result<ExitCode> {
             let listener = TcpListener::from_std(endpoint)?;
             tokio::task::spawn_local(echo::serve(listener, format!("echo-{number}")));
         }
-        let supervisor = Supervisor::start(origin, snapshot, access).await?;
+        let supervisor = Supervisor::start(origin, snapshot, access, Beginning::default()).await?;
         introduce(&ports, http, tcp, metrics, admin)?;
         Ok(supervisor.run().await)
     })

@@ -38,7 +38,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve what FILE says until told to stop (HUP reloads, TERM drains, a second TERM or INT stops at once)
+    /// Serve what FILE says until told to stop (HUP reloads, USR2 upgrades, TERM drains, a second TERM or INT stops at once)
     Run {
         /// The configuration
         file: PathBuf,
@@ -76,6 +76,11 @@ enum Command {
     },
     /// Read the file again; waits, and reports what changed or every mistake
     Reload {
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Have a new process of the binary that is in its place now take over, without losing a connection; waits until it serves
+    Upgrade {
         #[command(flatten)]
         admin: Admin,
     },
@@ -171,6 +176,7 @@ pub fn main() -> ExitCode {
             remote::weight(&target.admin.admin, &target.pool, &target.endpoint, weight)
         }
         Command::Reload { admin } => remote::reload(&admin.admin),
+        Command::Upgrade { admin } => remote::upgrade(&admin.admin),
         Command::Healthcheck { admin } => remote::healthcheck(&admin.admin),
         Command::Echo { listen, name } => echo::echo(listen, name),
         Command::Doctor(arguments) => doctor::doctor(&arguments),

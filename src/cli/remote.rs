@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -53,6 +54,15 @@ pub fn reload(admin: &str) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// 0: another process serves, and the one before finishes what it carries. 1: it could not, and why is printed.
+pub fn upgrade(admin: &str) -> anyhow::Result<ExitCode> {
+    // Its file says how long it waits for the new one: `[process] upgrade_timeout`, an hour at most.
+    let patient = client(admin)?.timeout(Duration::from_secs(3700));
+    let upgraded = ask(async { Ok(patient.upgrade().await?) })?;
+    say(format_args!("process {} serves\n", upgraded.pid))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// 0 when Strata takes traffic.

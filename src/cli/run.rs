@@ -8,26 +8,48 @@ use anyhow::Context as _;
 use tokio::task::LocalSet;
 
 use crate::app::load::{self, Origin};
-use crate::app::supervisor::Supervisor;
+use crate::app::supervisor::{Beginning, Supervisor};
+use crate::app::upgrade::Predecessor;
 use crate::config::Config;
 use crate::config::value::LogFormat;
 use crate::observe::sink::Sink;
 use crate::observe::{log, panics};
 use crate::state::Snapshot;
 use crate::sys;
+use crate::sys::inherited::Inherited;
 
 pub fn run(file: &Path) -> anyhow::Result<ExitCode> {
+    let predecessor = Predecessor::find().context("the process that serves cannot be talked to")?;
+    let outcome = serve(file, predecessor.clone());
+    if let (Some(predecessor), Err(error)) = (predecessor, &outcome) {
+        predecessor.refuse(&format!("{error:#}"));
+    }
+    outcome
+}
+
+fn serve(file: &Path, predecessor: Option<Predecessor>) -> anyhow::Result<ExitCode> {
     let origin = Origin::File(file.to_owned());
-    let Some((config, snapshot)) = first(&origin)? else { return Ok(ExitCode::FAILURE) };
+    // Before anything is opened that could have the numbers of what systemd has passed.
+    let (activated, strange) = Inherited::from_systemd().context("sockets passed by systemd")?;
+    let Some((config, snapshot)) = first(&origin)? else {
+        if let Some(predecessor) = predecessor {
+            predecessor.refuse(&format!("{origin} has mistakes: `strata check` shows them"));
+        }
+        return Ok(ExitCode::FAILURE);
+    };
     let hidden = sys::process::hide_memory();
     start_log(&config)?;
+    for what in strange {
+        tracing::warn!("systemd has passed something that nothing can listen on: {what}");
+    }
     if let Err(error) = hidden {
         tracing::warn!(%error, "the memory of this process, keys included, may end up in a core dump");
     }
     let output = &config.access_log.output;
     let access = Sink::start(output).with_context(|| format!("[access_log]: cannot write {output}"))?;
     control(async move {
-        let supervisor = Supervisor::start(origin, snapshot, access).await?;
+        let beginning = Beginning { predecessor, activated };
+        let supervisor = Supervisor::start(origin, snapshot, access, beginning).await?;
         Ok(supervisor.run().await)
     })
 }

@@ -107,7 +107,11 @@ impl Strata {
         let log = |name: &str| OpenOptions::new().append(true).create(true).open(folder.join(name)).expect("a log");
         // The shell becomes it, so that its id is the child's.
         let mut command = Command::new("sh");
-        command.args(["-c", "[ -z \"$LIMIT\" ] || ulimit $LIMIT; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_strata")]);
+        command.args([
+            "-c",
+            "[ -z \"$LIMIT\" ] || ulimit $LIMIT; exec \"${BINARY:-$0}\" \"$@\"",
+            env!("CARGO_BIN_EXE_strata"),
+        ]);
         command.arg("run").arg(folder.join("strata.toml")).env_remove("LIMIT");
         command.stdin(Stdio::null()).stdout(log("stdout")).stderr(log("stderr"));
         adjust(&mut command);

@@ -66,6 +66,8 @@ pub struct Engine {
     /// What taps were last chosen by, and what stood in their way.
     ground: Option<Ground>,
     hindrances: Vec<String>,
+    /// Another process serves still: taps hear nothing before the first commit.
+    deaf: bool,
 }
 
 struct Running {
@@ -96,7 +98,27 @@ impl Engine {
     /// their way through a VIP.
     pub fn new(workers: usize, secret: HashKey, packets: Arc<Packets>, register: Arc<Register>) -> Engine {
         let (running, passages, ground, hindrances) = (None, None, None, Vec::new());
-        Engine { workers, secret, packets, running, register, passages, ground, hindrances }
+        Engine { workers, secret, packets, running, register, passages, ground, hindrances, deaf: false }
+    }
+
+    /// Another process serves the same packets until the first commit. What is prepared keeps the kernel out and hears nothing, so
+    /// that no packet is forwarded twice.
+    pub fn succeed(&mut self) {
+        self.deaf = true;
+    }
+
+    /// Has the tables of `snapshot` made before the commit, which then finds them: first ones wait for probes.
+    ///
+    /// # Errors
+    /// What the commit would say.
+    pub async fn forestall(&mut self, prepared: &Prepared, snapshot: &Arc<Snapshot>) -> Result<(), String> {
+        if prepared.interfaces.is_empty() {
+            return Ok(());
+        }
+        let running = Running::start(snapshot, self.secret, self.packets.clone())
+            .map_err(|error| format!("the packet engine cannot start: {error}"))?;
+        let running = self.running.insert(running);
+        running.publish(snapshot, &prepared.interfaces, prepared.machine.clone()).await
     }
 
     /// Opens what `next` needs and this does not have.
@@ -136,7 +158,7 @@ impl Engine {
             match known.and_then(|open| open.get(name)).filter(|open| open.index == *index && open.is_served()) {
                 Some(open) if open.wanted == *wanted => {}
                 Some(open) if open.brings(wanted) => changed.push((name.clone(), wanted.clone())),
-                _ => match Opened::new(name, *index, self.workers, wanted) {
+                _ => match Opened::new(name, *index, self.workers, wanted, self.deaf) {
                     Ok(taps) => opened.push(taps),
                     Err(error) => errors.push(format!("interface {name}: {error}")),
                 },
@@ -162,6 +184,7 @@ impl Engine {
         // What it stands on is looked at again at the next chance.
         self.ground = None;
         self.hindrances = self.adopt(prepared, snapshot).await;
+        self.deaf = false;
         if self.hindrances.is_empty() { Ok(()) } else { Err(self.hindrances.clone()) }
     }
 
@@ -195,9 +218,7 @@ impl Engine {
             }
             match opened.serve(&running.hands()) {
                 Ok(open) => drop(running.open.insert(name, open)),
-                Err(error) => {
-                    errors.push(format!("interface {name}: a thread for its packets cannot be made: {error}"))
-                }
+                Err(error) => errors.push(format!("interface {name}: its packets cannot be served: {error}")),
             }
         }
         let gone: Vec<Arc<str>> =
@@ -274,10 +295,10 @@ impl Engine {
         self.hindrances = errors;
     }
 
-    /// Ends every thread. Packets are not served from here on.
-    pub fn stop(self) {
-        self.passages.into_iter().for_each(Passages::stop);
-        let Some(running) = self.running else { return };
+    /// Ends every thread. Packets are not served from here on, until something is prepared and committed again.
+    pub fn stop(&mut self) {
+        self.passages.take().into_iter().for_each(Passages::stop);
+        let Some(running) = self.running.take() else { return };
         running.open.into_values().for_each(Open::close);
         let _ = running.control.send(Order::Stop);
         if running.thread.join().is_err() {

@@ -42,6 +42,8 @@ pub(super) struct Opened {
     io: Io,
     taps: Vec<Tap>,
     ingress: Ingress,
+    /// The taps hear nothing yet.
+    deaf: bool,
 }
 
 /// An interface that is served.
@@ -64,25 +66,28 @@ pub(super) struct Hands {
 }
 
 impl Opened {
-    /// The kernel is kept out from here on: that needs a privilege which must not be found missing at the commit.
-    pub fn new(name: &Arc<str>, index: u32, workers: usize, wanted: &Wanted) -> Result<Opened, String> {
-        let options = Options {
-            interface: index,
-            rules: Some(&wanted.rules),
-            macs: &wanted.macs,
-            wait: WAIT,
-            ..Options::default()
-        };
+    /// The kernel is kept out from here on: that needs a privilege which must not be found missing at the commit. `deaf`: the taps
+    /// hear nothing before they are served, because another process serves.
+    pub fn new(name: &Arc<str>, index: u32, workers: usize, wanted: &Wanted, deaf: bool) -> Result<Opened, String> {
+        let rules: &[Rule] = if deaf { &[] } else { &wanted.rules };
+        let options =
+            Options { interface: index, rules: Some(rules), macs: &wanted.macs, wait: WAIT, ..Options::default() };
         let (io, taps) = taps::open((wanted.io, wanted.tagged), name, workers, &options)?;
         let ingress = Ingress::new(index, &wanted.rules).map_err(|error| error.to_string())?;
-        Ok(Opened { name: name.clone(), index, wanted: wanted.clone(), io, taps, ingress })
+        Ok(Opened { name: name.clone(), index, wanted: wanted.clone(), io, taps, ingress, deaf })
     }
+
     /// Has it served, by a thread a tap.
     ///
     /// # Errors
-    /// A thread cannot be made; none is left.
+    /// A thread cannot be made, and none is left; a tap stays deaf.
     pub fn serve(self, hands: &Hands) -> io::Result<Open> {
-        let Opened { name, index, wanted, io, taps, ingress } = self;
+        let Opened { name, index, wanted, io, mut taps, ingress, deaf } = self;
+        if deaf {
+            for tap in &mut taps {
+                tap.want(Some(&wanted.rules), &wanted.macs).map_err(io::Error::other)?;
+            }
+        }
         let cells = hands.packets.interface(&name);
         cells.set_engine(io.engine());
         tracing::info!(interface = &*name, io = io.word(), workers = taps.len(), "packets are taken from an interface");

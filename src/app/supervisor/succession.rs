@@ -1,0 +1,251 @@
+//! Wiring: how the supervisor hands over to a new process, and how one that takes over begins.
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{DRAIN_POLL, Refusal, Supervisor, Wish as Signalled, order};
+use crate::admin::document::Upgraded;
+use crate::app::notify;
+use crate::app::upgrade::{Predecessor, Successor, Talk, Wish};
+use crate::app::worker::Order;
+use crate::base::address::AdminListen;
+use crate::base::{Weight, clock, limits};
+use crate::health::Intent;
+use crate::state::Snapshot;
+use crate::sys::inherited::Inherited;
+
+/// What a process begins with that others gave it.
+#[derive(Default)]
+pub struct Beginning {
+    /// The process that serves until this one can.
+    pub predecessor: Option<Predecessor>,
+    /// Sockets that systemd has passed.
+    pub activated: Inherited,
+}
+
+/// The same, while it begins.
+pub(super) struct Heir {
+    pub inherited: Rc<RefCell<Inherited>>,
+    pub talk: Option<Talk>,
+    pub wishes: Vec<Wish>,
+}
+
+impl Beginning {
+    pub(super) async fn receive(self) -> anyhow::Result<Heir> {
+        let mut inherited = self.activated;
+        let (mut talk, mut wishes) = (None, Vec::new());
+        if let Some(predecessor) = self.predecessor {
+            let (line, sockets, set) = predecessor.inherit().await?;
+            inherited.merge(sockets);
+            (talk, wishes) = (Some(line), set);
+        }
+        Ok(Heir { inherited: Rc::new(RefCell::new(inherited)), talk, wishes })
+    }
+}
+
+impl Supervisor {
+    /// Before a successor is heard: what an operator has set holds here too, and what probes find is known.
+    pub(super) async fn settle(&self, next: &Snapshot, wishes: &[Wish]) {
+        for Wish { pool, endpoint, intent, weight } in wishes {
+            let intent = intent.as_ref().and_then(|word| Intent::ALL.into_iter().find(|intent| intent.word() == word));
+            if let Some(intent) = intent {
+                // What is not in the file any more is nothing to set.
+                let _ = self.keeper.set_intent(pool, endpoint, intent).await;
+            }
+            if let Some(weight) = weight.and_then(Weight::new) {
+                let _ = self.keeper.set_weight(pool, endpoint, weight).await;
+            }
+        }
+        let until = clock::now() + limits::FIRST_PROBES;
+        let unknown = || next.pools().any(|pool| pool.spec.probe.is_some() && pool.view().epoch == 0);
+        while unknown() && clock::now() < until {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    }
+
+    /// Has a new process of the binary that is there now take over. This one serves on where it cannot; otherwise
+    /// `self.successor` says so, and there is nothing left to do but drain.
+    pub(super) async fn upgrade(&mut self) -> Result<Upgraded, String> {
+        let outcome = match self.crew.draining() || self.successor.is_some() {
+            true => Err("it is ending already".to_owned()),
+            // The kernel ends a container with its first process.
+            false if std::process::id() == 1 => {
+                Err("it is the first process of its container, which would end with it: replace the container"
+                    .to_owned())
+            }
+            false => self.succeed().await,
+        };
+        match &outcome {
+            Ok(Upgraded { pid }) => tracing::info!(pid, "another process serves: this one finishes what it carries"),
+            Err(why) => tracing::error!("no upgrade, this process serves on: {why}"),
+        }
+        outcome
+    }
+
+    async fn succeed(&mut self) -> Result<Upgraded, String> {
+        let timeout = self.crew.snapshot.load().settings.process.upgrade_timeout;
+        let sockets = self.lend().await?;
+        let wishes = self.wishes();
+        tracing::info!(binary = %self.program.path().display(), "upgrade: a new process is started");
+        let mut successor = Successor::start(&self.program)?;
+        let until = clock::now() + timeout;
+        let late = || format!("it was not ready within {timeout:?} (`[process] upgrade_timeout`)");
+        let mut reload = false;
+        let prepared = {
+            let prepared = tokio::time::timeout(timeout, successor.prepare(sockets, wishes));
+            tokio::pin!(prepared);
+            loop {
+                tokio::select! {
+                    outcome = &mut prepared => break outcome.unwrap_or_else(|_| Err(late())),
+                    wish = self.signals.next() => match wish {
+                        // The same signal again ends this process; this one is for the upgrade.
+                        Signalled::Stop => break Err("it was told to stop".to_owned()),
+                        // The successor has read the file perhaps; this one has not.
+                        Signalled::Reload => reload = true,
+                        Signalled::Reopen => self.reopen(),
+                        Signalled::Upgrade => {}
+                    },
+                }
+            }
+        };
+        if let Err(why) = prepared {
+            successor.end();
+            if reload {
+                let _ = Box::pin(self.reload()).await;
+            }
+            return Err(why);
+        }
+        // From here on no frame is anybody's for the few ms until the other's taps hear.
+        self.packets.stop();
+        let left = until.since(clock::now());
+        let taken = tokio::time::timeout(left, successor.take_over()).await.unwrap_or_else(|_| Err(late()));
+        match taken {
+            Ok(kept) => {
+                let pid = successor.id();
+                notify::hand_over(pid);
+                successor.let_go().await;
+                self.successor = Some(kept);
+                Ok(Upgraded { pid })
+            }
+            Err(why) => {
+                successor.end();
+                self.take_packets_back().await;
+                Err(why)
+            }
+        }
+    }
+
+    /// Every listening socket once more, by address.
+    async fn lend(&self) -> Result<Vec<(AdminListen, Vec<OwnedFd>)>, String> {
+        let failed = |error: std::io::Error| format!("a listening socket cannot be given: {error}");
+        let mut sockets: Vec<(AdminListen, Vec<OwnedFd>)> = Vec::new();
+        for (address, socket) in self.admin.lend().map_err(failed)? {
+            sockets.push((address, vec![socket]));
+        }
+        for worker in &self.workers {
+            let (reply, lent) = oneshot::channel();
+            order(worker, Order::Lend { reply }).await;
+            let lent = tokio::time::timeout(limits::ADMIN_IDLE, lent).await;
+            let Ok(Ok(lent)) = lent else { return Err("a worker does not answer".to_owned()) };
+            sockets.extend(lent.map_err(failed)?.into_iter().map(|(at, lent)| (AdminListen::Tcp(at), lent)));
+        }
+        Ok(sockets)
+    }
+
+    /// What an operator has set of endpoints, and the file does not say.
+    fn wishes(&self) -> Vec<Wish> {
+        let snapshot = self.crew.snapshot.load();
+        let mut wishes = Vec::new();
+        for pool in snapshot.pools() {
+            for endpoint in &pool.endpoints {
+                let status = endpoint.status();
+                let spec = pool.spec.endpoints.iter().find(|spec| *spec.address.to_string() == *endpoint.name);
+                let weight = spec.filter(|spec| spec.weight != status.weight).map(|_| status.weight.get().into());
+                let intent = (status.intent != Intent::Ready).then(|| status.intent.word().to_owned());
+                if intent.is_some() || weight.is_some() {
+                    let (pool, endpoint) = (pool.spec.name.to_string(), endpoint.name.to_string());
+                    wishes.push(Wish { pool, endpoint, intent, weight });
+                }
+            }
+        }
+        wishes
+    }
+
+    async fn take_packets_back(&mut self) {
+        let snapshot = self.crew.snapshot.load_full();
+        let outcome = match self.packets.prepare(&snapshot) {
+            Ok(prepared) => self.packets.commit(prepared, &snapshot).await,
+            Err(errors) => Err(errors),
+        };
+        if let Err(errors) = outcome {
+            tracing::error!("packets are not served after an upgrade that failed: {}", errors.join("\n"));
+        }
+    }
+
+    /// Takes no more connections: what `successor` serves is let go, the rest is given up.
+    pub(super) async fn close_listeners(&mut self) {
+        let kept = self.successor.take().unwrap_or_default();
+        for address in self.listeners.take_all() {
+            let is_kept = kept.contains(&AdminListen::Tcp(address));
+            for worker in &self.workers {
+                let close = if is_kept { Order::Release { address } } else { Order::Retire { address } };
+                order(worker, close).await;
+            }
+        }
+        if !kept.is_empty() {
+            self.admin.release(&kept);
+        }
+    }
+
+    /// Tells the process before this one that this one could serve, and waits until it is to.
+    pub(super) async fn relieve(
+        &mut self,
+        heir: &Heir,
+        prepared: &crate::mode::packet::engine::Prepared,
+        next: &Arc<Snapshot>,
+    ) -> Result<(), Vec<String>> {
+        let Some(talk) = &heir.talk else { return Ok(()) };
+        self.settle(next, &heir.wishes).await;
+        self.packets.forestall(prepared, next).await.map_err(|error| vec![error])?;
+        talk.prepared().await.map_err(|error| vec![error.to_string()])
+    }
+
+    /// This process serves: whoever gave it something hears so.
+    pub(super) async fn begin(&mut self, heir: Heir) {
+        let Heir { inherited, talk, .. } = heir;
+        let left = inherited.borrow_mut().leave();
+        let taken = inherited.borrow_mut().taken();
+        match talk {
+            Some(talk) => talk.serving(&taken).await,
+            None => {
+                for address in left {
+                    tracing::warn!(%address, "a socket was passed that nothing in the file listens on: it is closed");
+                }
+            }
+        }
+        notify::begin();
+        notify::ready(&self.status());
+    }
+
+    pub(super) fn status(&self) -> String {
+        let snapshot = self.crew.snapshot.load();
+        let (services, generation) = (snapshot.services().count(), snapshot.generation);
+        format!("serves {services} services, generation {generation} of the configuration")
+    }
+}
+
+impl Refusal {
+    /// One line for systemd's status.
+    pub(super) fn brief(&self) -> &'static str {
+        match self {
+            Refusal::Invalid(_) | Refusal::Machine(_) => {
+                "the last reload was refused; the configuration before serves on"
+            }
+            Refusal::Unserved(_) => "not all of the last configuration is served",
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Upgrades of the real binary under load: a successor takes over without losing anybody, or the one before serves on.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::cli::{ask, strata as run};
+use super::common::{Origin, Strata, await_that, free_address};
+use super::{GET, Gated, edge, load};
+
+/// A process that an upgrade has started. It is no child of the test's, but goes with it.
+struct Successor(u32);
+
+impl Successor {
+    /// The process that serves now.
+    #[track_caller]
+    fn of(strata: &Strata) -> Successor {
+        Successor(pid(strata))
+    }
+
+    fn signal(&self, name: &str) {
+        // It may have ended meanwhile.
+        let _ = Command::new("kill").arg(format!("-{name}")).arg(self.0.to_string()).output();
+    }
+
+    fn is_gone(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).unwrap_or_default();
+        !status.contains("strata") || status.contains("State:\tZ")
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if !self.is_gone() {
+            self.signal("KILL");
+        }
+    }
+}
+
+#[track_caller]
+fn pid(strata: &Strata) -> u32 {
+    let said = ask(strata, &["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{said:?}"));
+    u32::try_from(status["pid"].as_u64().expect("a pid")).unwrap()
+}
+
+/// Serves 200 KB as well, so that there is something to truncate.
+fn endpoint() -> Origin {
+    let large = [b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n".to_vec(), vec![b'x'; 200_000]].concat();
+    Origin::serve(move |request| match request.head.windows(4).any(|word| word == b"/big") {
+        true => large.clone(),
+        false => b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nweb".to_vec(),
+    })
+}
+
+/// An L7 and an L4 service.
+fn two_layers(endpoint: &Origin, l4: std::net::SocketAddr) -> String {
+    let probe = "[pool.web]\nprobe = { type = \"tcp\", interval = \"1s\" }";
+    let edge = edge(&[endpoint.address.to_string()]).replace("[pool.web]", probe);
+    format!("{edge}\n[service.raw]\nmode = \"l4\"\nlisten = \"{l4}\"\npool = \"web\"\n")
+}
+
+fn clients(strata: &Strata, l4: std::net::SocketAddr) -> load::Load {
+    let ms = Duration::from_millis;
+    let mut load = load::Load::start();
+    load.clients(load::Kind::Fresh, 6, strata.edge, "/", ms(10))
+        .clients(load::Kind::Fresh, 2, strata.edge, "/big", ms(25))
+        .clients(load::Kind::Reopened, 6, strata.edge, "/", ms(20))
+        .clients(load::Kind::Reopened, 2, strata.edge, "/big", ms(40))
+        .clients(load::Kind::Post, 4, strata.edge, "/", ms(20))
+        .clients(load::Kind::Fresh, 4, l4, "/", ms(20));
+    load.await_more(100);
+    load
+}
+
+/// Issue: 5 binary upgrades under load, 0 refused, 0 truncated.
+#[test]
+fn five_upgrades_under_load_refuse_nobody_and_truncate_nothing() {
+    let (endpoint, l4) = (endpoint(), free_address());
+    let mut strata = Strata::start(&two_layers(&endpoint, l4));
+    let load = clients(&strata, l4);
+    let mut serving: Vec<Successor> = Vec::new();
+    for n in 0..5 {
+        let before = pid(&strata);
+        if n == 4 {
+            // The signal does the same.
+            serving[n - 1].signal("USR2");
+            await_that("another process serves", || pid(&strata) != before);
+        } else {
+            let said = ask(&strata, &["upgrade"]);
+            assert_eq!(said.code, 0, "upgrade {n}: {said:?}\n{}", strata.log_tail());
+            assert!(said.out.contains(&format!("process {} serves", pid(&strata))), "{said:?}");
+        }
+        serving.push(Successor::of(&strata));
+        assert_ne!(serving[n].0, before, "upgrade {n}");
+        load.await_more(150);
+    }
+    await_that("the first one has ended", || !strata.is_running());
+    for earlier in &serving[..4] {
+        await_that("those in between have ended", || earlier.is_gone());
+    }
+    let seen = load.stop();
+    println!("5 upgrades in {:?} at {:.0} exchanges/s: {:?}", seen.took, seen.rate(), seen.all());
+    seen.assert_nothing_lost();
+    assert!(seen.of(load::Kind::Reopened).ended > 0, "kept-alive connections ended between exchanges");
+    assert_eq!(strata.scrape().all_drops(), 0.0);
+}
+
+/// Hardening J4.
+#[test]
+fn j4_a_successor_that_does_not_start_leaves_the_one_before_serving() {
+    let (endpoint, l4) = (endpoint(), free_address());
+    let folder = std::env::temp_dir().join(format!("strata-upgrade-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let binary = folder.join("strata");
+    symlink(env!("CARGO_BIN_EXE_strata"), &binary).unwrap();
+    let text = format!("[process]\nupgrade_timeout = \"2s\"\n{}", two_layers(&endpoint, l4));
+    let called = binary.clone();
+    let strata = Strata::start_as(&text, move |command| {
+        command.env("BINARY", &called);
+    });
+    let first = pid(&strata);
+    assert_eq!(first, strata.pid());
+    let load = clients(&strata, l4);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let more = format!("{text}\n[service.more]\nmode = \"l7\"\nlisten = \"{taken}\"\npool = \"web\"\n");
+    let script = |text: &str| Binary::Script(format!("#!/bin/sh\n{text}\n"));
+    let cases = [
+        ("one that ends at once", script("exit 3"), &text, "exit status: 3"),
+        ("one that hangs", script("exec sleep 600"), &text, "not ready within 2s"),
+        ("one that is no program", Binary::Script("garbage".to_owned()), &text, "cannot be started"),
+        ("none", Binary::None, &text, "cannot be started"),
+        ("one that says nonsense", script("exec cat /dev/null"), &text, "before it was ready"),
+        ("a file with mistakes", Binary::Real, &"nonsense = 1".to_owned(), "has mistakes"),
+        ("an address that is taken", Binary::Real, &more, &*taken),
+    ];
+    for (name, file, configuration, why) in cases {
+        file.put(&binary);
+        strata.rewrite(configuration);
+        let said = ask(&strata, &["upgrade"]);
+        assert_eq!(said.code, 1, "{name}: {said:?}");
+        assert!(said.err.contains(why) && said.err.contains("serves on"), "{name}: no {why:?} in {said:?}");
+        assert_eq!(pid(&strata), first, "{name}");
+        load.await_more(60);
+    }
+    await_that("the log says it", || strata.log().contains("no upgrade, this process serves on"));
+    Binary::Real.put(&binary);
+    strata.rewrite(&text);
+    let said = ask(&strata, &["upgrade"]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", strata.log_tail());
+    let successor = Successor::of(&strata);
+    assert_ne!(successor.0, first);
+    load.await_more(60);
+    load.stop().assert_nothing_lost();
+    drop((successor, strata));
+    let _ = fs::remove_dir_all(folder);
+}
+
+/// What stands where the binary was.
+enum Binary {
+    Real,
+    Script(String),
+    None,
+}
+
+impl Binary {
+    fn put(&self, at: &Path) {
+        let _ = fs::remove_file(at);
+        match self {
+            Binary::Real => symlink(env!("CARGO_BIN_EXE_strata"), at).unwrap(),
+            Binary::Script(text) => {
+                fs::write(at, text).unwrap();
+                fs::set_permissions(at, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            Binary::None => {}
+        }
+    }
+}
+
+#[test]
+fn a_successor_with_other_workers_loses_no_queue_and_knows_what_an_operator_has_set() {
+    let (one, two) = (Gated::new("one"), Gated::new("two"));
+    let text = edge(&[one.address(), two.address()]).replace("round-robin", "weighted-round-robin");
+    let strata = Strata::start(&text);
+    assert_eq!(ask(&strata, &["drain", "web", &one.address()]).code, 0);
+    assert_eq!(ask(&strata, &["weight", "web", &two.address(), "7"]).code, 0);
+    let mut clients = load::Load::start();
+    clients.clients(load::Kind::Fresh, 8, strata.edge, "/", Duration::from_millis(5)).await_more(50);
+    let mut serving = Vec::new();
+    let file = strata.folder().join("strata.toml");
+    for workers in [1, 3, 2] {
+        let now = fs::read_to_string(&file).unwrap();
+        let line = now.lines().find(|line| line.starts_with("workers")).unwrap().to_owned();
+        fs::write(&file, now.replace(&line, &format!("workers = {workers}"))).unwrap();
+        let said = ask(&strata, &["upgrade"]);
+        assert_eq!(said.code, 0, "{workers}: {said:?}\n{}", strata.log_tail());
+        serving.push(Successor::of(&strata));
+        assert_eq!(strata.scrape().sum("strata_workers", &[]), f64::from(workers));
+        clients.await_more(100);
+        assert_eq!(strata.ask(GET).text(), "two", "what was drained is");
+        let weight = strata.scrape().sum("strata_endpoint_weight", &[("endpoint", &two.address())]);
+        assert_eq!(weight, 7.0, "{workers} workers");
+    }
+    clients.stop().assert_nothing_lost();
+}
+
+#[test]
+fn the_admin_socket_and_its_file_go_to_the_successor() {
+    let gated = Gated::new("web");
+    let socket = std::env::temp_dir().join(format!("strata-upgrade-{}.sock", std::process::id()));
+    let mut strata = Strata::start(&edge(&[gated.address()]));
+    let file = strata.folder().join("strata.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let tcp = format!("listen = \"{}\"", strata.admin);
+    fs::write(&file, text.replace(&tcp, &format!("listen = \"unix:{}\"", socket.display()))).unwrap();
+    assert_eq!(ask(&strata, &["reload"]).code, 0);
+    let admin = format!("unix:{}", socket.display());
+    let said = run(&["upgrade", "--admin", &admin]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", strata.log_tail());
+    await_that("the first one has ended", || !strata.is_running());
+    let said = run(&["status", "--json", "--admin", &admin]);
+    let status: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{said:?}"));
+    let successor = Successor(u32::try_from(status["pid"].as_u64().unwrap()).unwrap());
+    assert_eq!(strata.ask(GET).status(), 200);
+    successor.signal("TERM");
+    await_that("it ends", || successor.is_gone());
+    assert!(!socket.exists(), "the last one takes the file away");
+}
