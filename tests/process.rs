@@ -15,10 +15,14 @@ mod load;
 mod logs;
 #[path = "process/pressure.rs"]
 mod pressure;
+#[path = "process/privileges.rs"]
+mod privileges;
 #[path = "process/records.rs"]
 mod records;
 #[path = "process/signals.rs"]
 mod signals;
+#[path = "process/systemd.rs"]
+mod systemd;
 #[path = "process/upgrade.rs"]
 mod upgrade;
 

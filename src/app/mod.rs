@@ -5,6 +5,7 @@ pub mod listeners;
 pub mod load;
 pub mod notify;
 pub mod outside;
+pub mod privileges;
 pub mod supervisor;
 pub mod upgrade;
 pub mod watch;

@@ -18,6 +18,7 @@ use super::keeper::{Keeper, KeeperHandle};
 use super::listeners::Listeners;
 use super::load::{self, Loaded, Origin};
 use super::notify;
+use super::privileges;
 use super::upgrade::Program;
 use super::watch::{self, Watch};
 use super::worker::{self, Order};
@@ -109,6 +110,7 @@ impl Supervisor {
             workers.push(worker::start(WorkerId(index), crew.clone(), handed)?);
         }
         let keeper = Keeper::start(crew.clone(), news)?;
+        tokio::task::spawn_local(worker::beat(crew.clone(), count));
         let watch = watch::start(crew.clone(), workers.iter().map(|worker| worker.orders.clone()).collect())?;
         let (sender, requests) = mpsc::channel(REQUESTS);
         let reloads = Arc::new(ReloadStatus::default());
@@ -209,7 +211,10 @@ impl Supervisor {
         let outcome = match self.next(&current) {
             Err(refusal) => Err(refusal),
             Ok((next, warnings)) => {
-                let adopted = self.adopt(next, None).await.map_err(Refusal::Machine);
+                let adopted = self.adopt(next, None).await.map_err(|mut errors| {
+                    errors.extend(privileges::reminder(&errors));
+                    Refusal::Machine(errors)
+                });
                 adopted.and_then(|adopted| match adopted.unserved.is_empty() {
                     true => Ok(Adopted { warnings, ..adopted }),
                     false => Err(Refusal::Unserved(adopted.unserved)),
@@ -250,7 +255,12 @@ impl Supervisor {
         let Some(next) = load::compile(&mut loaded, current) else { return Err(Refusal::Invalid(Box::new(loaded))) };
         // Worker threads, their listeners and their rows of cells are made once, and so is the log.
         let (a, b) = (&current.settings, &next.settings);
-        for (key, changed) in [("workers", a.workers != b.workers), ("[log] format", a.log_json != b.log_json)] {
+        for (key, changed) in [
+            ("workers", a.workers != b.workers),
+            ("[log] format", a.log_json != b.log_json),
+            ("[process] user", a.process.user != b.process.user),
+            ("[process] keep_capabilities", a.process.keep_capabilities != b.process.keep_capabilities),
+        ] {
             if changed {
                 return refused(format!("`{key}` cannot change while running: restart to change it"));
             }

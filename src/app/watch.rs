@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::{io, thread};
 
 use tokio::sync::mpsc;
 
+use super::notify;
 use super::worker::Order;
-use crate::base::limits;
+use crate::base::{Moment, clock, limits};
 use crate::net::Crew;
 use crate::net::pressure::{Level, Resource};
 use crate::sys::memory::{self, Groups, Usage};
@@ -29,6 +31,11 @@ struct Look {
     groups: Groups,
     /// Descriptors that this process may have open.
     descriptors: u64,
+    /// Within which time systemd wants to hear that all live.
+    watchdog: Option<Duration>,
+    told: Moment,
+    /// The thread that has been said to be stuck.
+    stuck: Option<usize>,
 }
 
 /// Starts the thread. `workers` are whom it tells to give up what they can spare.
@@ -37,13 +44,15 @@ struct Look {
 /// The thread cannot be made.
 pub fn start(crew: Arc<Crew>, workers: Vec<mpsc::Sender<Order>>) -> io::Result<Watch> {
     let descriptors = process::raise_descriptors().unwrap_or(0);
-    let look = Look { crew, workers, groups: Groups::of_this_process(), descriptors };
+    let (groups, watchdog) = (Groups::of_this_process(), notify::watchdog());
+    let mut look = Look { crew, workers, groups, descriptors, watchdog, told: clock::now(), stuck: None };
     // Before anybody is let in.
     look.look();
     let (stop, stopped) = sync_channel(1);
     let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || {
         while stopped.recv_timeout(limits::PRESSURE_ROUND) == Err(RecvTimeoutError::Timeout) {
             look.look();
+            look.listen(clock::now());
         }
     })?;
     Ok(Watch { stop, thread })
@@ -82,6 +91,35 @@ impl Look {
         }
     }
 
+    /// Tells systemd that all threads live, where they do, at half of the time that it waits. One that is stuck ends that.
+    fn listen(&mut self, now: Moment) -> bool {
+        let (place, since) = self.crew.quietest();
+        let silence = now.since(since);
+        let patience = self.watchdog.map_or(limits::STUCK, |time| time.min(limits::STUCK));
+        let is_stuck = silence >= patience;
+        let who = || match place < self.crew.workers() {
+            true => format!("worker {place}"),
+            false => "the control thread".to_owned(),
+        };
+        match (is_stuck, self.stuck) {
+            (true, None) => {
+                tracing::error!(?silence, "{} does not get to its tasks", who());
+                self.stuck = Some(place);
+            }
+            (false, Some(_)) => {
+                tracing::warn!("all threads get to their tasks again");
+                self.stuck = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+        let due = self.watchdog.is_some_and(|time| now.since(self.told) + limits::PRESSURE_ROUND >= time / 2);
+        if due && !is_stuck {
+            notify::alive();
+            self.told = now;
+        }
+        due && !is_stuck
+    }
+
     fn observe(&self, resource: Resource, used: u64, limit: u64) {
         let (before, after) = self.crew.pressure.observe(resource, used, limit);
         let resource = resource.word();
@@ -115,6 +153,41 @@ pub fn most_connections(descriptors: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::sink::Sink;
+    use crate::state::Snapshot;
+
+    #[test]
+    fn a_worker_or_a_control_thread_that_is_stuck_stops_the_watchdog() {
+        let empty = Arc::new(Snapshot::empty(crate::app::load::nothing().settings));
+        let (crew, _receivers) = Crew::new(2, empty, mpsc::channel(1).0, Sink::none());
+        let mut look = Look {
+            crew: crew.clone(),
+            workers: Vec::new(),
+            groups: Groups::default(),
+            descriptors: 0,
+            watchdog: Some(Duration::from_secs(2)),
+            told: clock::now(),
+            stuck: None,
+        };
+        let start = clock::now();
+        let (ms, mut now) = (Duration::from_millis, start);
+        let mut pass = |stuck: Option<usize>, look: &mut Look| {
+            // Three seconds pass, and all but one show that they live.
+            let mut told = 0;
+            for _ in 0..30 {
+                now = now + ms(100);
+                (0..3).filter(|place| Some(*place) != stuck).for_each(|place| crew.beat(place, now));
+                told += usize::from(look.listen(now));
+            }
+            told
+        };
+        assert!((2..=4).contains(&pass(None, &mut look)), "about once a second");
+        for stuck in 0..3 {
+            assert!(pass(Some(stuck), &mut look) <= 2, "{stuck}: for a moment nobody can know");
+            assert_eq!((pass(Some(stuck), &mut look), look.stuck), (0, Some(stuck)));
+            assert!(pass(None, &mut look) >= 2 && look.stuck.is_none(), "{stuck}: it lives again");
+        }
+    }
 
     #[test]
     fn a_connection_costs_two_descriptors_and_some_are_kept_back() {

@@ -15,14 +15,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
-use crate::base::{Listen, Reason, ServiceId, WorkerId, clock};
+use crate::base::{Listen, Reason, ServiceId, WorkerId, clock, limits};
 use crate::mode;
 use crate::net::accept::{accept, accept_queued, receive};
 use crate::net::worker::Handed;
 use crate::net::{Crew, Worker};
 use crate::seam::{Accepted, Mode};
 use crate::state::ModeKind;
-use crate::sys;
+use crate::sys::{self, privilege};
 
 /// What the supervisor tells a worker. Acknowledged where the supervisor must know that it took effect.
 pub enum Order {
@@ -68,6 +68,9 @@ pub fn start(id: WorkerId, crew: Arc<Crew>, handed: mpsc::Receiver<Handed>) -> i
     let (orders, receiver) = mpsc::channel(ORDERS);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name(format!("worker-{}", id.0)).spawn(move || {
+        if let Err(error) = privilege::have_none() {
+            tracing::warn!(%error, "a worker keeps privileges that it does not need");
+        }
         let local = LocalSet::new();
         local.block_on(&runtime, work(Rc::new(Worker::new(id, crew)), receiver, handed));
     })?;
@@ -81,6 +84,7 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
         Rc::new(move |accepted| modes.serve(&worker, accepted))
     };
     spawn_local(worker.timers.clone().run());
+    spawn_local(beat(worker.crew.clone(), worker.id.index()));
     let mut listeners = Listeners { worker: worker.clone(), serve: serve.clone(), open: HashMap::new() };
     let mut sweep = tokio::time::interval(Duration::from_secs(1));
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -113,6 +117,16 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
                 worker.forget_leaving(clock::now());
             }
         }
+    }
+}
+
+/// Shows for as long as the thread gets to its tasks that it does.
+pub async fn beat(crew: Arc<Crew>, place: usize) {
+    let mut interval = tokio::time::interval(limits::BEAT);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        interval.tick().await;
+        crew.beat(place, clock::now());
     }
 }
 

@@ -232,6 +232,10 @@ pub const PRESSURE_ROUND: Duration = Duration::from_millis(100);
 /// While idle connections are closed, each look closes one in so many: enough to be through in a second, and no stampede of
 /// clients that connect anew.
 pub const SHED_SHARE: u64 = 8;
+/// How often a thread shows that it gets to its tasks, and after which silence it counts as stuck: the longest that a commit of a
+/// large configuration holds the control thread is a part of that.
+pub const BEAT: Duration = Duration::from_millis(100);
+pub const STUCK: Duration = Duration::from_secs(5);
 /// Descriptors that are not for connections: listeners, log files, probes, timers. Of a small limit a quarter.
 pub const DESCRIPTORS_RESERVED: u64 = 256;
 

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use tokio::task::LocalSet;
 
 use crate::app::load::{self, Origin};
+use crate::app::privileges;
 use crate::app::supervisor::{Beginning, Supervisor};
 use crate::app::upgrade::Predecessor;
 use crate::config::Config;
@@ -37,6 +38,8 @@ fn serve(file: &Path, predecessor: Option<Predecessor>) -> anyhow::Result<ExitCo
         }
         return Ok(ExitCode::FAILURE);
     };
+    privileges::settle(&snapshot).map_err(anyhow::Error::msg)?;
+    // After it: another user's memory is visible anew.
     let hidden = sys::process::hide_memory();
     start_log(&config)?;
     for what in strange {

@@ -45,6 +45,8 @@ pub struct Crew {
     /// The prober is cut off, and what is known of endpoints stays.
     pub probes_static: AtomicBool,
     pub pressure: Pressure,
+    /// When each worker, and last the control thread, has shown that it lives, in ns.
+    beats: Box<[CachePadded<AtomicU64>]>,
     /// What the packet engine tells of itself.
     pub packets: Arc<Packets>,
     /// Whose packets are on their way through a VIP.
@@ -78,6 +80,7 @@ impl Crew {
             draining: AtomicBool::new(false),
             probes_static: AtomicBool::new(false),
             pressure: Pressure::default(),
+            beats: (0..=workers).map(|_| CachePadded::new(AtomicU64::new(clock::now().0))).collect(),
             packets: Arc::default(),
             passages: Arc::default(),
         };
@@ -123,6 +126,24 @@ impl Crew {
         self.handover[worker.index()].try_send(handed).map_err(|error| match error {
             mpsc::error::TrySendError::Full(handed) | mpsc::error::TrySendError::Closed(handed) => handed,
         })
+    }
+
+    /// The thread at `place` lives: a worker's number, or one beyond them for the control thread.
+    pub fn beat(&self, place: usize, now: Moment) {
+        if let Some(beat) = self.beats.get(place) {
+            beat.store(now.0, Relaxed);
+        }
+    }
+
+    /// The thread that has not shown for longest that it lives, by its place, and since when.
+    pub fn quietest(&self) -> (usize, Moment) {
+        let beats = self.beats.iter().map(|beat| Moment(beat.load(Relaxed))).enumerate();
+        beats.min_by_key(|(_, since)| *since).unwrap_or_default()
+    }
+
+    /// Workers of the crew.
+    pub fn workers(&self) -> usize {
+        self.loads.len()
     }
 
     /// Tells the control side, or counts that it could not be told.

@@ -15,6 +15,9 @@ pub enum Capability {
 }
 
 impl Capability {
+    pub const ALL: [Capability; 4] =
+        [Capability::NetBindService, Capability::NetAdmin, Capability::NetRaw, Capability::Bpf];
+
     /// Its name, as `docker run --cap-add` takes it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,6 +38,11 @@ impl Capability {
         }
     }
 
+    /// Its bit in a set.
+    pub(super) const fn mask(self) -> u64 {
+        1 << self.bit()
+    }
+
     /// Whether it is in effect. Of an unreadable `/proc`: no.
     pub fn is_held(self) -> bool {
         fs::read_to_string("/proc/thread-self/status").is_ok_and(|status| self.is_in(&status))
@@ -43,7 +51,7 @@ impl Capability {
     fn is_in(self, status: &str) -> bool {
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-        effective.is_some_and(|set| set & 1 << self.bit() != 0)
+        effective.is_some_and(|set| set & self.mask() != 0)
     }
 }
 

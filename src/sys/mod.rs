@@ -20,6 +20,7 @@ mod netlink;
 #[cfg(test)]
 pub(crate) mod netns;
 pub mod packet;
+pub mod privilege;
 pub mod process;
 pub mod socket;
 pub mod splice;

@@ -41,9 +41,9 @@ impl Strata {
     /// The same below a limit of the shell (`-n 100`: so many descriptors).
     #[track_caller]
     pub fn start_limited(body: &str, limit: &str) -> Strata {
-        let limit = limit.to_owned();
+        let limit = format!("ulimit {limit}");
         Strata::start_as(body, move |command| {
-            command.env("LIMIT", &limit);
+            command.env("BEFORE", &limit);
         })
     }
 
@@ -107,12 +107,8 @@ impl Strata {
         let log = |name: &str| OpenOptions::new().append(true).create(true).open(folder.join(name)).expect("a log");
         // The shell becomes it, so that its id is the child's.
         let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            "[ -z \"$LIMIT\" ] || ulimit $LIMIT; exec \"${BINARY:-$0}\" \"$@\"",
-            env!("CARGO_BIN_EXE_strata"),
-        ]);
-        command.arg("run").arg(folder.join("strata.toml")).env_remove("LIMIT");
+        command.args(["-c", "eval \"$BEFORE\"; exec \"${BINARY:-$0}\" \"$@\"", env!("CARGO_BIN_EXE_strata")]);
+        command.arg("run").arg(folder.join("strata.toml")).env_remove("BEFORE").env_remove("BINARY");
         command.stdin(Stdio::null()).stdout(log("stdout")).stderr(log("stderr"));
         adjust(&mut command);
         command.spawn().expect("the strata binary")

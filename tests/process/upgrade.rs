@@ -12,16 +12,16 @@ use super::common::{Origin, Strata, await_that, free_address};
 use super::{GET, Gated, edge, load};
 
 /// A process that an upgrade has started. It is no child of the test's, but goes with it.
-struct Successor(u32);
+pub struct Successor(pub u32);
 
 impl Successor {
     /// The process that serves now.
     #[track_caller]
-    fn of(strata: &Strata) -> Successor {
+    pub fn of(strata: &Strata) -> Successor {
         Successor(pid(strata))
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         // It may have ended meanwhile.
         let _ = Command::new("kill").arg(format!("-{name}")).arg(self.0.to_string()).output();
     }

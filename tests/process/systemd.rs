@@ -1,0 +1,149 @@
+//! What systemd is told, and what it may pass.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::thread;
+
+use parking_lot::Mutex;
+
+use super::cli::ask;
+use super::common::{Strata, Wire, await_that, free_listener};
+use super::upgrade::Successor;
+use super::{GET, Gated, edge};
+
+/// Systemd's end of `NOTIFY_SOCKET`.
+struct Manager {
+    path: PathBuf,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Manager {
+    fn new(name: &str) -> Manager {
+        let path = std::env::temp_dir().join(format!("strata-notify-{}-{name}.sock", std::process::id()));
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let all = heard.clone();
+        thread::spawn(move || {
+            let mut datagram = [0; 4096];
+            while let Ok(length) = socket.recv(&mut datagram) {
+                all.lock().push(String::from_utf8_lossy(&datagram[..length]).into_owned());
+            }
+        });
+        Manager { path, heard }
+    }
+
+    fn start(&self, text: &str, watchdog_us: u32) -> Strata {
+        let path = self.path.clone();
+        Strata::start_as(text, move |command| {
+            command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", watchdog_us.to_string());
+        })
+    }
+
+    /// How many datagrams have all of these lines.
+    fn count(&self, lines: &[&str]) -> usize {
+        let has = |datagram: &&String| lines.iter().all(|line| datagram.lines().any(|it| it.starts_with(line)));
+        self.heard.lock().iter().filter(has).count()
+    }
+
+    #[track_caller]
+    fn await_heard(&self, lines: &[&str], times: usize) {
+        await_that(&format!("{times} times {lines:?}, of {:?}", self.heard.lock()), || self.count(lines) >= times);
+    }
+
+    fn forget(&self) {
+        self.heard.lock().clear();
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[test]
+fn systemd_hears_of_the_start_reloads_the_watchdog_and_the_end() {
+    let gated = Gated::new("web");
+    let manager = Manager::new("life");
+    let text = edge(&[gated.address()]);
+    let strata = manager.start(&text, 1_000_000);
+    manager.await_heard(&["READY=1", "STATUS=serves 1 services"], 1);
+    manager.await_heard(&["WATCHDOG=1"], 3);
+    for (text, status) in [(text.as_str(), "STATUS=serves"), ("nonsense", "STATUS=the last reload was refused")] {
+        manager.forget();
+        strata.rewrite(text);
+        strata.signal("HUP");
+        manager.await_heard(&["RELOADING=1", "MONOTONIC_USEC="], 1);
+        manager.await_heard(&["READY=1", status], 1);
+    }
+    // A process that does not run does not say that it lives.
+    strata.signal("STOP");
+    let stopped = || std::fs::read_to_string(format!("/proc/{}/stat", strata.pid())).unwrap().contains(") T ");
+    await_that("it stands still", stopped);
+    manager.forget();
+    thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(manager.count(&["WATCHDOG=1"]), 0);
+    strata.signal("CONT");
+    manager.await_heard(&["WATCHDOG=1"], 1);
+    strata.signal("TERM");
+    manager.await_heard(&["STOPPING=1"], 1);
+    assert_eq!(strata.await_exit().code(), Some(0));
+}
+
+#[test]
+fn systemd_is_told_the_successors_number_and_hears_the_successor_from_then_on() {
+    let gated = Gated::new("web");
+    let manager = Manager::new("upgrade");
+    let mut strata = manager.start(&edge(&[gated.address()]), 1_000_000);
+    manager.await_heard(&["READY=1"], 1);
+    manager.forget();
+    assert_eq!(ask(&strata, &["upgrade"]).code, 0);
+    let successor = Successor::of(&strata);
+    await_that("the first one has ended", || !strata.is_running());
+    let main = format!("MAINPID={}", successor.0);
+    manager.await_heard(&[&main, "READY=1"], 1);
+    manager.await_heard(&["READY=1", "STATUS=serves 1 services"], 1);
+    assert_eq!(manager.count(&["STOPPING=1"]), 0, "the service does not stop");
+    let heard = manager.heard.lock().clone();
+    let at = |line: &str| heard.iter().position(|datagram| datagram.contains(line)).unwrap_or(usize::MAX);
+    assert!(at(&main) < at("STATUS=serves"), "nobody but the main process is listened to: {heard:?}");
+    manager.forget();
+    manager.await_heard(&["WATCHDOG=1"], 2);
+    successor.signal("TERM");
+    manager.await_heard(&["STOPPING=1"], 1);
+}
+
+#[test]
+fn sockets_that_systemd_passes_are_listened_on_and_others_are_named() {
+    let gated = Gated::new("web");
+    // Held here as well: nobody could bind them.
+    let [passed, other] = [free_listener(), free_listener()];
+    let (address, left) = (passed.local_addr().unwrap(), other.local_addr().unwrap());
+    let mut early = TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut early, GET.as_bytes()).unwrap();
+    let text = format!(
+        "{}[service.passed]\nmode = \"l7\"\nlisten = \"{address}\"\npool = \"web\"\n",
+        edge(&[gated.address()])
+    );
+    let again = |listener: &TcpListener| Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+    let sockets = (passed.try_clone().unwrap(), other.try_clone().unwrap());
+    let strata = Strata::start_as(&text, move |command| {
+        command.stdin(again(&sockets.0)).stdout(again(&sockets.1));
+        command.env("BEFORE", "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$ LISTEN_FDS=2");
+    });
+    let mut early = Wire::new(early, None);
+    assert_eq!(early.response().unwrap().status(), 200, "what stood in its queue is served");
+    for n in 0..20 {
+        let mut wire = Wire::connect(address);
+        wire.send(GET);
+        assert_eq!(wire.response().unwrap().status(), 200, "{n}");
+    }
+    let said = format!("nothing in the file listens on: it is closed address={left}");
+    await_that("the other one is named", || strata.log().contains(&said));
+    assert!(!strata.log().contains(&format!("address={address}")));
+    assert_eq!(strata.ask(GET).status(), 200);
+}
