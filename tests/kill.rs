@@ -51,7 +51,7 @@ fn kill_and_await_detection(strata: &Strata, echo: &mut Echo) -> Duration {
 }
 
 #[test]
-fn twenty_deaths_under_load_fail_no_get() {
+fn i1_twenty_deaths_under_load_fail_no_get() {
     let (mut echoes, strata) = three("p2c");
     let mut load = Load::start();
     load.clients(Kind::Reopened, 16, strata.edge, "/a", Duration::from_millis(40));
@@ -88,7 +88,7 @@ fn twenty_deaths_under_load_fail_no_get() {
 }
 
 #[test]
-fn a_post_in_flight_at_a_death_succeeds_or_fails_with_a_word() {
+fn i2_a_post_in_flight_at_a_death_succeeds_or_fails_with_a_word() {
     let (mut echoes, strata) = three("round-robin");
     let mut load = Load::start();
     load.clients(Kind::Post, 12, strata.edge, "/post", Duration::from_millis(5));
@@ -110,7 +110,7 @@ fn a_post_in_flight_at_a_death_succeeds_or_fails_with_a_word() {
 }
 
 #[test]
-fn with_every_endpoint_dead_the_answer_is_a_quick_503() {
+fn i3_with_every_endpoint_dead_the_answer_is_a_quick_503() {
     let (mut echoes, strata) = three("p2c");
     echoes.iter_mut().for_each(Echo::kill);
     let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -171,6 +171,7 @@ fn pool(pool: &Pool, carriers: Carriers, reports: &HashMap<(&str, &str), &Endpoi
         panic: view.panic,
         backup: view.backup,
         local: view.local,
+        queue: pool.queue.waiting(),
         endpoints: pool
             .endpoints
             .iter()

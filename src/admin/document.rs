@@ -149,6 +149,9 @@ pub struct Pool {
     /// Only endpoints of this node's zone serve.
     #[serde(default)]
     pub local: bool,
+    /// Requests, at L4 connections, that wait for an endpoint with room.
+    #[serde(default)]
+    pub queue: u32,
     pub endpoints: Vec<Endpoint>,
 }
 

@@ -179,6 +179,7 @@ impl Page {
         let view = pool.view();
         self.value(&names::POOL_USABLE, &[name], view.endpoints.len() as u64);
         if carriers.proxies {
+            self.value(&names::POOL_QUEUE, &[name], pool.queue.waiting().into());
             self.value(&names::RETRIES, &[name], pool.cells.sum(|row| row.retries.get()));
             self.histogram(&names::CONNECT_DURATION, &[name], &pool.cells, |row| &row.connect_duration);
             self.histogram(&names::RESPONSE_DURATION, &[name], &pool.cells, |row| &row.response_duration);

@@ -88,6 +88,8 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
     let mut listeners = Listeners { worker: worker.clone(), serve: serve.clone(), open: HashMap::new() };
     let mut sweep = tokio::time::interval(Duration::from_secs(1));
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut way = tokio::time::interval(limits::TIMER_TICK);
+    way.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             order = orders.recv() => match order {
@@ -112,6 +114,7 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
                 Some(Order::Stop) | None => return,
             },
             Some(connection) = handed.recv() => receive(connection, &*serve),
+            _ = way.tick() => modes.make_way(),
             _ = sweep.tick() => {
                 modes.sweep();
                 worker.forget_leaving(clock::now());
@@ -146,6 +149,10 @@ impl Modes {
         // Only a service whose time to drain is over as well is not there: the client sees a clean close.
         let Some(mode) = kind.and_then(|kind: ModeKind| self.by_kind.get(kind.word())) else { return };
         spawn_local(Contained { work: mode.clone().serve(accepted) });
+    }
+
+    fn make_way(&self) {
+        self.by_kind.values().for_each(|mode| mode.make_way());
     }
 
     fn sweep(&self) {

@@ -2,8 +2,7 @@
 //!
 //! Budget: one cache line an endpoint for the count, one for the latency, so that workers contend on what they must only.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -24,40 +23,28 @@ struct Latency {
     fed_at: AtomicU64,
 }
 
-/// One connection or request in flight, counted for as long as this lives: a task that is cancelled or panics must not leave
-/// its endpoint looking busy for ever.
-#[derive(Debug)]
-pub struct InFlight(Arc<Load>);
-
-impl InFlight {
-    pub fn new(load: Arc<Load>) -> InFlight {
-        load.begin();
-        InFlight(load)
-    }
-
-    pub fn load(&self) -> &Load {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
 impl Load {
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
     }
 
-    /// Counts one more in flight; [`InFlight`] does it and never forgets the end.
+    /// Counts one more in flight.
     pub fn begin(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, SeqCst);
     }
 
+    /// Counts one more in flight, unless there are `most`.
+    pub fn begin_below(&self, most: u32) -> bool {
+        if self.in_flight.fetch_add(1, SeqCst) < most {
+            return true;
+        }
+        self.end();
+        false
+    }
+
+    /// In one order with who waits for a place (`state::Queue`): the count goes down before the line is looked at.
     pub fn end(&self) {
-        let before = self.in_flight.fetch_sub(1, Relaxed);
+        let before = self.in_flight.fetch_sub(1, SeqCst);
         debug_assert_ne!(before, 0, "an end without its begin");
     }
 
@@ -73,21 +60,39 @@ impl Load {
         self.latency.fed_at.store(now.0, Relaxed);
     }
 
+    /// Of two loads and their weights (relative to the pool's mean), whether the second has the lower cost.
+    ///
+    /// Latencies that differ by less than noise does ([`is_noise`]) count as equal. Without that the faster of two idle endpoints
+    /// would get every request of a client that asks one after the other, however small the difference and whatever the weights.
+    pub fn second_is_cheaper(first: (&Load, f64), second: (&Load, f64), now: Moment) -> bool {
+        if is_noise(first.0.expected_ns(now), second.0.expected_ns(now)) {
+            return second.0.pressure(second.1) < first.0.pressure(first.1);
+        }
+        second.0.cost(now, second.1) < first.0.cost(now, first.1)
+    }
+
     /// Expected cost of one more request: the decayed latency (ns) times what is in flight, for `weight` (relative to the
     /// pool's mean), and this one.
+    pub fn cost(&self, now: Moment, weight: f64) -> f64 {
+        self.expected_ns(now) * self.pressure(weight)
+    }
+
+    fn pressure(&self, weight: f64) -> f64 {
+        f64::from(self.in_flight()) / weight + 1.0
+    }
+
+    /// The decayed latency, ns.
     ///
     /// An endpoint that nobody has measured, or not for so long that nothing is left of it, is free while idle, so that it is
     /// tried; while that first request is out it counts as slow ([`UNKNOWN_NS`]), or all traffic would herd to it before it has
     /// answered once.
-    pub fn cost(&self, now: Moment, weight: f64) -> f64 {
+    fn expected_ns(&self, now: Moment) -> f64 {
         let average = self.latency.average_ns.load(Relaxed) as f64 * self.decay(now);
-        let in_flight = self.in_flight();
-        let expected = match in_flight {
+        match self.in_flight() {
             _ if average >= FORGOTTEN_NS => average,
             0 => 0.0,
             _ => UNKNOWN_NS,
-        };
-        expected * (f64::from(in_flight) / weight + 1.0)
+        }
     }
 
     fn decay(&self, now: Moment) -> f64 {
@@ -103,6 +108,15 @@ const FORGOTTEN_NS: f64 = 1e3;
 /// What an unmeasured endpoint is taken to need once a request is out. Dear enough that a measured one is preferred, finite so
 /// that a pool of unmeasured ones is shared by what is in flight.
 const UNKNOWN_NS: f64 = 1e9;
+
+/// Whether two measured latencies say no more than that they were measured twice: the larger is within twice the smaller and half
+/// a millisecond. An endpoint that is about to fail slows down by more; scheduling and a hop in between make as much.
+fn is_noise(a: f64, b: f64) -> bool {
+    let (low, high) = (a.min(b), a.max(b));
+    low >= FORGOTTEN_NS && high <= low * 2.0 + NOISE_NS
+}
+
+const NOISE_NS: f64 = 500_000.0;
 
 #[cfg(test)]
 mod tests {
@@ -196,14 +210,26 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_counts_while_it_lives() {
-        let load = Arc::new(Load::default());
-        let one = InFlight::new(load.clone());
-        let two = InFlight::new(load.clone());
-        assert_eq!(load.in_flight(), 2);
-        drop(one);
-        assert_eq!(two.load().in_flight(), 1);
-        drop(two);
-        assert_eq!(load.in_flight(), 0);
+    fn a_bound_in_flight_is_kept() {
+        let load = Load::default();
+        assert_eq!([(); 4].map(|()| load.begin_below(3)), [true, true, true, false]);
+        assert_eq!(load.in_flight(), 3);
+        load.end();
+        assert!(load.begin_below(3));
+    }
+
+    #[test]
+    fn noise_is_less_than_what_an_endpoint_in_trouble_makes() {
+        for (a_us, b_us, want) in [
+            (100, 100, true),
+            (100, 690, true),
+            (100, 710, false),
+            (10_000, 20_400, true),
+            (10_000, 20_600, false),
+            (0, 100, false),
+        ] {
+            let [a, b] = [a_us, b_us].map(|us: u32| f64::from(us) * 1e3);
+            assert_eq!((is_noise(a, b), is_noise(b, a)), (want, want), "{a_us} and {b_us} µs");
+        }
     }
 }

@@ -37,7 +37,7 @@ mod tests;
 
 pub use capacity::Capacity;
 pub use key::HashBy;
-pub use load::{InFlight, Load};
+pub use load::Load;
 
 /// Every algorithm, in the order in which help and documentation list them.
 pub static CATALOG: &[Spec] = &[

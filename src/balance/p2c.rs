@@ -5,13 +5,15 @@
 //! do not all run to the same endpoint (Mitzenmacher 2001; the cost is Finagle's, see `load`).
 //!
 //! Weights count twice, once in the draw and once in the cost of what is in flight: an idle pool of equals is shared by
-//! weight (equal costs: the first drawn serves), and a busy one settles at counts in proportion to weight.
+//! weight (equal costs: the first drawn serves), and a busy one settles at counts in proportion to weight. Latencies that
+//! differ by noise are equal (`load`). Finagle's and Linkerd's peak EWMA have no such margin: they know no weights, and
+//! requests one after the other all go to whichever of two endpoints was a microsecond faster.
 //! Budget: two table lookups and two members' cache lines a pick, no atomic writes; a retry walks the members.
 
 use fastrand::Rng;
 
 use super::alias::Alias;
-use super::{Member, Pick, Picker, Spec, Uses, share};
+use super::{Load, Member, Pick, Picker, Spec, Uses, share};
 use crate::doc::Grammar;
 
 pub(super) const SPEC: Spec = Spec {
@@ -63,11 +65,11 @@ impl P2c {
     }
 
     fn cheaper(&self, members: &[Member], pick: &Pick<'_>, a: usize, b: usize) -> Option<usize> {
-        let cost = |i: usize| {
+        let load = |i: usize| {
             let member = members.get(i)?;
-            Some(member.load.cost(pick.now, member.weight.as_f64() / self.mean_weight))
+            Some((&*member.load, member.weight.as_f64() / self.mean_weight))
         };
-        Some(if cost(b)? < cost(a)? { b } else { a })
+        Some(if Load::second_is_cheaper(load(a)?, load(b)?, pick.now) { b } else { a })
     }
 }
 
@@ -86,7 +88,7 @@ mod tests {
     #[test]
     fn of_two_the_cheaper_serves() {
         let now = Moment::from_millis(5);
-        for (latency_ms, in_flight, want) in [([1, 2], [0, 0], 0), ([1, 2], [4, 0], 1), ([10, 2], [0, 3], 1)] {
+        for (latency_ms, in_flight, want) in [([1, 9], [0, 0], 0), ([1, 2], [4, 0], 1), ([10, 2], [0, 3], 1)] {
             let members = members(&[1, 1]);
             for (i, member) in members.iter().enumerate() {
                 member.load.observe(MS * latency_ms[i], now);
@@ -98,6 +100,48 @@ mod tests {
                 assert_eq!(got, Some(want), "latencies {latency_ms:?} ms, in flight {in_flight:?}");
             }
         }
+    }
+
+    /// One request after the other, as a lab does it: nothing is in flight when the next one picks.
+    fn sequential(weights: &[u16], latency_us: &[u64], noise_us: u64, requests: u32) -> Vec<u32> {
+        let members = members(weights);
+        let picker = build("p2c", &members, &[]);
+        let (mut counts, mut rng, mut now) =
+            (vec![0; weights.len()], fastrand::Rng::with_seed(9), Moment::from_millis(9));
+        for _ in 0..requests {
+            let i = pick_at(&*picker, &members, rng.u64(..), now, &[]).unwrap();
+            counts[i] += 1;
+            let took = Duration::from_micros(latency_us[i] + rng.u64(..=noise_us));
+            now = now + took + MS * 10;
+            members[i].load.observe(took, now);
+        }
+        counts
+    }
+
+    #[test]
+    fn requests_one_after_the_other_are_shared_by_weight_and_not_by_noise() {
+        for (name, latency_us, noise_us) in [
+            ("equally fast", [300, 300], 0),
+            ("a bit slower, always", [300, 450], 0),
+            ("as noisy as a busy machine", [300, 300], 400),
+            ("a network hop more", [2_000, 2_900], 300),
+        ] {
+            let counts = sequential(&[1, 2], &latency_us, noise_us, 3000);
+            assert!((800..1200).contains(&counts[0]), "{name}: {counts:?} of weights 1 and 2");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_much_slower_is_left_but_asked_now_and_then() {
+        // 3000 requests are about half a minute.
+        let counts = sequential(&[1, 2], &[1_000, 50_000], 100, 3000);
+        assert!((1..60).contains(&counts[1]), "{counts:?}");
+    }
+
+    #[test]
+    fn everyone_is_tried_before_anyone_is_preferred() {
+        let counts = sequential(&[1000, 1, 1, 1], &[500; 4], 0, 2000);
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
     }
 
     #[test]

@@ -63,6 +63,12 @@ reasons! {
     BodyTooLarge = "body-too-large", 413;
     /// A retry would have been possible, but the budget is spent.
     RetryBudget = "retry-budget", 503;
+    /// Every endpoint carries as much as the pool's `limits` allow, and nobody may wait.
+    EndpointLimit = "endpoint-limit", 503;
+    /// Every endpoint carries as much as it may, and as many wait as may.
+    QueueFull = "queue-full", 503;
+    /// It waited for an endpoint with room as long as it may.
+    QueueTimeout = "queue-timeout", 503;
     /// The service has `max_connections` open.
     TooManyConnections = "too-many-connections", 503;
     /// The source address has `max_connections_per_source` open.

@@ -182,13 +182,15 @@ fn pool(out: &mut Out, pool: &Pool, services: &[Service]) {
         (.., true) => "  this node's zone serves",
         _ => "",
     };
+    let waiting = if pool.queue > 0 { format!("  {} waiting", count(pool.queue.into())) } else { String::new() };
     let line = format!(
-        "{}  {}  {}, {}{}",
+        "{}  {}  {}, {}{}{}",
         out.paint(&name, Style::Strong),
         out.paint(&usable, style),
         clean(&pool.balance),
         clean(&probe),
-        out.paint(special, if pool.local { Style::Plain } else { Style::Warn })
+        out.paint(special, if pool.local { Style::Plain } else { Style::Warn }),
+        out.paint(&waiting, Style::Warn)
     );
     out.line(&line);
     endpoints(out, pool, services);

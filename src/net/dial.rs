@@ -17,6 +17,8 @@ pub enum DialError {
     Unreachable,
     /// Our own trouble, not the endpoint's: no descriptor or no local port was left.
     Exhausted,
+    /// It has as many connections as it may; it was not tried.
+    Full,
     Other,
 }
 
@@ -26,13 +28,13 @@ impl DialError {
             DialError::Refused => UpstreamError::Refused,
             DialError::Timeout => UpstreamError::Timeout,
             DialError::Unreachable => UpstreamError::Unreachable,
-            DialError::Exhausted | DialError::Other => UpstreamError::Other,
+            DialError::Exhausted | DialError::Full | DialError::Other => UpstreamError::Other,
         }
     }
 
     /// Whether the endpoint is to blame.
     pub const fn blames_endpoint(self) -> bool {
-        !matches!(self, DialError::Exhausted)
+        !matches!(self, DialError::Exhausted | DialError::Full)
     }
 }
 

@@ -15,5 +15,5 @@ pub use buffer::{Buffer, Buffers};
 pub use dial::{DialError, dial};
 pub use relay::{End, Outcome, Relay};
 pub use timer::{Deadline, Expired, Timers};
-pub use upstream::{Connection, Picked, Tries, pick_and_dial};
+pub use upstream::{Connection, Found, Picked, Tries, Turn, pick_and_dial};
 pub use worker::{ControlEvent, Crew, Held, Worker};

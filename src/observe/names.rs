@@ -160,6 +160,8 @@ metrics! {
         POOL_PANIC = Gauge "strata_pool_panic" ["pool"]
             "1 while so few endpoints are usable that all serve but those the operator took out.";
         POOL_BACKUP = Gauge "strata_pool_backup" ["pool"] "1 while backups serve, because no primary is usable.";
+        POOL_QUEUE = Gauge "strata_pool_queue" ["pool"]
+            "Requests, at L4 connections, that wait for an endpoint with room.";
         RETRIES = Counter "strata_retries_total" ["pool"] "Attempts after the first.";
         CONNECT_DURATION = Histogram "strata_connect_duration_seconds" ["pool"] "Time to connect to an endpoint.";
         RESPONSE_DURATION = Histogram "strata_response_duration_seconds" ["pool"]

@@ -31,4 +31,7 @@ pub trait Mode {
 
     /// Descriptors or memory run out: give up what is kept for later.
     fn relieve(&self) {}
+
+    /// At every tick of the timers: give up what others wait for and is not in use here.
+    fn make_way(&self) {}
 }

@@ -3,9 +3,12 @@
 //! Its status is one atomic word: the control side writes, everyone reads. Not here: how the status comes about (`health`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
+use crossbeam_utils::CachePadded;
 use siphasher::sip::SipHasher13;
+
+use super::queue::Queue;
 
 use crate::balance::Load;
 use crate::base::{EndpointAddr, Weight, WorkerId};
@@ -37,7 +40,11 @@ pub struct Endpoint {
     pub identity: u64,
     pub load: Arc<Load>,
     pub cells: PerWorker<EndpointCells>,
+    /// Who waits for a place in its pool.
+    pub queue: Arc<Queue>,
     status: AtomicU32,
+    /// Connections open to it, over all workers, those that are being made included.
+    open: CachePadded<AtomicU32>,
     /// Connect failures in a row, counted by every worker, zeroed by any success (passive detection).
     pub failures_in_row: AtomicU32,
     /// Requests in a row that failed before an answer, connects included.
@@ -49,7 +56,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    pub fn new(address: EndpointAddr, weight: Weight, workers: usize) -> Endpoint {
+    pub fn new(address: EndpointAddr, weight: Weight, workers: usize, queue: Arc<Queue>) -> Endpoint {
         let status = Status { intent: Intent::Ready, health: Health::Probing, weight, warmth: Warmth::FULL };
         Endpoint {
             name: address.to_string().into(),
@@ -57,7 +64,9 @@ impl Endpoint {
             identity: identity(address),
             load: Arc::default(),
             cells: PerWorker::new(workers),
+            queue,
             status: AtomicU32::new(pack(status)),
+            open: CachePadded::default(),
             failures_in_row: AtomicU32::new(0),
             errors_in_row: AtomicU32::new(0),
             trial: AtomicBool::new(false),
@@ -67,6 +76,10 @@ impl Endpoint {
 
     pub fn status(&self) -> Status {
         unpack(self.status.load(Relaxed))
+    }
+
+    pub fn open(&self) -> u32 {
+        self.open.load(SeqCst)
     }
 
     /// A request was answered, at L4 a connect. Reads first: in the good case nobody writes the line that all workers share.
@@ -89,6 +102,51 @@ impl Endpoint {
     /// For the control side only. The pool's view does not change until [`super::Pool::publish`].
     pub fn set_status(&self, status: Status) {
         self.status.store(pack(status), Relaxed);
+    }
+}
+
+/// One request in flight at an endpoint, at L4 one connection, counted for as long as this lives: a task that is cancelled or
+/// panics must not leave its endpoint looking busy for ever. Whoever waits for it is woken.
+#[derive(Debug)]
+pub struct Seat(Arc<Endpoint>);
+
+impl Seat {
+    /// `None`: `most` are in flight.
+    pub fn take(endpoint: &Arc<Endpoint>, most: u32) -> Option<Seat> {
+        endpoint.load.begin_below(most).then(|| Seat(endpoint.clone()))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.load.end();
+        self.0.queue.released();
+    }
+}
+
+/// One connection to an endpoint, open or being made, counted for as long as this lives.
+#[derive(Debug)]
+pub struct Opening(Arc<Endpoint>);
+
+impl Opening {
+    /// `None`: `most` are open.
+    pub fn take(endpoint: &Arc<Endpoint>, most: u32) -> Option<Opening> {
+        if endpoint.open.fetch_add(1, SeqCst) < most {
+            return Some(Opening(endpoint.clone()));
+        }
+        endpoint.open.fetch_sub(1, SeqCst);
+        None
+    }
+
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, SeqCst);
+        self.0.queue.released();
     }
 }
 
@@ -118,8 +176,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn places_are_given_back_when_their_holder_goes() {
+        let address = "192.0.2.1:80".parse::<std::net::SocketAddr>().unwrap();
+        let endpoint = Arc::new(Endpoint::new(address.into(), Weight::ONE, 1, Arc::default()));
+        let seats = [(); 3].map(|()| Seat::take(&endpoint, 2));
+        assert_eq!((seats.iter().flatten().count(), endpoint.load.in_flight()), (2, 2));
+        let openings = [(); 3].map(|()| Opening::take(&endpoint, 2));
+        assert_eq!((openings.iter().flatten().count(), endpoint.open()), (2, 2));
+        drop((seats, openings));
+        assert_eq!((endpoint.load.in_flight(), endpoint.open()), (0, 0));
+    }
+
+    #[test]
     fn a_status_reads_back_as_it_was_set() {
-        let endpoint = Endpoint::new("192.0.2.1:80".parse::<std::net::SocketAddr>().unwrap().into(), Weight::ONE, 1);
+        let endpoint = Endpoint::new(
+            "192.0.2.1:80".parse::<std::net::SocketAddr>().unwrap().into(),
+            Weight::ONE,
+            1,
+            Arc::default(),
+        );
         for intent in Intent::ALL {
             for health in Health::ALL {
                 for warmth in (1..=10).map(Warmth::tenths) {

@@ -7,13 +7,15 @@ pub mod change;
 pub mod endpoint;
 pub mod packet;
 pub mod pool;
+pub mod queue;
 pub mod service;
 pub mod snapshot;
 
 pub use change::{Change, diff};
-pub use endpoint::{Endpoint, Status};
+pub use endpoint::{Endpoint, Opening, Seat, Status};
 pub use packet::{Engine, Family, Forward, Io, PacketSpec, Title, Vip, VipMac, VipSpec};
 pub use pool::{EndpointSpec, Pool, PoolSpec, PoolView};
+pub use queue::{Queue, Ticket};
 pub use service::{
     Kept, L4, L7, L7Spec, Limits, ModeKind, Route, Service, ServiceSpec, Timeouts, Traffic, TrafficSpec,
 };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::endpoint::{Endpoint, Status};
+use super::queue::Queue;
 use crate::balance::{self, Capacity, Member, Pick, Picker, Uses};
 use crate::base::{EndpointAddr, HashKey, MacAddr, PoolId, Weight};
 use crate::doc::Settings;
@@ -74,6 +75,8 @@ pub struct Pool {
     /// In file order, parallel to `spec.endpoints`.
     pub endpoints: Vec<Arc<Endpoint>>,
     pub cells: Arc<PerWorker<PoolCells>>,
+    /// Who waits for a place at one of them.
+    pub queue: Arc<Queue>,
     hash_key: HashKey,
     view: ArcSwap<PoolView>,
     /// Views published so far.
@@ -106,16 +109,17 @@ impl PoolView {
 }
 
 impl Pool {
-    /// A pool with its first view. Endpoints and cells are the caller's, so that they may be inherited.
+    /// A pool with its first view. Endpoints, cells and queue are the caller's, so that they may be inherited.
     pub fn new(
         id: PoolId,
         spec: PoolSpec,
         endpoints: Vec<Arc<Endpoint>>,
-        cells: Arc<PerWorker<PoolCells>>,
+        (cells, queue): (Arc<PerWorker<PoolCells>>, Arc<Queue>),
         hash_key: HashKey,
     ) -> Pool {
         let view = build_view(&spec, &endpoints, hash_key, 0);
-        Pool { id, spec, endpoints, cells, hash_key, view: ArcSwap::from_pointee(view), epoch: AtomicU32::new(0) }
+        let (view, epoch) = (ArcSwap::from_pointee(view), AtomicU32::new(0));
+        Pool { id, spec, endpoints, cells, queue, hash_key, view, epoch }
     }
 
     pub fn view(&self) -> arc_swap::Guard<Arc<PoolView>> {
@@ -126,6 +130,8 @@ impl Pool {
     pub fn publish(&self) {
         let epoch = self.epoch.fetch_add(1, Relaxed) + 1;
         self.view.store(Arc::new(build_view(&self.spec, &self.endpoints, self.hash_key, epoch)));
+        // There may be places that were not, or nobody left to wait for.
+        self.queue.released();
     }
 
     pub fn endpoint(&self, name: &str) -> Option<&Arc<Endpoint>> {

@@ -215,13 +215,14 @@ impl Snapshot {
 
 /// A pool that takes over the endpoints of the one it replaces, with their state, load and cells.
 fn inherit(id: PoolId, spec: PoolSpec, old: Option<&Arc<Pool>>, workers: usize, hash_key: HashKey) -> Pool {
+    let queue = old.map(|old| old.queue.clone()).unwrap_or_default();
     let endpoints = spec
         .endpoints
         .iter()
         .map(|wanted| {
             let known = old.and_then(|old| old.endpoints.iter().find(|endpoint| endpoint.address == wanted.address));
             let Some(known) = known else {
-                let endpoint = Endpoint::new(wanted.address, wanted.weight, workers);
+                let endpoint = Endpoint::new(wanted.address, wanted.weight, workers, queue.clone());
                 if spec.probe.is_none() {
                     endpoint.set_status(super::Status { health: Health::Up, ..endpoint.status() });
                 }
@@ -231,5 +232,5 @@ fn inherit(id: PoolId, spec: PoolSpec, old: Option<&Arc<Pool>>, workers: usize, 
         })
         .collect();
     let cells = old.map_or_else(|| Arc::new(PerWorker::new(workers)), |old| old.cells.clone());
-    Pool::new(id, spec, endpoints, cells, hash_key)
+    Pool::new(id, spec, endpoints, (cells, queue), hash_key)
 }

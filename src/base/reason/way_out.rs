@@ -26,6 +26,13 @@ impl Reason {
             R::ClientClosed => "the client gave up: look whether the answers take too long",
             R::BodyTooLarge => "raise the service's `limits.max_body`, if such bodies are meant to come",
             R::RetryBudget => "many endpoints fail at once: retrying more would make it worse; mend those",
+            R::EndpointLimit => "add endpoints, raise the pool's `limits`, or let some wait with `limits.queue`",
+            R::QueueFull => {
+                "more comes than the endpoints can carry: add endpoints; a longer queue would only make all wait"
+            }
+            R::QueueTimeout => {
+                "the endpoints are too slow for what comes: add endpoints, or raise `limits.queue_timeout`"
+            }
             R::TooManyConnections => "raise the service's `limits.max_connections`, or add a node",
             R::TooManyFromSource => "one client opens very many; raise `limits.max_connections_per_source` if it may",
             R::ProcessFull => {

@@ -7,6 +7,8 @@
 use std::pin::Pin;
 use std::rc::Rc;
 
+use tokio::net::TcpStream;
+
 use super::Spec;
 use crate::base::{Reason, clock};
 use crate::net::accept::Place;
@@ -49,7 +51,7 @@ async fn carry(worker: Rc<Worker>, accepted: Accepted) {
         }
     };
     let deadline = worker.timers.deadline();
-    let (picked, connection) = match reach(&worker, &snapshot, service, &deadline, &mut report).await {
+    let (picked, connection) = match reach(&worker, &snapshot, service, &client, &deadline, &mut report).await {
         Ok(reached) => reached,
         Err(reason) => {
             reset_on_close(&client);
@@ -75,6 +77,7 @@ async fn reach(
     worker: &Worker,
     snapshot: &Snapshot,
     service: &Service,
+    client: &TcpStream,
     deadline: &Deadline,
     report: &mut Report,
 ) -> Result<(Picked, Connection), Reason> {
@@ -83,11 +86,11 @@ async fn reach(
     report.pool(pool);
     let hash = l4.hash_by.flow(&pool.hash_key(), report.peer(), None);
     let mut tries = Tries::default();
-    let reached = pick_and_dial(worker, pool, hash, &mut tries, deadline).await;
+    let reached = pick_and_dial(worker, pool, hash, &mut tries, deadline, client).await;
     report.tries(tries.count());
     let (picked, connection) = reached?;
     // The only latency that a relay can know of an endpoint.
-    picked.in_flight.load().observe(connection.took, clock::now());
+    picked.endpoint.load.observe(connection.took, clock::now());
     picked.endpoint.answered(worker.id);
     picked.endpoint.cells.row(worker.id).requests.one();
     report.endpoint(&picked.endpoint);

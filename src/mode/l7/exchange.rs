@@ -8,6 +8,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::Scratch;
@@ -16,14 +17,14 @@ use super::respond;
 use super::session::{HeadEnd, Next, Session, protocol, shown};
 use super::upload::Stop;
 use super::upstream::Upstream;
-use crate::balance::{HashBy, InFlight};
+use crate::balance::HashBy;
 use crate::base::{FlowHash, Moment, Reason, clock};
-use crate::net::Buffer;
 use crate::net::relay::{End, Relay};
-use crate::net::upstream::{Picked, Tries, failed as failed_at};
+use crate::net::upstream::{Found, Picked, Tries, Turn, failed as failed_at, has_line};
+use crate::net::{Buffer, DialError};
 use crate::observe::access;
 use crate::observe::cells::UpstreamError;
-use crate::state::{Endpoint, L7, Pool, Route, Service, Snapshot, Timeouts, Traffic};
+use crate::state::{Endpoint, L7, Pool, Route, Seat, Service, Snapshot, Timeouts, Traffic};
 use crate::wire::http1::{self, Body, Notice, Reject, Request};
 
 /// Serves requests until the connection idles again (then it is given back) or has ended.
@@ -62,14 +63,14 @@ pub(super) struct Tunnel {
     pub(super) answer: Buffer,
     pub(super) idle: Duration,
     pub(super) half_close: Duration,
+    /// A tunnel is work in flight for its endpoint, however long it lives.
+    pub(super) seat: Option<Seat>,
 }
 
 impl Tunnel {
     /// Carries both ways to the end. What the client sent behind its head goes first (A30).
     async fn carry(self: Box<Self>, session: Session, scratch: Scratch) {
-        let Tunnel { upstream, answer, idle, half_close } = *self;
-        // A tunnel is work in flight for its endpoint, however long it lives.
-        let _in_flight = InFlight::new(upstream.endpoint.load.clone());
+        let Tunnel { upstream, answer, idle, half_close, seat: _seat } = *self;
         let Session { worker, stream, deadline, mut place, .. } = session;
         let held = |buffer: Buffer| Some(buffer).filter(|buffer| !buffer.is_empty());
         place.begin();
@@ -347,6 +348,42 @@ fn flow(route: &Route, pool: &Pool, view: &Request<'_>, session: &Session) -> Fl
     route.hash_by.flow(&pool.hash_key(), session.peer, found)
 }
 
+/// A place at an endpoint that was not tried yet: at once, or, at the first try, in turn. `None`: there is none left to try.
+async fn admit(
+    session: &mut Session,
+    scratch: &mut Scratch,
+    task: &Task<'_>,
+    tries: &mut Tries,
+) -> Result<Option<Picked>, Reason> {
+    let (mode, worker) = (session.mode.clone(), session.worker.clone());
+    let tried = tries.count() > 0;
+    let mut pick = || tries.pick(&worker, task.pool, task.hash, |endpoint| mode.store.has(endpoint));
+    let mut idle = false;
+    if tried || !has_line(task.pool) {
+        match pick() {
+            Found::Picked(picked) => return Ok(Some(picked)),
+            Found::Nobody => return Ok(None),
+            // It has had its turn.
+            Found::Full { .. } if tried => return Ok(None),
+            Found::Full { idle: idles } => idle = idles,
+        }
+    }
+    let turn = Turn::enter(&worker, task.pool, idle)?;
+    session.deadline.set_in(task.pool.spec.capacity.queue_timeout);
+    let ended = session.half_closed;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(picked) = turn.poll(cx, &mut pick) {
+            return Poll::Ready(picked.map(Some));
+        }
+        // One that has sent its end meanwhile has given up: work for it would be work for nobody.
+        if session.poll_reset(&mut scratch.input, cx).is_ready() || session.half_closed && !ended {
+            return Poll::Ready(Err(Reason::ClientClosed));
+        }
+        session.deadline.poll_expired(cx).map(|_| Err(Reason::QueueTimeout))
+    })
+    .await
+}
+
 async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts<'_>, task: Task<'_>) -> Step {
     session.mode.with_budget(task.pool.id, |budget| budget.request());
     let mut tries = Tries::default();
@@ -355,9 +392,17 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
     let mut retries = 0;
     loop {
         // Where no other endpoint is left, one that closed a kept connection gets the request on a fresh one.
-        let other = tries.pick(&session.worker, task.pool, task.hash);
+        let other = match admit(session, scratch, &task, &mut tries).await {
+            Ok(other) => other,
+            Err(Reason::ClientClosed) => {
+                session.drop_for(Reason::ClientClosed);
+                facts.why = Some(Reason::ClientClosed.word());
+                return Step::Next(Next::Close);
+            }
+            Err(reason) => return unserved(session, task.service, facts, reason, &task.ask).await,
+        };
         let fresh = other.is_none();
-        let Some(Picked { endpoint, in_flight }) = other.or_else(|| stale.take()) else {
+        let Some(Picked { endpoint, seat }) = other.or_else(|| stale.take()) else {
             let reason = last.unwrap_or_else(|| tries.reason());
             return unserved(session, task.service, facts, reason, &task.ask).await;
         };
@@ -368,7 +413,16 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
         facts.endpoint = task.service.spec.access.is_some().then(|| endpoint.clone());
         let mut attempt = Attempt::new(session, &task, facts, fresh);
         let failed = match attempt.run(session, scratch, facts, &task, &endpoint).await {
+            Ok(Step::Tunnel(mut tunnel)) => {
+                tunnel.seat = Some(seat);
+                return Step::Tunnel(tunnel);
+            }
             Ok(step) => return step,
+            // Somebody was faster with the last connection: it was not tried.
+            Err(Failed::Dial(DialError::Full)) if !fresh => {
+                tries.take_back();
+                continue;
+            }
             Err(failed) => failed,
         };
         let (again, reused) = (attempt.can_repeat(), attempt.reused);
@@ -391,7 +445,7 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
                 if again && task.ask.idempotent && retries < task.l7.spec.retries {
                     if session.mode.with_budget(task.pool.id, |budget| budget.retry(clock::now())) {
                         retries += 1;
-                        stale = reused.then_some(Picked { endpoint, in_flight });
+                        stale = reused.then_some(Picked { endpoint, seat });
                         continue;
                     }
                     Reason::RetryBudget

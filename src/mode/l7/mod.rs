@@ -121,6 +121,10 @@ impl Mode for Http {
         self.store.clear();
         self.scratches.take();
     }
+
+    fn make_way(&self) {
+        self.store.make_way(self.worker.id);
+    }
 }
 
 /// Carries a client connection from its first byte to its end. While it idles, only this small future is alive.

@@ -99,7 +99,8 @@ pub(super) async fn relay(
     }
     let finished = attempt.upload.is_finished();
     // Reuse is earned: both messages whole, nothing more was read (A32), no two opinions on whether this is a tunnel (A30).
-    if endpoint_keeps && finished && answer.is_empty() && !held {
+    let in_the_way = upstream.endpoint.queue.is_in_the_way(session.worker.id);
+    if endpoint_keeps && finished && answer.is_empty() && !held && !in_the_way {
         session.mode.store.put(upstream, session.worker.timers.coarse_now());
     }
     if !keep_alive {
@@ -126,7 +127,7 @@ async fn switch(
     match write_all(&mut session.stream, &session.deadline, client, &mut [IoSlice::new(out)]).await {
         Ok(()) => {
             let Timeouts { tunnel, half_close, .. } = *task.timeouts();
-            Step::Tunnel(Box::new(Tunnel { upstream, answer, idle: tunnel, half_close }))
+            Step::Tunnel(Box::new(Tunnel { upstream, answer, idle: tunnel, half_close, seat: None }))
         }
         Err(error) => {
             let reason = error.reason();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use super::io;
-use crate::base::{Moment, limits};
+use crate::base::{Moment, WorkerId, limits};
 use crate::health::Intent;
 use crate::net::upstream::Opened;
 use crate::state::Endpoint;
@@ -47,6 +47,20 @@ impl Store {
             }
         }
         None
+    }
+
+    /// Whether there is one, quiet or not.
+    pub(super) fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.by_endpoint.borrow().get(&key(endpoint)).is_some_and(|idle| !idle.is_empty())
+    }
+
+    /// Closes what is in the way of requests that wait for a connection on other workers: the oldest to each endpoint.
+    pub(super) fn make_way(&self, worker: WorkerId) {
+        for idle in self.by_endpoint.borrow_mut().values_mut() {
+            if idle.first().is_some_and(|oldest| oldest.upstream.endpoint.queue.is_in_the_way(worker)) {
+                idle.remove(0);
+            }
+        }
     }
 
     pub(super) fn put(&self, upstream: Upstream, now: Moment) {
