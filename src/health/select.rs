@@ -167,6 +167,39 @@ mod tests {
         }
     }
 
+    /// What must hold of any pool, told without an order of steps.
+    #[test]
+    fn nobody_serves_who_may_not_and_nobody_is_left_out_who_must_serve() {
+        for seed in 0..4000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let candidates: Vec<Candidate> = (0..rng.usize(0..9))
+                .map(|_| Candidate {
+                    intent: Intent::ALL[rng.usize(..3) * rng.usize(..2)],
+                    health: Health::ALL[rng.usize(..4)],
+                    backup: rng.u8(..3) == 0,
+                    local: rng.bool(),
+                })
+                .collect();
+            let placement = placement(rng.u32(0..=100) * rng.u32(..2), rng.bool().then(|| rng.u32(1..=100)));
+            let selection = select(&candidates, &placement);
+            let members: Vec<&Candidate> = selection.members.iter().map(|&i| &candidates[i]).collect();
+            let up = |backup| {
+                candidates.iter().any(|c| c.intent == Intent::Ready && c.health == Health::Up && c.backup == backup)
+            };
+            let case = format!("seed {seed}: {candidates:?}, {placement:?}: {selection:?}");
+            assert!(selection.members.is_sorted_by(|a, b| a < b), "{case}");
+            assert!(members.iter().all(|c| c.intent == Intent::Ready), "the operator's word: {case}");
+            assert!(members.iter().all(|c| c.health != Health::Down) || selection.panic, "down: {case}");
+            assert!(!up(false) || members.iter().all(|c| !c.backup), "backups beside primaries: {case}");
+            assert!(up(false) || !up(true) || members.iter().all(|c| c.backup), "a backup is up: {case}");
+            assert!(!(up(false) || up(true)) || !members.is_empty(), "somebody is up: {case}");
+            assert!(!selection.panic || placement.panic_percent > 0, "{case}");
+            assert!(!selection.local || members.iter().all(|c| c.local), "{case}");
+            let first = members.first().map(|c| c.health);
+            assert!(selection.panic || members.iter().all(|c| Some(c.health) == first), "mixed: {case}");
+        }
+    }
+
     #[test]
     fn backups_serve_only_while_no_primary_is_usable() {
         for (name, endpoints, want, backup) in [

@@ -236,12 +236,43 @@ struct Shadow {
     since: Moment,
     until: Moment,
     results: Vec<bool>,
+    /// Every change between in and out of service.
+    changes: Vec<Moment>,
+    /// Until when it is held down, how often it was of late, and until when that counts.
+    hold: Option<Moment>,
+    holds: u32,
+    remembered: Moment,
 }
 
 impl Shadow {
     fn enter(&mut self, health: Health, now: Moment) {
+        let serves = |health| matches!(health, Health::Up | Health::Probing);
+        let (served, will) = (serves(self.health), serves(health));
+        self.begin(health, now);
+        if served != will {
+            self.changes.push(now);
+        }
+        let DampingRules { changes, window, hold } = self.rules.damping;
+        if !served || will || changes == 0 || self.rules.probe.is_none() {
+            return;
+        }
+        let length = |nth: u32| hold * (1 << nth.min(5));
+        if now >= self.remembered {
+            self.holds = 0;
+        }
+        let recent = self.changes.iter().filter(|at| now.since(**at) < window).count();
+        if recent >= changes as usize || self.holds > 0 {
+            self.health = Health::Down;
+            self.hold = Some(now + length(self.holds));
+            self.holds += 1;
+            self.remembered = now + length(self.holds - 1) + length(self.holds);
+        }
+    }
+
+    fn begin(&mut self, health: Health, now: Moment) {
         self.health = health;
         self.since = now;
+        self.hold = None;
         self.results.clear();
     }
 
@@ -255,6 +286,12 @@ impl Shadow {
             return;
         }
         self.results.push(passed);
+        if let Some(until) = self.hold.as_mut() {
+            if !passed {
+                *until = (*until).max(now + self.rules.damping.hold);
+            }
+            return;
+        }
         let rise = if self.health == Health::Probing { 1 } else { probe.rise };
         let fall = if self.health == Health::Probing { 1 } else { probe.fall };
         if self.health != Health::Up && self.last_are(true, rise) {
@@ -264,7 +301,17 @@ impl Shadow {
         }
     }
 
+    fn is_held_well(&self) -> bool {
+        self.hold.is_some() && self.rules.probe.is_some_and(|probe| self.last_are(true, probe.rise))
+    }
+
     fn tick(&mut self, now: Moment) {
+        if self.hold.is_some_and(|until| now >= until) {
+            if self.is_held_well() {
+                self.enter(Health::Up, now);
+            }
+            self.hold = None;
+        }
         if self.health == Health::Ejected && now >= self.until {
             let back = if self.rules.probe.is_none() || self.last_are(true, 1) { Health::Up } else { Health::Probing };
             self.enter(back, now);
@@ -273,7 +320,9 @@ impl Shadow {
 
     fn set_intent(&mut self, intent: Intent, now: Moment) {
         if (self.intent == Intent::Maintenance) != (intent == Intent::Maintenance) {
-            self.enter(if self.rules.probe.is_some() { Health::Probing } else { Health::Up }, now);
+            self.begin(if self.rules.probe.is_some() { Health::Probing } else { Health::Up }, now);
+            self.changes.clear();
+            (self.holds, self.remembered) = (0, Moment::ZERO);
         }
         self.intent = intent;
     }
@@ -286,6 +335,8 @@ struct Host {
     silent: bool,
     /// Since when it is dead and in service although passive detection might take it out.
     exposed: Option<Moment>,
+    /// Since when it is held down, well, and missed.
+    missed: Option<Moment>,
     in_a_row: u32,
     machine: Machine,
     shadow: Shadow,
@@ -314,12 +365,13 @@ impl World {
                 max_percent: rng.u32(10..=100),
                 ..OutlierRules::default()
             },
-            damping: DampingRules { changes: 0, ..DampingRules::default() },
+            damping: DampingRules { changes: rng.u32(..6), window: S * rng.u32(2..20), hold: S * rng.u32(1..4) },
         };
         let host = || Host {
             alive: true,
             silent: false,
             exposed: None,
+            missed: None,
             in_a_row: 0,
             machine: Machine::new(rules),
             shadow: Shadow {
@@ -329,6 +381,10 @@ impl World {
                 since: Moment::ZERO,
                 until: Moment::ZERO,
                 results: Vec::new(),
+                changes: Vec::new(),
+                hold: None,
+                holds: 0,
+                remembered: Moment::ZERO,
             },
             valid_from: Moment::ZERO,
             probe: None,
@@ -368,7 +424,11 @@ impl World {
             let now = self.now;
             self.hosts[i].shadow.tick(now);
             if self.hosts[i].machine.deadline().is_some_and(|deadline| deadline <= now) {
-                assert!(self.hosts[i].machine.handle(Event::Tick, now).is_some(), "seed {}: an idle tick", self.seed);
+                let held = self.hosts[i].machine.held(now).is_some();
+                let transition = self.hosts[i].machine.handle(Event::Tick, now);
+                // A hold may end without an end of what is wrong.
+                assert!(transition.is_some() || held, "seed {}: an idle tick", self.seed);
+                assert!(self.hosts[i].machine.deadline().is_none(), "seed {}: it ticks on", self.seed);
             }
         }
         self.traffic();
@@ -409,6 +469,15 @@ impl World {
             };
             host.machine.handle(event, self.now);
             host.shadow.result(passes, began, host.valid_from, self.now);
+            let peers = self.peers(i);
+            let host = &mut self.hosts[i];
+            assert_eq!(host.machine.is_held_well(), host.shadow.is_held_well(), "seed {}", self.seed);
+            if host.machine.is_held_well() {
+                host.machine.handle(Event::Spare { peers }, self.now);
+                if !host.shadow.rules.outlier.can_spare(peers) {
+                    host.shadow.enter(Health::Up, self.now);
+                }
+            }
         }
         while let Some(i) = self.schedule.take(self.now) {
             let host = &mut self.hosts[i];
@@ -430,9 +499,7 @@ impl World {
                 return;
             }
             host.in_a_row += 1;
-            let was = host.machine.health();
-            host.machine.handle(connects(host.in_a_row, peers), self.now);
-            if was != Health::Ejected && host.machine.health() == Health::Ejected {
+            if host.machine.handle(connects(host.in_a_row, peers), self.now).is_some() {
                 self.ejected(i, peers);
             }
         }
@@ -448,9 +515,11 @@ impl World {
         assert!(host.in_a_row >= outlier.failures, "seed {seed}");
         let until = host.machine.deadline().unwrap();
         let length = until.since(self.now);
-        assert!(length >= outlier.time && length <= outlier.time * 32, "seed {seed}: {length:?}");
         host.shadow.enter(Health::Ejected, self.now);
         (host.shadow.until, host.valid_from) = (until, self.now);
+        // Held down instead where it flaps.
+        let shortest = if host.shadow.hold.is_some() { host.shadow.rules.damping.hold } else { outlier.time };
+        assert!(length >= shortest && length <= shortest * 32, "seed {seed}: {length:?}");
         self.schedule.hasten(i, self.now);
     }
 
@@ -467,6 +536,16 @@ impl World {
                 && outlier.ejects(Trouble::Connects { in_a_row: outlier.failures }, false, peers);
             let in_service = matches!(seen.1, Health::Up | Health::Probing);
             host.exposed = (exposed && in_service).then(|| host.exposed.unwrap_or(now));
+            assert_eq!(
+                host.machine.held(now).is_some(),
+                host.shadow.hold.is_some(),
+                "seed {seed}, host {i} at {now:?}"
+            );
+            let missed = usable.is_empty() && host.machine.is_held_well() && seen.0 == Intent::Ready;
+            host.missed = missed.then(|| host.missed.unwrap_or(now));
+            // The next probe finds out, and each may have to wait for some that are silent.
+            let missed = host.missed.map_or(Duration::ZERO, |since| now.since(since));
+            assert!(missed < S * 10, "seed {seed}: host {i} is held down and missed for {missed:?} at {now:?}");
             let exposed = host.exposed.map_or(Duration::ZERO, |since| now.since(since));
             assert!(exposed < S, "seed {seed}: host {i} is dead and serves for {exposed:?} at {now:?}");
         }
