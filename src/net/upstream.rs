@@ -161,7 +161,7 @@ struct Places<'a, F> {
 }
 
 impl<F: Fn(&Arc<Endpoint>) -> bool> Places<'_, F> {
-    /// `trials`: an endpoint on trial has one place.
+    /// `trials`: an endpoint on trial has one place for its trial.
     fn take(&self, endpoint: &Arc<Endpoint>, trials: bool) -> Option<Picked> {
         let most = self.capacity.max_connections;
         if most != Capacity::UNBOUNDED && endpoint.open() >= most && !(self.idle)(endpoint) {
@@ -170,8 +170,9 @@ impl<F: Fn(&Arc<Endpoint>) -> bool> Places<'_, F> {
             }
             return None;
         }
+        let most = self.capacity.most_in_flight();
         let on_trial = trials && endpoint.trial.load(Relaxed);
-        let seat = Seat::take(endpoint, if on_trial { 1 } else { self.capacity.most_in_flight() })?;
+        let seat = if on_trial { Seat::take_on_trial(endpoint, most) } else { Seat::take(endpoint, most) }?;
         Some(Picked { endpoint: endpoint.clone(), seat })
     }
 }

@@ -51,6 +51,8 @@ pub struct Endpoint {
     pub errors_in_row: AtomicU32,
     /// Back from an ejection, and nothing was answered since: one request at a time.
     pub trial: AtomicBool,
+    /// That request is out.
+    trying: AtomicBool,
     /// When the last status change happened, ns of the monotonic clock.
     pub changed_at: AtomicU64,
 }
@@ -70,6 +72,7 @@ impl Endpoint {
             failures_in_row: AtomicU32::new(0),
             errors_in_row: AtomicU32::new(0),
             trial: AtomicBool::new(false),
+            trying: AtomicBool::new(false),
             changed_at: AtomicU64::new(0),
         }
     }
@@ -108,19 +111,38 @@ impl Endpoint {
 /// One request in flight at an endpoint, at L4 one connection, counted for as long as this lives: a task that is cancelled or
 /// panics must not leave its endpoint looking busy for ever. Whoever waits for it is woken.
 #[derive(Debug)]
-pub struct Seat(Arc<Endpoint>);
+pub struct Seat {
+    endpoint: Arc<Endpoint>,
+    /// It is the one request of a trial. Not to be told by what is in flight: that may be from before the ejection, and stay.
+    trial: bool,
+}
 
 impl Seat {
     /// `None`: `most` are in flight.
     pub fn take(endpoint: &Arc<Endpoint>, most: u32) -> Option<Seat> {
-        endpoint.load.begin_below(most).then(|| Seat(endpoint.clone()))
+        endpoint.load.begin_below(most).then(|| Seat { endpoint: endpoint.clone(), trial: false })
+    }
+
+    /// The same at an endpoint on trial, where also no other request of its trial may be out.
+    pub fn take_on_trial(endpoint: &Arc<Endpoint>, most: u32) -> Option<Seat> {
+        if endpoint.trying.swap(true, SeqCst) {
+            return None;
+        }
+        if endpoint.load.begin_below(most) {
+            return Some(Seat { endpoint: endpoint.clone(), trial: true });
+        }
+        endpoint.trying.store(false, SeqCst);
+        None
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.load.end();
-        self.0.queue.released();
+        self.endpoint.load.end();
+        if self.trial {
+            self.endpoint.trying.store(false, SeqCst);
+        }
+        self.endpoint.queue.released();
     }
 }
 
@@ -183,7 +205,15 @@ mod tests {
         assert_eq!((seats.iter().flatten().count(), endpoint.load.in_flight()), (2, 2));
         let openings = [(); 3].map(|()| Opening::take(&endpoint, 2));
         assert_eq!((openings.iter().flatten().count(), endpoint.open()), (2, 2));
+        assert!(Seat::take_on_trial(&endpoint, 2).is_none(), "full all the same");
         drop((seats, openings));
+        let other = Seat::take(&endpoint, 9);
+        let trial = Seat::take_on_trial(&endpoint, 9);
+        assert!(trial.is_some(), "what was there before is no trial");
+        assert!(Seat::take_on_trial(&endpoint, 9).is_none(), "one trial at a time");
+        drop(trial);
+        assert!(Seat::take_on_trial(&endpoint, 9).is_some());
+        drop(other);
         assert_eq!((endpoint.load.in_flight(), endpoint.open()), (0, 0));
     }
 

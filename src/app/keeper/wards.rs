@@ -37,6 +37,8 @@ pub(super) struct Wards {
     /// Those that warm up.
     warming: HashSet<WardId>,
     cut_off: CutOff<WardId>,
+    /// Every endpoint is on this machine, as in a lab; else those that are tell nothing of the network.
+    all_here: bool,
     /// Answers to traffic so far, and when they were summed.
     answers: (Moment, u64),
     /// Pools whose view is not what their endpoints say.
@@ -101,6 +103,7 @@ impl Wards {
             timed: HashSet::new(),
             warming: HashSet::new(),
             cut_off: CutOff::default(),
+            all_here: true,
             answers: (Moment::ZERO, 0),
             changed: HashSet::new(),
             settling: HashMap::new(),
@@ -151,6 +154,7 @@ impl Wards {
                 }
             }
         }
+        self.all_here = self.wards.values().all(|ward| ward.endpoint.address.ip().is_loopback());
         // Services and VIPs may have changed where pools have not.
         for kept in self.pools.values_mut() {
             kept.paths = match &kept.checker {
@@ -530,6 +534,9 @@ impl Wards {
     /// Takes note of how far a probe came. Whose probes should be made at once, because this may be the prober's trouble.
     pub(super) fn reached(&mut self, id: WardId, reach: Reach, now: Moment) -> Vec<WardId> {
         let Some(ward) = self.wards.get(&id) else { return Vec::new() };
+        if !self.tells_of_network(ward) {
+            return Vec::new();
+        }
         let believed = matches!(ward.machine.health(), Health::Up | Health::Probing);
         // What is known to be down tells nothing by staying so.
         if reach != Reach::Answered && !believed && !self.cut_off.is_unreached(id) {
@@ -537,17 +544,27 @@ impl Wards {
         }
         let (wards, answers) = (&self.wards, &mut self.answers);
         let host = ward.endpoint.address.ip();
-        let spreads = self.cut_off.probed(id, host, reach, now, || count_answers(wards, answers, now));
+        let spreads = self.cut_off.probed(id, host, reach, now, || {
+            // To the last one: whoever answers from now on shows that somebody is alive.
+            *answers = (Moment::ZERO, 0);
+            count_answers(wards, answers, now)
+        });
         if reach == Reach::Answered {
             self.tell_cut_off(false);
         }
         if spreads { self.alive().collect() } else { Vec::new() }
     }
 
+    fn tells_of_network(&self, ward: &Ward) -> bool {
+        self.all_here || !ward.endpoint.address.ip().is_loopback()
+    }
+
     /// Endpoints that are probed, and believed to be alive.
     fn alive(&self) -> impl Iterator<Item = WardId> {
-        let alive =
-            |ward: &Ward| ward.machine.wants_probes() && matches!(ward.machine.health(), Health::Up | Health::Probing);
+        let alive = |ward: &Ward| {
+            let believed = matches!(ward.machine.health(), Health::Up | Health::Probing);
+            believed && ward.machine.wants_probes() && self.tells_of_network(ward)
+        };
         self.wards.iter().filter(move |(_, ward)| alive(ward)).map(|(id, _)| *id)
     }
 
@@ -650,7 +667,7 @@ fn count_answers(wards: &HashMap<WardId, Ward>, answers: &mut (Moment, u64), now
     answers.1
 }
 
-const COUNTED_EVERY: Duration = Duration::from_millis(100);
+const COUNTED_EVERY: Duration = Duration::from_millis(20);
 
 impl Kept {
     /// `before` gives its probe where the settings are the same, so that results under way still count.
