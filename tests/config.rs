@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use strata::app::load::{self, Loaded, Origin};
-use strata::doc::{codes, render, summary};
+use strata::doc::{Nowhere, codes, render, summary};
+use strata::state::diff;
 
 fn load(path: &Path) -> Loaded {
     load::read(&Origin::File(path.to_owned())).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -31,6 +32,29 @@ fn every_example_is_valid_without_a_warning() {
         let loaded = load(&path);
         assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.sources, &loaded.diagnostics, false));
         assert!(loaded.config.is_some(), "{}", path.display());
+    }
+}
+
+#[test]
+fn the_dump_of_every_example_is_a_file_that_means_the_same() {
+    let secret = |found: &[strata::doc::Diagnostic]| found.iter().any(|d| d.code == "W017");
+    for path in files("conf") {
+        let mut loaded = load(&path);
+        let snapshot =
+            load::compile(&mut loaded, &load::nothing()).unwrap_or_else(|| panic!("{}", loaded.render(false)));
+        let dump = strata::config::dump::toml(&snapshot.effective, &snapshot.places);
+        let mut again = load::parse("dump.toml", dump.clone().into_bytes(), &Nowhere);
+        let shown = format!("{}\n{dump}\n{}", path.display(), again.render(false));
+        assert!(again.diagnostics.iter().all(|d| d.code == "W017"), "{shown}");
+        let next = load::compile(&mut again, &snapshot).unwrap_or_else(|| panic!("{shown}"));
+        let changes: Vec<String> = diff(&snapshot, &next).iter().map(ToString::to_string).collect();
+        // The one secret there is: it is masked.
+        let want: &[&str] = if secret(&again.diagnostics) { &["settings: hash_key changed"] } else { &[] };
+        assert_eq!(changes, want, "{shown}");
+        assert_eq!(next.effective, snapshot.effective, "{shown}");
+        // Every line says where it is from, and something is from the file.
+        let from = format!("  # {}:", path.display());
+        assert!(dump.contains(&from) && dump.contains("  # default"), "{shown}");
     }
 }
 

@@ -11,7 +11,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderV
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::control::{self, Control, Refused};
 use super::describe;
@@ -38,13 +38,14 @@ pub struct Api {
     control: Control,
     metrics: Metrics,
     started: Moment,
+    comparing: Semaphore,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Api {
     pub fn new(control: Control) -> Api {
-        Api { metrics: Metrics::new(control.clone()), control, started: clock::now() }
+        Api { metrics: Metrics::new(control.clone()), control, started: clock::now(), comparing: Semaphore::new(1) }
     }
 
     pub async fn answer<B>(&self, face: Face, request: Request<B>) -> Answer
@@ -109,6 +110,11 @@ impl Api {
                 Ok(json(StatusCode::OK, &describe::status(&self.control, uptime, &self.reports().await)))
             }
             (_, ["api", "config"]) => Ok(json(StatusCode::OK, &snapshot().effective)),
+            (_, ["api", "dump"]) => {
+                let snapshot = snapshot();
+                let (config, places) = (snapshot.effective.clone(), snapshot.places.clone());
+                Ok(json(StatusCode::OK, &document::Dump { generation: snapshot.generation, config, places }))
+            }
             (_, ["api", "services"]) => {
                 Ok(json(StatusCode::OK, &describe::services(&snapshot(), &self.control.crew.packets)))
             }
@@ -132,10 +138,14 @@ impl Api {
         B: Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let body = read_body(body).await?;
+        if matches!(target, Target::Compare) {
+            return self.compare(body).await;
+        }
+        let body = read_body(body, limits::ADMIN_BODY_BYTES).await?;
         match target {
             Target::Reload => self.reload().await,
             Target::Upgrade => self.upgrade().await,
+            Target::Compare => Err(Refusal::not_found()),
             Target::Intent { pool, endpoint, intent } => {
                 self.must_exist(pool, endpoint)?;
                 let (pool, endpoint) = (pool.to_owned(), endpoint.to_owned());
@@ -183,6 +193,29 @@ impl Api {
         }
     }
 
+    /// Changes nothing. A POST all the same: what is compared comes in the body.
+    async fn compare<B>(&self, body: B) -> Result<Answer, Refusal>
+    where
+        B: Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        // A configuration is large, so one at a time is held.
+        let Ok(_only) = self.comparing.try_acquire() else {
+            return Err(Refusal::new(StatusCode::CONFLICT, "another comparison is under way").help("try again"));
+        };
+        let body = read_body(body, limits::ADMIN_CANDIDATE_BYTES).await?;
+        let candidate = match &*body {
+            [] => None,
+            body => Some(serde_json::from_slice(body).map_err(|error| {
+                Refusal::new(StatusCode::BAD_REQUEST, format!("the body is no configuration to compare: {error}"))
+            })?),
+        };
+        Ok(match self.ask(|reply| control::Request::Compare { candidate, reply }).await? {
+            Ok(compared) => json(StatusCode::OK, &compared),
+            Err(rejected) => json(StatusCode::UNPROCESSABLE_ENTITY, &rejected),
+        })
+    }
+
     /// Asks the control side, and waits for its answer.
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> control::Request) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
@@ -224,6 +257,7 @@ impl Api {
 enum Target<'a> {
     Reload,
     Upgrade,
+    Compare,
     Intent { pool: &'a str, endpoint: &'a str, intent: Intent },
     Weight { pool: &'a str, endpoint: &'a str },
 }
@@ -240,6 +274,7 @@ impl<'a> Target<'a> {
             _ if face == Face::Metrics => None,
             ["api", "reload"] => Some(Target::Reload),
             ["api", "upgrade"] => Some(Target::Upgrade),
+            ["api", "diff"] => Some(Target::Compare),
             ["api", "pools", pool, "endpoints", endpoint, "weight"] => Some(Target::Weight { pool, endpoint }),
             ["api", "pools", pool, "endpoints", endpoint, verb] => {
                 intent(verb).map(|intent| Target::Intent { pool, endpoint, intent })
@@ -304,20 +339,17 @@ impl From<Refused> for Refusal {
     }
 }
 
-async fn read_body<B>(body: B) -> Result<Bytes, Refusal>
+async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let too_large = || {
-        let limit = limits::ADMIN_BODY_BYTES;
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {limit} bytes here"))
-    };
+    let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {limit} bytes here"));
     // What says beforehand that it is too large need not be waited for.
-    if body.size_hint().lower() > limits::ADMIN_BODY_BYTES as u64 {
+    if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
-    let whole = Limited::new(body, limits::ADMIN_BODY_BYTES).collect();
+    let whole = Limited::new(body, limit).collect();
     match tokio::time::timeout(limits::ADMIN_IDLE, whole).await {
         Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
         Ok(Ok(body)) => Ok(body.to_bytes()),

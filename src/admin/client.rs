@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::document::{Problem, ReloadRejected, Reloaded, Status, Upgraded};
+use super::document::{Candidate, Compared, Dump, Problem, ReloadRejected, Reloaded, Status, Upgraded};
 use crate::base::address::AdminListen;
 use crate::health::Intent;
 
@@ -118,6 +118,23 @@ impl Client {
     /// See [`ClientError`]: why it could not, among others.
     pub async fn upgrade(&self) -> Result<Upgraded, ClientError> {
         self.document(Method::POST, "/api/upgrade", None).await
+    }
+
+    pub async fn dump(&self) -> Result<Dump, ClientError> {
+        self.document(Method::GET, "/api/dump", None).await
+    }
+
+    /// What a reload would change: of the process's own file, or of another configuration.
+    pub async fn compare(
+        &self,
+        candidate: Option<&Candidate>,
+    ) -> Result<Result<Compared, ReloadRejected>, ClientError> {
+        let (status, body) = self.exchange(Method::POST, "/api/diff", candidate.map(to_json)).await?;
+        if status == StatusCode::UNPROCESSABLE_ENTITY {
+            return self.read(&body).map(Err);
+        }
+        self.accepted(status, &body)?;
+        self.read(&body).map(Ok)
     }
 
     async fn document<T: DeserializeOwned>(

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::document::{ReloadRejected, Reloaded, Upgraded};
+use super::document::{Candidate, Compared, ReloadRejected, Reloaded, Upgraded};
 use crate::base::Weight;
 use crate::health::Intent;
 use crate::net::Crew;
@@ -44,6 +44,11 @@ pub enum Request {
     /// Have a new process of the binary that is there now take over, and answer when it has or cannot.
     Upgrade {
         reply: oneshot::Sender<Result<Upgraded, String>>,
+    },
+    /// What a reload would change, or why it would be rejected; of the process's own file, or of another configuration.
+    Compare {
+        candidate: Option<Box<Candidate>>,
+        reply: oneshot::Sender<Result<Compared, ReloadRejected>>,
     },
     HealthReport {
         reply: oneshot::Sender<Vec<EndpointReport>>,

@@ -2,6 +2,9 @@
 //!
 //! Durations are whole milliseconds and say so in their name. Fields are only ever added: scripts read these.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// `GET /api/status`: everything that `strata status` shows.
@@ -208,6 +211,46 @@ pub struct Reloaded {
     /// What the file's author should look at all the same, as `strata check` shows it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub warnings: String,
+}
+
+/// Body of `POST /api/diff`: a configuration, and all that it refers to, as another process found it. An empty body stands for
+/// the file that this process reads.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// Of the main file, among the files.
+    pub name: String,
+    /// By path as the configuration names it: the main file, what it includes, and secrets.
+    pub files: BTreeMap<String, String>,
+    /// What is in the folders that it includes from.
+    pub folders: BTreeMap<String, Vec<String>>,
+    /// Environment variables that it names.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// It holds secrets.
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candidate").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// `POST /api/diff`, 200: what a reload would change. Wrong configurations get what a reload of them would.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// A sentence for each change; empty when nothing would change.
+    pub changes: Vec<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub warnings: String,
+}
+
+/// `GET /api/dump`: the configuration in force, defaults filled in and secrets masked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dump {
+    pub generation: u64,
+    pub config: serde_json::Value,
+    /// In the shape of `config`: `file:line` for what was written, null for a default.
+    pub places: serde_json::Value,
 }
 
 /// `POST /api/reload`, 422: what is wrong. What was in force still is, unless the error says that the new is.

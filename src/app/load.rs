@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::outside::Here;
-use crate::admin::document;
+use super::outside::{Asked, Here};
+use crate::admin::document::{self, Candidate};
 use crate::base::{HashKey, limits};
 use crate::config::{self, Config};
 use crate::doc::{self, Diagnostic, Grammar, Nowhere, Outside, Sources, Written};
@@ -20,6 +20,24 @@ pub enum Origin {
         name: &'static str,
         text: String,
     },
+}
+
+impl Origin {
+    /// What is known of it when it cannot be read.
+    pub fn unread(&self) -> Asked {
+        let files = match self {
+            Origin::File(path) => vec![(path.clone(), None)],
+            Origin::Text { .. } => Vec::new(),
+        };
+        Asked { files, ..Asked::default() }
+    }
+}
+
+/// What a process starts with.
+pub struct First {
+    pub config: Config,
+    pub snapshot: Snapshot,
+    pub asked: Asked,
 }
 
 impl fmt::Display for Origin {
@@ -38,6 +56,8 @@ pub struct Loaded {
     /// `None` when there is an error among the diagnostics.
     pub config: Option<Config>,
     pub written: Written,
+    /// What the text referred to, and what was there.
+    pub asked: Asked,
 }
 
 impl Loaded {
@@ -84,24 +104,55 @@ pub fn read(origin: &Origin) -> std::io::Result<Loaded> {
         Origin::File(path) => {
             let here = Here::default();
             let bytes = here.main(path, limits::CONFIG_BYTES)?;
-            Ok(parse(&path.display().to_string(), bytes, &here))
+            let loaded = parse(&path.display().to_string(), bytes, &here);
+            Ok(Loaded { asked: here.asked(), ..loaded })
         }
         Origin::Text { name, text } => Ok(parse(name, text.clone().into_bytes(), &Nowhere)),
     }
+}
+
+/// What `origin` is made of now: every file, whether it is right or wrong.
+pub fn ask(origin: &Origin) -> Asked {
+    match origin {
+        Origin::File(path) => {
+            let here = Here::default();
+            // That it cannot be read is remembered as well.
+            if let Ok(bytes) = here.main(path, limits::CONFIG_BYTES) {
+                parse(&path.display().to_string(), bytes, &here);
+            }
+            here.asked()
+        }
+        Origin::Text { .. } => Asked::default(),
+    }
+}
+
+/// What a candidate says, which another process has collected.
+pub fn judge(candidate: &Candidate) -> Loaded {
+    let text = candidate.files.get(&candidate.name).cloned().unwrap_or_default();
+    parse(&candidate.name, text.into_bytes(), candidate)
 }
 
 /// What a text says, with `outside` to answer for what it refers to.
 pub fn parse(name: &str, bytes: Vec<u8>, outside: &dyn Outside) -> Loaded {
     let probes: Vec<&'static Grammar> = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
     let loaded = config::read(name, bytes, outside, &config::Catalogs { probes: &probes });
-    Loaded { sources: loaded.sources, diagnostics: loaded.diagnostics, config: loaded.config, written: loaded.written }
+    Loaded {
+        sources: loaded.sources,
+        diagnostics: loaded.diagnostics,
+        config: loaded.config,
+        written: loaded.written,
+        asked: Asked::default(),
+    }
 }
 
 /// Compiles what was read into the generation after `previous`; on failure the reasons join the diagnostics.
 pub fn compile(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
     let config = loaded.config.as_ref()?;
     match config::compile(config, previous, &machine()) {
-        Ok(snapshot) => Some(snapshot),
+        Ok(mut snapshot) => {
+            snapshot.places = loaded.written.places(&snapshot.effective);
+            Some(snapshot)
+        }
         Err(diagnostics) => {
             loaded.diagnostics.extend(diagnostics);
             loaded.config = None;
@@ -120,6 +171,7 @@ pub fn nothing() -> Snapshot {
         hash_key: machine.random_key,
         packet_io: None,
         drain_timeout: std::time::Duration::ZERO,
+        watch: false,
         log_level: "info",
         log_json: false,
         log_output: crate::observe::sink::Output::Stderr,

@@ -1,5 +1,6 @@
 //! Wiring: the process. Supervisor, workers, reload, drain and signals; the only place that knows every floor.
 
+pub mod edits;
 pub mod keeper;
 pub mod listeners;
 pub mod load;

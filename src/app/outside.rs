@@ -1,27 +1,74 @@
-//! Wiring: what a configuration asks of this machine: its environment, and its files.
+//! Wiring: what a configuration asks of this machine, its environment and its files; and what one asks that another machine, or
+//! another shell, has answered for already.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::admin::document::Candidate;
 use crate::base::limits;
 use crate::doc::{Contents, Outside};
 
 /// This machine. Remembers what it was asked for, for who watches whether the answers change.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Here {
     asked: RefCell<Asked>,
 }
 
-/// What a configuration was made of, beside the environment, which cannot change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a configuration was made of. Its files may hold secrets.
+#[derive(Clone, Default)]
 pub struct Asked {
-    /// What was read, and what it held; `None` where it could not be read.
+    /// What was read, the main file first, and what it held; `None` where it could not be read.
     pub files: Vec<(PathBuf, Option<Vec<u8>>)>,
     /// What was listed.
     pub folders: Vec<(PathBuf, Vec<String>)>,
+    /// Variables that are set.
+    pub variables: BTreeMap<String, String>,
+}
+
+impl Asked {
+    /// Everything that a running Strata needs to judge the configuration without a look at this machine. The text of the main
+    /// file is in it; `None` when something is no text.
+    pub fn candidate(self) -> Option<Candidate> {
+        let mut files = BTreeMap::new();
+        let mut name = None;
+        for (path, bytes) in self.files {
+            let path = path.to_str()?.to_owned();
+            name.get_or_insert_with(|| path.clone());
+            if let Some(bytes) = bytes {
+                files.insert(path, String::from_utf8(bytes).ok()?);
+            }
+        }
+        let mut folders = BTreeMap::new();
+        for (folder, names) in self.folders {
+            folders.insert(folder.to_str()?.to_owned(), names);
+        }
+        Some(Candidate { name: name?, files, folders, variables: self.variables })
+    }
+}
+
+/// Answers of another process: nothing of this machine is looked at.
+impl Outside for Candidate {
+    fn variable(&self, name: &str) -> Result<String, &'static str> {
+        self.variables.get(name).cloned().ok_or("is not set")
+    }
+
+    fn list(&self, folder: &Path) -> Result<Vec<String>, String> {
+        self.folders.get(&*here(folder).to_string_lossy()).cloned().ok_or_else(|| "no such folder".to_owned())
+    }
+
+    fn read(&self, path: &Path, _: usize) -> Result<Contents, String> {
+        let text = self.files.get(&*path.to_string_lossy()).ok_or("no such file")?;
+        Ok(Contents { bytes: text.clone().into_bytes(), is_public: false })
+    }
+}
+
+/// The folder of a path without one.
+fn here(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 impl Here {
@@ -56,14 +103,17 @@ fn read(path: &Path, most: usize, regular: bool) -> io::Result<Contents> {
 impl Outside for Here {
     fn variable(&self, name: &str) -> Result<String, &'static str> {
         match std::env::var(name) {
-            Ok(value) => Ok(value),
+            Ok(value) => {
+                self.asked.borrow_mut().variables.insert(name.to_owned(), value.clone());
+                Ok(value)
+            }
             Err(std::env::VarError::NotPresent) => Err("is not set"),
             Err(std::env::VarError::NotUnicode(_)) => Err("is not UTF-8 text"),
         }
     }
 
     fn list(&self, folder: &Path) -> Result<Vec<String>, String> {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let folder = here(folder);
         let mut names = Vec::new();
         let listed = (|| {
             for entry in std::fs::read_dir(folder)?.take(FOLDER) {

@@ -14,15 +14,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
+use super::edits::{Edits, Look};
 use super::keeper::{Keeper, KeeperHandle};
 use super::listeners::Listeners;
-use super::load::{self, Loaded, Origin};
+use super::load::{self, First, Loaded, Origin};
 use super::notify;
+use super::outside::Asked;
 use super::privileges;
 use super::upgrade::Program;
 use super::watch::{self, Watch};
 use super::worker::{self, Order};
-use crate::admin::document::{ReloadRejected, Reloaded};
+use crate::admin::document::{Candidate, Compared, ReloadRejected, Reloaded};
 use crate::admin::{self, Control, ReloadStatus, Request};
 use crate::base::address::AdminListen;
 use crate::base::{WorkerId, clock, limits};
@@ -57,6 +59,8 @@ pub struct Supervisor {
     program: Program,
     /// Another process serves on these addresses: this one is to end.
     successor: Option<Vec<AdminListen>>,
+    /// With `watch = true`.
+    edits: Option<Edits>,
 }
 
 /// What came of a configuration that is in force.
@@ -92,7 +96,7 @@ impl Supervisor {
     /// An address that cannot be listened on, a thread that cannot be made.
     pub async fn start(
         origin: Origin,
-        snapshot: Snapshot,
+        First { snapshot, asked, .. }: First,
         access: (Sink, Writer),
         beginning: Beginning,
     ) -> anyhow::Result<Supervisor> {
@@ -130,6 +134,7 @@ impl Supervisor {
             signals,
             program,
             successor: None,
+            edits: None,
             crew,
         };
         if heir.talk.is_some() {
@@ -141,6 +146,7 @@ impl Supervisor {
                 anyhow::bail!("{}", unserved.join("\n"))
             }
             Ok(_) => {
+                supervisor.follow(&asked);
                 let settings = &supervisor.crew.snapshot.load().settings;
                 tracing::info!(
                     version = env!("CARGO_PKG_VERSION"),
@@ -175,6 +181,7 @@ impl Supervisor {
                         self.answer(request).await;
                     }
                 }
+                () = due(&mut self.edits) => self.look().await,
                 wish = self.signals.next() => match wish {
                     Wish::Reload => {
                         // The outcome is logged and counted; a signal has nobody to tell.
@@ -208,7 +215,12 @@ impl Supervisor {
         }
         notify::reloading();
         let current = self.crew.snapshot.load_full();
-        let outcome = match self.next(&current) {
+        let mut loaded = load::read(&self.origin);
+        let asked = match &mut loaded {
+            Ok(loaded) => std::mem::take(&mut loaded.asked),
+            Err(_) => self.origin.unread(),
+        };
+        let outcome = match self.next(loaded, &current) {
             Err(refusal) => Err(refusal),
             Ok((next, warnings)) => {
                 let adopted = self.adopt(next, None).await.map_err(|mut errors| {
@@ -221,6 +233,7 @@ impl Supervisor {
                 })
             }
         };
+        self.follow(&asked);
         match &outcome {
             Ok(Adopted { changes, warnings, .. }) => {
                 if !warnings.is_empty() {
@@ -245,10 +258,58 @@ impl Supervisor {
         outcome
     }
 
-    /// What the configuration says now, if this process can become it, and its warnings as text.
-    fn next(&self, current: &Snapshot) -> Result<(Snapshot, String), Refusal> {
+    /// Where edits are watched for, goes on from what was read just now.
+    fn follow(&mut self, asked: &Asked) {
+        if !self.crew.snapshot.load().settings.watch || matches!(self.origin, Origin::Text { .. }) {
+            self.edits = None;
+            return;
+        }
+        match &mut self.edits {
+            Some(edits) => edits.judge(asked),
+            None => match Edits::new(asked) {
+                Ok(edits) => self.edits = Some(edits),
+                Err(error) => tracing::error!(%error, "the configuration is not watched: edits need a reload"),
+            },
+        }
+    }
+
+    /// Something has stirred where the configuration is: reloads if it is another one, and is so for good.
+    async fn look(&mut self) {
+        let Some(edits) = &mut self.edits else { return };
+        match edits.look(&load::ask(&self.origin)) {
+            Look::Nothing => {}
+            Look::Edited => {
+                tracing::info!("the configuration's files have changed");
+                // The outcome is logged and counted.
+                let _ = self.reload().await;
+            }
+            Look::Emptied => tracing::warn!("{} is empty: an edit gone wrong, and not taken", self.origin),
+        }
+    }
+
+    /// What a reload would change, without doing it. Ports and files are not tried.
+    fn compare(&self, candidate: Option<&Candidate>) -> Result<Compared, ReloadRejected> {
+        let loaded = match candidate {
+            Some(candidate) => Ok(load::judge(candidate)),
+            None => load::read(&self.origin),
+        };
+        let current = self.crew.snapshot.load_full();
+        match self.next(loaded, &current) {
+            Ok((next, warnings)) => {
+                let changes = diff(&current, &next).iter().map(ToString::to_string).collect();
+                Ok(Compared { changes, warnings })
+            }
+            Err(refusal) => Err(ReloadRejected {
+                error: "a reload of this configuration would be refused".to_owned(),
+                ..refusal.into_rejection()
+            }),
+        }
+    }
+
+    /// What was read, if this process can become it, and its warnings as text.
+    fn next(&self, loaded: io::Result<Loaded>, current: &Snapshot) -> Result<(Snapshot, String), Refusal> {
         let refused = |why: String| Err(Refusal::Machine(vec![why]));
-        let mut loaded = match load::read(&self.origin) {
+        let mut loaded = match loaded {
             Ok(loaded) => loaded,
             Err(error) => return refused(format!("cannot read {}: {error}", self.origin)),
         };
@@ -386,6 +447,9 @@ impl Supervisor {
                 let outcome = self.upgrade().await;
                 let _ = reply.send(outcome);
             }
+            Request::Compare { candidate, reply } => {
+                let _ = reply.send(self.compare(candidate.as_deref()));
+            }
             Request::SetIntent { pool, endpoint, intent, reply } => {
                 let _ = reply.send(self.keeper.set_intent(&pool, &endpoint, intent).await);
             }
@@ -492,6 +556,13 @@ fn changed(section: &str, current: &Output, next: &Output) -> Result<Option<Dest
 async fn order(worker: &worker::Handle, order: Order) {
     if worker.orders.send(order).await.is_err() {
         tracing::error!("a worker has ended; it takes no orders");
+    }
+}
+
+async fn due(edits: &mut Option<Edits>) {
+    match edits {
+        Some(edits) => edits.due().await,
+        None => std::future::pending().await,
     }
 }
 

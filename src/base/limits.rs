@@ -217,6 +217,8 @@ pub const HANDOVER_QUEUE: usize = 256;
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 /// Bytes of an admin request body (hardening J14).
 pub const ADMIN_BODY_BYTES: usize = 64 * 1024;
+/// Bytes of a configuration that is sent to be compared, one at a time: the largest, with its secrets, and escaped as JSON.
+pub const ADMIN_CANDIDATE_BYTES: usize = 3 * CONFIG_BYTES;
 /// Connections to the admin and metrics listeners, each.
 pub const ADMIN_CONNECTIONS: usize = 64;
 /// How long a connection to them may take for a request head, its body, or to say nothing (slow clients hold one of those).

@@ -17,18 +17,18 @@ pub fn demo() -> anyhow::Result<ExitCode> {
     let [http, tcp, metrics, admin] = free_ports()?;
     let text = configuration(&ports, http, tcp, metrics, admin);
     let origin = Origin::Text { name: "demo", text };
-    let Some((config, snapshot)) = run::first(&origin)? else {
+    let Some(first) = run::first(&origin)? else {
         anyhow::bail!("the demo's own configuration is wrong: this is a bug in Strata")
     };
-    run::start_log(&config)?;
-    let access = Sink::start(&config.access_log.output).context("cannot write access records")?;
+    run::start_log(&first.config)?;
+    let access = Sink::start(&first.config.access_log.output).context("cannot write access records")?;
     run::control(async move {
         for (number, endpoint) in (1..).zip(endpoints) {
             endpoint.set_nonblocking(true)?;
             let listener = TcpListener::from_std(endpoint)?;
             tokio::task::spawn_local(echo::serve(listener, format!("echo-{number}")));
         }
-        let supervisor = Supervisor::start(origin, snapshot, access, Beginning::default()).await?;
+        let supervisor = Supervisor::start(origin, first, access, Beginning::default()).await?;
         introduce(&ports, http, tcp, metrics, admin)?;
         Ok(supervisor.run().await)
     })

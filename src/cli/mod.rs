@@ -18,7 +18,9 @@ use crate::state::Snapshot;
 mod check;
 mod decapsulate;
 mod demo;
+mod diff;
 mod doctor;
+mod dump;
 mod echo;
 mod explain;
 mod imagined;
@@ -83,6 +85,25 @@ enum Command {
     Upgrade {
         #[command(flatten)]
         admin: Admin,
+    },
+    /// The whole configuration as a file: defaults filled in, secrets masked, and the line that each value came from
+    Dump {
+        /// Of this file; default: what the running Strata has in force
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        admin: Admin,
+        /// Values and places, one document
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a reload would change in the running Strata; exits 0 if nothing, 1 if something, 2 on trouble
+    Diff {
+        /// If this were its file; default: its own file, as it is now
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        admin: Admin,
+        #[arg(long)]
+        json: bool,
     },
     /// Exit 0 when Strata is ready, for container health checks
     Healthcheck {
@@ -177,6 +198,8 @@ pub fn main() -> ExitCode {
         }
         Command::Reload { admin } => remote::reload(&admin.admin),
         Command::Upgrade { admin } => remote::upgrade(&admin.admin),
+        Command::Dump { file, admin, json } => dump::dump(file.as_deref(), &admin.admin, json),
+        Command::Diff { file, admin, json } => Ok(diff::diff(file.as_deref(), &admin.admin, json)),
         Command::Healthcheck { admin } => remote::healthcheck(&admin.admin),
         Command::Echo { listen, name } => echo::echo(listen, name),
         Command::Doctor(arguments) => doctor::doctor(&arguments),

@@ -72,7 +72,7 @@ pub fn healthcheck(admin: &str) -> anyhow::Result<ExitCode> {
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn client(admin: &str) -> anyhow::Result<Client> {
+pub(super) fn client(admin: &str) -> anyhow::Result<Client> {
     if let Some(path) = admin.strip_prefix("unix:") {
         return Ok(Client::new(AdminListen::Unix(PathBuf::from(path))));
     }
@@ -82,6 +82,6 @@ fn client(admin: &str) -> anyhow::Result<Client> {
     Ok(Client::new(AdminListen::Tcp(listen.with_context(|| format!("--admin {admin}"))?)))
 }
 
-fn ask<T>(question: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(super) fn ask<T>(question: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(question)
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use tokio::task::LocalSet;
 
-use crate::app::load::{self, Origin};
+use crate::app::load::{self, First, Origin};
 use crate::app::privileges;
 use crate::app::supervisor::{Beginning, Supervisor};
 use crate::app::upgrade::Predecessor;
@@ -15,7 +15,6 @@ use crate::config::Config;
 use crate::config::value::LogFormat;
 use crate::observe::sink::Sink;
 use crate::observe::{log, panics};
-use crate::state::Snapshot;
 use crate::sys;
 use crate::sys::inherited::Inherited;
 
@@ -32,27 +31,27 @@ fn serve(file: &Path, predecessor: Option<Predecessor>) -> anyhow::Result<ExitCo
     let origin = Origin::File(file.to_owned());
     // Before anything is opened that could have the numbers of what systemd has passed.
     let (activated, strange) = Inherited::from_systemd().context("sockets passed by systemd")?;
-    let Some((config, snapshot)) = first(&origin)? else {
+    let Some(first) = first(&origin)? else {
         if let Some(predecessor) = predecessor {
             predecessor.refuse(&format!("{origin} has mistakes: `strata check` shows them"));
         }
         return Ok(ExitCode::FAILURE);
     };
-    privileges::settle(&snapshot).map_err(anyhow::Error::msg)?;
+    privileges::settle(&first.snapshot).map_err(anyhow::Error::msg)?;
     // After it: another user's memory is visible anew.
     let hidden = sys::process::hide_memory();
-    start_log(&config)?;
+    start_log(&first.config)?;
     for what in strange {
         tracing::warn!("systemd has passed something that nothing can listen on: {what}");
     }
     if let Err(error) = hidden {
         tracing::warn!(%error, "the memory of this process, keys included, may end up in a core dump");
     }
-    let output = &config.access_log.output;
+    let output = &first.config.access_log.output;
     let access = Sink::start(output).with_context(|| format!("[access_log]: cannot write {output}"))?;
     control(async move {
         let beginning = Beginning { predecessor, activated };
-        let supervisor = Supervisor::start(origin, snapshot, access, beginning).await?;
+        let supervisor = Supervisor::start(origin, first, access, beginning).await?;
         Ok(supervisor.run().await)
     })
 }
@@ -65,14 +64,15 @@ pub fn start_log(config: &Config) -> anyhow::Result<()> {
 }
 
 /// The first snapshot of `origin`, or nothing after its mistakes were shown.
-pub fn first(origin: &Origin) -> anyhow::Result<Option<(Config, Snapshot)>> {
+pub fn first(origin: &Origin) -> anyhow::Result<Option<First>> {
     let mut loaded = load::read(origin).with_context(|| format!("cannot read {origin}"))?;
     let snapshot = load::compile(&mut loaded, &load::nothing());
     // Warnings are shown as well: a start is when somebody looks.
     if !loaded.diagnostics.is_empty() {
         eprint!("{}", loaded.render(std::io::stderr().is_terminal()));
     }
-    Ok(loaded.config.zip(snapshot))
+    let Some((config, snapshot)) = loaded.config.zip(snapshot) else { return Ok(None) };
+    Ok(Some(First { config, snapshot, asked: loaded.asked }))
 }
 
 /// Runs the control thread's work, on this thread.

@@ -73,6 +73,7 @@ fn settings(config: &Config, previous: &Snapshot, machine: &Machine) -> state::S
         packet_io: config.packets.io.value,
         drain_timeout: config.drain.timeout,
         log_level: config.log.level.word(),
+        watch: config.watch,
         log_json: config.log.format == LogFormat::Json,
         log_output: config.log.output.clone(),
         access_output: config.access_log.output.clone(),

@@ -59,6 +59,7 @@ pub(super) static LORE: Lore = Lore {
         ("fall", "a probe: { type = \"tcp\", fall = 3 }"),
         ("workers", "the top of the file, before the first [table]"),
         ("include", "the top of the file, before the first [table]"),
+        ("watch", "the top of the file, before the first [table]"),
     ],
     aliases: &[
         ("frontend", "service"),
@@ -116,7 +117,6 @@ pub(super) static LORE: Lore = Lore {
     later: &[
         ("top", "tls", "certificates come with TLS"),
         ("top", "test", "tests of routes come later"),
-        ("top", "watch", "a reload happens on SIGHUP or `strata reload`"),
         ("top", "source", "endpoints are listed in the file"),
         ("service", "vip", "a proxy listens on addresses that this machine has"),
         ("service", "tls", "listeners speak plain TCP and HTTP"),

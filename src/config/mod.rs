@@ -7,6 +7,7 @@
 
 mod check;
 mod compile;
+pub mod dump;
 mod lore;
 mod packet;
 mod pool;

@@ -141,7 +141,8 @@ fn read_endpoints(
     let mut seen = std::collections::HashMap::new();
     for item in items.iter().take(limits::POOL_ENDPOINTS) {
         let Some((endpoint, weight)) = read_endpoint(item, usage) else { continue };
-        if let Some(weight) = weight.filter(|_| !weighted) {
+        // 1 is what it has anyway.
+        if let Some(weight) = weight.filter(|weight| !weighted && weight.value != 1) {
             let message = format!("`{}` does not look at weights", balance.name);
             table.report(
                 Diagnostic::new(&codes::IGNORED_WEIGHT, weight.span, message)

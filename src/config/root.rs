@@ -96,6 +96,7 @@ impl Survey {
 pub(super) fn read_config(root: &mut Table<'_>, catalogs: &Catalogs<'_>) -> Config {
     let mut survey = Survey::default();
     let workers = root.get("workers").and_then(|item| item.integer(1, limits::WORKERS)).map(|n| n.value);
+    let watch = root.get("watch").and_then(|item| item.bool()).is_some_and(|watch| watch.value);
     let metrics = root.get("metrics").and_then(|item| item.table("metrics", |table| read_metrics(table, &mut survey)));
     let admin = root.get("admin").and_then(|item| item.table("admin", |table| read_admin(table, &mut survey)));
     let log = root.get("log").and_then(|item| item.table("log", read_log)).unwrap_or_else(default_log);
@@ -127,6 +128,7 @@ pub(super) fn read_config(root: &mut Table<'_>, catalogs: &Catalogs<'_>) -> Conf
     }
     let config = Config {
         workers: workers.and_then(|n| usize::try_from(n).ok()),
+        watch,
         metrics: metrics.flatten(),
         admin: admin.flatten(),
         log,

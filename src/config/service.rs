@@ -240,7 +240,7 @@ fn read_l7(table: &mut Table<'_>, name: &Spanned<Arc<str>>, certain: bool, surve
         && let Some(pool) = read_reference(item, name, User::Requests, survey)
     {
         let pattern = Spanned::new(Pattern::ANY, item.key_span());
-        routes.push(Route { url: None, pattern, priority: 0, pool, place: item.place() });
+        routes.push(Route { url: None, pattern, priority: 0, pool, is_default: true, place: item.place() });
     }
     if certain && default.is_none() && !table.has("route") {
         let message = format!("service {} has no route: every request would be refused", quote(name));
@@ -288,7 +288,14 @@ fn read_route(table: &mut Table<'_>, item: &Item<'_>, name: &Spanned<Arc<str>>, 
             }
         }
     };
-    Some(Route { url, pattern, priority: priority.map_or(0, |p| p.value), pool: pool?, place: item.place() })
+    Some(Route {
+        url,
+        pattern,
+        priority: priority.map_or(0, |p| p.value),
+        pool: pool?,
+        is_default: false,
+        place: item.place(),
+    })
 }
 
 /// The name of a pool; whether it exists is for `check` to say.

@@ -41,6 +41,7 @@ fn empty() -> Snapshot {
         hash_key: HashKey::new([0; 16]),
         packet_io: None,
         drain_timeout: Duration::ZERO,
+        watch: false,
         log_level: "info",
         log_json: false,
         log_output: crate::observe::sink::Output::Stderr,

@@ -27,6 +27,8 @@ pub struct Config {
     /// `None`: as many as there are cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
+    /// Whether an edit of a file is a reload.
+    pub watch: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,7 +135,7 @@ pub struct Process {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// By the kernel's names without `CAP_`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "capabilities")]
     pub keep_capabilities: Vec<&'static str>,
     #[serde(serialize_with = "duration")]
     pub upgrade_timeout: Duration,
@@ -196,7 +198,7 @@ pub struct L7 {
     pub reason_field: bool,
     pub retries: u8,
     /// In the order of the file; `pool = …` of the service is the last of them, without a url.
-    #[serde(rename = "route")]
+    #[serde(flatten, serialize_with = "routes")]
     pub routes: Vec<Route>,
 }
 
@@ -229,6 +231,9 @@ pub struct Route {
     pub priority: i64,
     #[serde(serialize_with = "shown")]
     pub pool: Spanned<Arc<str>>,
+    /// It is the service's `pool`.
+    #[serde(skip)]
+    pub is_default: bool,
     /// Where it stands. Not part of what a route means.
     #[serde(skip)]
     pub place: Place,
@@ -294,6 +299,7 @@ impl Serialize for Service {
             mode: &'static str,
             listen: &'a [Spanned<Listen>],
             limits: &'a Limits,
+            #[serde(serialize_with = "word_or_false")]
             access_log: Option<&'static str>,
             #[serde(flatten)]
             traffic: &'a T,
@@ -319,6 +325,32 @@ pub const fn access_word(format: access::Format) -> &'static str {
         access::Format::Json => "json",
         access::Format::Combined => "combined",
     }
+}
+
+/// As a file writes them: `net-raw`.
+fn capabilities<S: Serializer>(names: &[&'static str], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(|name| name.to_ascii_lowercase().replace('_', "-")))
+}
+
+/// As a file would say it: where `[access_log]` is given, silence means the format that it has.
+#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn word_or_false<S: Serializer>(word: &Option<&'static str>, serializer: S) -> Result<S::Ok, S::Error> {
+    match word {
+        Some(word) => serializer.serialize_str(word),
+        None => serializer.serialize_bool(false),
+    }
+}
+
+fn routes<S: Serializer>(routes: &[Route], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    if let Some(default) = routes.iter().find(|route| route.is_default) {
+        map.serialize_entry("pool", &*default.pool.value)?;
+    }
+    let listed: Vec<&Route> = routes.iter().filter(|route| !route.is_default).collect();
+    if !listed.is_empty() {
+        map.serialize_entry("route", &listed)?;
+    }
+    map.end()
 }
 
 trait Named: Serialize {

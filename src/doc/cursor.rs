@@ -335,13 +335,14 @@ impl<'t> Item<'t> {
             self.sink.secrets.borrow_mut().push(self.span);
             return self.wrong("text", None);
         };
-        let secret = match (text.value.strip_prefix(FILE), &text.reference) {
-            // Which file it is does not give it away, unless the name came in a variable.
-            (Some(path), _) => Secret::new(&self.secret_file(path)?, (!text.from_variable).then_some(&*text.value)),
-            (None, Some(reference)) => Secret::new(&text.value, Some(reference)),
-            (None, None) => {
-                self.sink.secrets.borrow_mut().push(self.span);
-                Secret::new(&text.value, None)
+        let secret = match text.value.strip_prefix(FILE) {
+            Some(path) => Secret::new(&self.secret_file(path)?),
+            None => {
+                // The name of a variable gives nothing away.
+                if !text.is_reference {
+                    self.sink.secrets.borrow_mut().push(self.span);
+                }
+                Secret::new(&text.value)
             }
         };
         if secret.is_mask() {

@@ -9,8 +9,6 @@ use serde::{Serialize, Serializer};
 #[derive(Clone)]
 pub struct Secret {
     text: Arc<str>,
-    /// The `file:` or `${NAME}` that it is written as, which is no secret; [`Secret::MASK`] for what is written itself.
-    shown: Arc<str>,
 }
 
 impl Secret {
@@ -18,18 +16,13 @@ impl Secret {
     /// a warning.
     pub const MASK: &str = "****************";
 
-    pub fn new(text: &str, shown: Option<&str>) -> Secret {
-        Secret { text: Arc::from(text), shown: Arc::from(shown.unwrap_or(Secret::MASK)) }
+    pub fn new(text: &str) -> Secret {
+        Secret { text: Arc::from(text) }
     }
 
     /// The secret itself. Name it where it is needed, and hand it on to nothing that prints.
     pub fn expose(&self) -> &str {
         &self.text
-    }
-
-    /// What may be shown of it.
-    pub fn shown(&self) -> &str {
-        &self.shown
     }
 
     /// Whether `given` is the secret, in a time that tells nothing but its length.
@@ -62,7 +55,7 @@ impl fmt::Debug for Secret {
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.shown)
+        serializer.serialize_str(Secret::MASK)
     }
 }
 
@@ -72,18 +65,15 @@ mod tests {
 
     #[test]
     fn a_secret_is_never_printed() {
-        let secret = Secret::new("hunter2", None);
+        let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret:?}"), "Secret(…)");
         assert_eq!(serde_json::to_string(&secret).unwrap(), format!("\"{}\"", Secret::MASK));
-        let referred = Secret::new("hunter2", Some("file:/run/x"));
-        assert_eq!(serde_json::to_string(&referred).unwrap(), "\"file:/run/x\"");
-        assert_eq!(secret, referred);
-        assert_eq!(referred.expose(), "hunter2");
+        assert_eq!((secret.expose(), secret == Secret::new("hunter3")), ("hunter2", false));
     }
 
     #[test]
     fn only_the_whole_secret_is_it() {
-        let secret = Secret::new("hunter2", None);
+        let secret = Secret::new("hunter2");
         for (given, right) in
             [("hunter2", true), ("hunter", false), ("hunter22", false), ("", false), ("Hunter2", false)]
         {

@@ -43,8 +43,8 @@ pub(super) struct Text {
     pub value: String,
     /// A variable had a say in it: it may stand for a number or a boolean too.
     pub from_variable: bool,
-    /// The variable that it is written as, which gives nothing away.
-    pub reference: Option<String>,
+    /// It is written as one variable, and nothing else.
+    pub is_reference: bool,
 }
 
 /// A table.
@@ -122,8 +122,11 @@ impl Planting<'_> {
                 }
             }
         }
-        let reference = is_reference(value).then(|| value.to_owned());
-        Data::Text(Text { from_variable: expanded.from_variable, value: expanded.text.into_owned(), reference })
+        Data::Text(Text {
+            from_variable: expanded.from_variable,
+            value: expanded.text.into_owned(),
+            is_reference: is_reference(value),
+        })
     }
 
     /// A place in the healed text of this file as one among all files.

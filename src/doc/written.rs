@@ -54,7 +54,7 @@ impl Written {
                 };
                 Value::Object(map.iter().enumerate().map(inside).collect())
             }
-            Value::Array(elements) => {
+            Value::Array(elements) if !elements.is_empty() => {
                 let inside = |(index, value): (usize, &Value)| {
                     let found = match found {
                         Found::Node(Node { data: Data::Array(nodes), span }) => match nodes.get(index) {

@@ -75,6 +75,7 @@ pub fn settings() -> crate::state::Settings {
         hash_key: HashKey::new([7; 16]),
         packet_io: None,
         drain_timeout: Duration::from_secs(5),
+        watch: false,
         log_level: "info",
         log_json: false,
         log_output: crate::observe::sink::Output::Stderr,

@@ -62,6 +62,7 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
         ("hash_key", a.hash_key != b.hash_key),
         ("packets", a.packet_io != b.packet_io),
         ("drain", a.drain_timeout != b.drain_timeout),
+        ("watch", a.watch != b.watch),
         ("log", (a.log_level, a.log_json, &a.log_output) != (b.log_level, b.log_json, &b.log_output)),
         ("access_log", a.access_output != b.access_output),
         ("process", a.process != b.process),

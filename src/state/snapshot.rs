@@ -30,6 +30,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// The word of the level from which on log lines are written.
     pub log_level: &'static str,
+    /// An edit of the configuration's files is a reload.
+    pub watch: bool,
     /// Log lines are JSON. Fixed at start, as `workers` is.
     pub log_json: bool,
     pub log_output: Output,
@@ -79,6 +81,8 @@ pub struct Snapshot {
     names: Names,
     /// The effective configuration, defaults filled in and secrets masked, for `/api/config`.
     pub effective: serde_json::Value,
+    /// Where each of its values was written, in the same shape: `file:line`, null for a default.
+    pub places: serde_json::Value,
 }
 
 /// What a configuration names, for [`Snapshot::build`].
@@ -128,6 +132,7 @@ impl Snapshot {
             vips: Vec::new(),
             names: Names::default(),
             effective: serde_json::Value::Null,
+            places: serde_json::Value::Null,
         }
     }
 
@@ -147,6 +152,7 @@ impl Snapshot {
             names,
             settings,
             effective,
+            places: serde_json::Value::Null,
         };
         for spec in specs.vips {
             let Some(id) = next.names.vips.get(&spec.name).copied() else { continue };

@@ -24,7 +24,13 @@ impl Said {
 
 /// Runs `strata` to its end.
 pub fn strata(arguments: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_strata")).args(arguments).stdin(Stdio::null()).output();
+    strata_with(&[], arguments)
+}
+
+/// The same, with more in its environment.
+pub fn strata_with(variables: &[(&str, &str)], arguments: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strata"));
+    let output = command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null()).output();
     Said::of(output.expect("the strata binary"))
 }
 

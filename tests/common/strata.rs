@@ -33,7 +33,15 @@ impl Strata {
     /// The same with a command that was adjusted: another environment, other outputs.
     #[track_caller]
     pub fn start_as(body: &str, adjust: impl Fn(&mut Command) + Send + Sync + 'static) -> Strata {
-        let mut strata = Strata::spawn(body, Box::new(adjust));
+        let mut strata = Strata::spawn(body, Box::new(adjust), |_| ());
+        strata.await_ready();
+        strata
+    }
+
+    /// The same, with more in its folder than the one file.
+    #[track_caller]
+    pub fn start_in(body: &str, prepare: impl FnOnce(&std::path::Path)) -> Strata {
+        let mut strata = Strata::spawn(body, Box::new(|_| {}), prepare);
         strata.await_ready();
         strata
     }
@@ -92,11 +100,12 @@ impl Strata {
         self.await_ready();
     }
 
-    fn spawn(body: &str, adjust: Adjust) -> Strata {
+    fn spawn(body: &str, adjust: Adjust, prepare: impl FnOnce(&std::path::Path)) -> Strata {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let folder = format!("strata-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
         let folder = std::env::temp_dir().join(folder);
         fs::create_dir_all(&folder).expect("a folder for the test");
+        prepare(&folder);
         let [edge, metrics, admin] = [(); 3].map(|()| free_address());
         let file = folder.join("strata.toml");
         fs::write(&file, Strata::text(body, edge, metrics, admin)).expect("the configuration");
@@ -116,13 +125,21 @@ impl Strata {
 
     fn text(body: &str, edge: SocketAddr, metrics: SocketAddr, admin: SocketAddr) -> String {
         let body = body.replace("{edge}", &edge.to_string());
-        format!("workers = 2\n[metrics]\nlisten = \"{metrics}\"\n[admin]\nlisten = \"{admin}\"\n{body}\n")
+        // What stands before the first table stays there.
+        let tables = if body.starts_with('[') { 0 } else { body.find("\n[").map_or(body.len(), |at| at + 1) };
+        let (top, tables) = body.split_at(tables);
+        format!("workers = 2\n{top}[metrics]\nlisten = \"{metrics}\"\n[admin]\nlisten = \"{admin}\"\n{tables}\n")
     }
 
     /// Replaces the configuration file; nothing happens until a reload.
     pub fn rewrite(&self, body: &str) {
         let file = self.folder.join("strata.toml");
         fs::write(file, Strata::text(body, self.edge, self.metrics, self.admin)).expect("the configuration");
+    }
+
+    /// What the file is for `body`.
+    pub fn text_of(&self, body: &str) -> String {
+        Strata::text(body, self.edge, self.metrics, self.admin)
     }
 
     pub fn folder(&self) -> &std::path::Path {

@@ -92,6 +92,7 @@ impl World {
             hash_key: HashKey::new([1; 16]),
             packet_io: None,
             drain_timeout: Duration::from_secs(1),
+            watch: false,
             log_level: "info",
             log_json: false,
             log_output: crate::observe::sink::Output::Stderr,

@@ -211,22 +211,21 @@ fn secrets_are_read_from_the_text_a_variable_or_a_file() {
         &[("KEY", "hunter2"), ("AT", "key")],
         &[("etc/key", "hunter2\n"), ("/run/key", "hunter2"), ("etc/crlf", "hunter2\r\n"), ("etc/two", "hunter2\n\n")],
     );
-    for (value, want, shown) in [
-        ("hunter2", "hunter2", Secret::MASK),
-        ("${KEY}", "hunter2", "${KEY}"),
-        ("${NO:-hunter2}", "hunter2", Secret::MASK),
-        ("x${KEY}", "xhunter2", Secret::MASK),
-        ("file:key", "hunter2", "file:key"),
-        ("file:/run/key", "hunter2", "file:/run/key"),
-        ("file:crlf", "hunter2", "file:crlf"),
+    for (value, want) in [
+        ("hunter2", "hunter2"),
+        ("${KEY}", "hunter2"),
+        ("${NO:-hunter2}", "hunter2"),
+        ("x${KEY}", "xhunter2"),
+        ("file:key", "hunter2"),
+        ("file:/run/key", "hunter2"),
+        ("file:crlf", "hunter2"),
         // One line end is an editor's; a second one is somebody's will.
-        ("file:two", "hunter2\n", "file:two"),
-        ("file:${AT}", "hunter2", Secret::MASK),
+        ("file:two", "hunter2\n"),
+        ("file:${AT}", "hunter2"),
     ] {
         let (secret, found) = secret(&format!("key = \"{value}\"\n"), &world);
         assert_eq!(found, "", "{value}");
-        let secret = secret.unwrap_or_else(|| panic!("{value}"));
-        assert_eq!((secret.expose(), secret.shown()), (want, shown), "{value}");
+        assert_eq!(secret.as_ref().map(Secret::expose), Some(want), "{value}");
     }
 }
 

@@ -231,6 +231,7 @@ mod tests {
                     hash_key: MACHINE.random_key,
                     packet_io: None,
                     drain_timeout: std::time::Duration::ZERO,
+                    watch: false,
                     log_level: "info",
                     log_json: false,
                     log_output: crate::observe::sink::Output::Stderr,

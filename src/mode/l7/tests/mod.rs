@@ -91,6 +91,7 @@ impl World {
             hash_key: HashKey::new([7; 16]),
             packet_io: None,
             drain_timeout: Duration::from_secs(30),
+            watch: false,
             log_level: "info",
             log_json: false,
             log_output: crate::observe::sink::Output::Stderr,
