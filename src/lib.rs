@@ -16,6 +16,7 @@ pub mod health;
 pub mod route;
 // model: what is known
 pub mod config;
+pub mod explain;
 pub mod observe;
 pub mod seam;
 pub mod state;

@@ -26,7 +26,12 @@ const FLOORS: &[Floor] = &[
         inside: Inside::Strangers,
         pure: true,
     },
-    Floor { name: "model", modules: &["observe", "state", "seam", "config"], inside: Inside::Ordered, pure: false },
+    Floor {
+        name: "model",
+        modules: &["observe", "state", "seam", "explain", "config"],
+        inside: Inside::Ordered,
+        pure: false,
+    },
     Floor { name: "io", modules: &["sys", "net"], inside: Inside::Ordered, pure: false },
     Floor { name: "shell", modules: &["mode", "probe", "source", "admin"], inside: Inside::Strangers, pure: false },
     Floor { name: "app", modules: &["app", "cli"], inside: Inside::Ordered, pure: false },

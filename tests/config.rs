@@ -9,8 +9,12 @@ use strata::app::load::{self, Loaded, Origin};
 use strata::doc::{Nowhere, codes, render, summary};
 use strata::state::diff;
 
+/// As `strata check` does: its own tests are run too.
 fn load(path: &Path) -> Loaded {
-    load::read(&Origin::File(path.to_owned())).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let origin = Origin::File(path.to_owned());
+    let mut loaded = load::read(&origin).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    load::compile(&mut loaded, &load::nothing());
+    loaded
 }
 
 /// The files of a folder of the package, in order.

@@ -3,6 +3,8 @@
 #[path = "common/cli.rs"]
 mod cli;
 mod common;
+#[path = "explain/requests.rs"]
+mod requests;
 
 use std::fs;
 
@@ -97,7 +99,11 @@ fn what_cannot_be_explained_is_named_with_the_way_out() {
         ),
         (&["explain", "--config", "conf/l2.toml", ""], 2, "as in 'tcp 198.51.100.7:4242 > 10.0.0.100:80'"),
         (&["explain", "--config", "conf/l2.toml", "--in", "eht0", packet], 1, "did you mean `eth0`?"),
-        (&["explain", "--config", "conf/l7.toml", packet], 1, "no service of mode l2, l3 or l4 with a vip"),
+        (
+            &["explain", "--config", "conf/l7.toml", "udp 1.2.3.4:5 > 10.0.0.1:80"],
+            1,
+            "no service of mode l2, l3 or l4 with a vip",
+        ),
         (&["explain", "--config", "conf/bad/vips.toml", packet], 1, "error[E"),
         (&["explain", "--config", "/nowhere.toml", packet], 1, "cannot read /nowhere.toml"),
         (&["replay", "--config", "conf/l2.toml", "/nowhere.pcap"], 1, "cannot read /nowhere.pcap"),

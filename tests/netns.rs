@@ -12,6 +12,8 @@ mod common;
 mod counts;
 #[path = "netns/doctor.rs"]
 mod doctor;
+#[path = "netns/explain.rs"]
+mod explain;
 #[path = "netns/flood.rs"]
 mod flood;
 #[path = "netns/ground.rs"]

@@ -111,3 +111,123 @@ fn a_reader_that_leaves_is_no_failure() {
         assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
     }
 }
+
+/// A wrong route fails before it ships: what is in force stays, and the answer says which test, and which route took it.
+#[test]
+fn a_reload_runs_the_tests_of_the_file() {
+    let origin = Origin::echo();
+    let strata = Strata::start(&site(&origin, ""));
+    let test = |expect: &str| {
+        format!(
+            "[[test]]\nrequest = \"GET http://a.test/\"\nservice = \"web\"\nfrom = \"10.1.0.9\"\nexpect = \"{expect}\"\n"
+        )
+    };
+    strata.rewrite(&site(&origin, &test("pool web")));
+    let (text, code) = said(&command(&strata, &["reload"]));
+    assert_eq!(code, Some(0), "{text}");
+    strata.rewrite(&site(&origin, &test("pool api")));
+    let (text, code) = said(&command(&strata, &["reload"]));
+    for line in
+        ["error[E060]", "came: pool web, by route * of service web", "this route takes it", "there is no pool `api`"]
+    {
+        assert!(code == Some(1) && text.contains(line), "no {line:?} in {text}");
+    }
+    assert_eq!(strata.ask(GET).status(), 200);
+    // Whoever looks why can still ask the same file.
+    let file = strata.folder().join("strata.toml");
+    let request = format!("GET http://{}/", strata.edge);
+    let (text, code) = said(&command(&strata, &["explain", "--config", &file.to_string_lossy(), &request]));
+    assert!(code == Some(0) && text.contains("pool web"), "{text}");
+}
+
+/// Endpoints that are down now do not make a right file wrong, nor does the test make them up.
+#[test]
+fn tests_of_a_file_leave_what_serves_alone() {
+    let gone = common::free_address();
+    let body = |tables: &str| {
+        format!(
+            "{tables}[service.web]\nmode = \"l7\"\nlisten = \"{{edge}}\"\npool = \"web\"\n[pool.web]\n\
+             probe = {{ type = \"tcp\", interval = \"100ms\", timeout = \"100ms\", rise = 1, fall = 1 }}\n\
+             endpoints = [\"{gone}\"]\n"
+        )
+    };
+    let strata = Strata::start(&body(""));
+    let down = || strata.scrape().sum("strata_endpoint_up", &[("pool", "web")]) == 0.0;
+    await_that("the endpoint is down", down);
+    strata.rewrite(&body("[[test]]\nrequest = \"GET http://a.test/\"\nservice = \"web\"\nexpect = \"pool web\"\n"));
+    let (text, code) = said(&command(&strata, &["reload"]));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(down(), "a test has made an endpoint up\n{}", strata.log());
+    assert_eq!(strata.ask(GET).status(), 503);
+}
+
+#[test]
+fn quick_prints_a_file_that_passes_check() {
+    for (mode, balance) in [("l4", "p2c"), ("l7", "round-robin"), ("l7", "maglev")] {
+        let arguments =
+            ["quick", mode, "--listen", ":8080", "--to", "10.0.0.11:8080,[2001:db8::1]:8081", "--balance", balance];
+        let output = Command::new(env!("CARGO_BIN_EXE_strata")).args(arguments).arg("--print-config").output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let name = format!("strata-quick-{}-{mode}-{balance}.toml", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        fs::write(&file, &output.stdout).unwrap();
+        let checked = Command::new(env!("CARGO_BIN_EXE_strata")).arg("check").arg(&file).output().unwrap();
+        fs::remove_file(&file).unwrap();
+        let (text, code) = said(&checked);
+        assert!(code == Some(0) && text.ends_with(": valid\n") && !text.contains("warning"), "{text}");
+    }
+    for (arguments, ends, want) in [
+        (&["quick", "l7", "--listen", ":8080", "--to", "127.0.0.1:8080"][..], 1, "would go round in a circle"),
+        (&["quick", "l7", "--listen", "8080", "--to", "10.0.0.1:80"], 2, "a port alone has a colon before it"),
+        (&["quick", "l7", "--listen", ":8080", "--to", "10.0.0.1"], 2, "the port is missing"),
+        (&["quick", "l3", "--listen", ":8080", "--to", "10.0.0.1:80"], 2, "possible values: l4, l7"),
+        (
+            &["quick", "l7", "--listen", ":8080", "--to", "10.0.0.1:80", "--balance", "best"],
+            2,
+            "possible values: round-robin",
+        ),
+    ] {
+        let (text, code) = said(&Command::new(env!("CARGO_BIN_EXE_strata")).args(arguments).output().unwrap());
+        assert!(code == Some(ends) && text.contains(want), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn quick_serves_says_where_and_ends_when_told() {
+    let origin = Origin::echo();
+    let [listen, admin] = [(); 2].map(|()| common::free_address().to_string());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strata"))
+        .args([
+            "quick",
+            "l7",
+            "--listen",
+            &listen,
+            "--to",
+            &origin.address.to_string(),
+            "--metrics",
+            "none",
+            "--admin",
+            &admin,
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the strata binary");
+    let address: std::net::SocketAddr = listen.parse().unwrap();
+    await_that("it listens", || std::net::TcpStream::connect(address).is_ok());
+    let mut wire = common::Wire::connect(address);
+    wire.send(GET);
+    assert_eq!(wire.response().unwrap().status(), 200);
+    let asked = Command::new(env!("CARGO_BIN_EXE_strata"))
+        .args(["explain", &format!("GET http://{listen}/"), "--admin", &admin])
+        .output()
+        .unwrap();
+    let (text, code) = said(&asked);
+    assert!(code == Some(0) && text.contains("service   quick: l7"), "{text}");
+    let told = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
+    assert!(told.is_ok_and(|status| status.success()));
+    await_that("it ends", || child.try_wait().is_ok_and(|ended| ended.is_some()));
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains(&format!("HTTP on {listen}, p2c over ")), "{text}");
+}

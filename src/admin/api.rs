@@ -16,10 +16,12 @@ use tokio::sync::{Semaphore, oneshot};
 use super::control::{self, Control, Refused};
 use super::describe;
 use super::document::{self, Problem};
+use super::explain::{self, Wish};
 use super::metrics::Metrics;
 use crate::balance;
 use crate::base::{Moment, Weight, clock, limits};
 use crate::doc::suggest;
+use crate::explain::Fault;
 use crate::health::Intent;
 
 /// Which listener a request came to.
@@ -85,14 +87,14 @@ impl Api {
             }
             return self.change(target, body).await;
         }
-        let read = self.read(face, &words).await?;
+        let read = self.read(face, &words, head.uri.query().unwrap_or_default()).await?;
         match head.method {
             Method::GET | Method::HEAD => Ok(read),
             _ => Err(Refusal::method("GET, HEAD")),
         }
     }
 
-    async fn read(&self, face: Face, words: &[&str]) -> Result<Answer, Refusal> {
+    async fn read(&self, face: Face, words: &[&str], query: &str) -> Result<Answer, Refusal> {
         let snapshot = || self.control.crew.snapshot.load_full();
         match (face, words) {
             (_, ["metrics"]) => {
@@ -119,7 +121,23 @@ impl Api {
                 Ok(json(StatusCode::OK, &describe::services(&snapshot(), &self.control.crew.packets)))
             }
             (_, ["api", "pools"]) => Ok(json(StatusCode::OK, &describe::pools(&snapshot(), &self.reports().await))),
+            (_, ["api", "explain"]) => Ok(json(StatusCode::OK, &self.explain(query).await?)),
             _ => Err(Refusal::not_found()),
+        }
+    }
+
+    /// Refuses by 400 what is not understood.
+    async fn explain(&self, query: &str) -> Result<document::Explained, Refusal> {
+        let bad = |fault: Fault| Refusal::new(StatusCode::BAD_REQUEST, fault.to_string()).help(explain::USAGE);
+        match Wish::read(query).map_err(bad)? {
+            Wish::Packet { line, interface } => {
+                let ask = |reply| control::Request::ExplainPacket { line, interface, reply };
+                self.ask(ask).await?.map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, format!("packet: {why}")))
+            }
+            Wish::Request(question) => {
+                let (snapshot, reports) = (self.control.crew.snapshot.load_full(), self.reports().await);
+                explain::request(&snapshot, &reports, &question).map_err(bad)
+            }
         }
     }
 
@@ -374,7 +392,7 @@ fn segments(path: &str) -> Option<Vec<String>> {
     path.strip_prefix('/')?.split('/').map(decode).collect()
 }
 
-fn decode(segment: &str) -> Option<String> {
+pub(super) fn decode(segment: &str) -> Option<String> {
     let mut out = Vec::with_capacity(segment.len());
     let mut bytes = segment.bytes();
     while let Some(byte) = bytes.next() {

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::document::{Candidate, Compared, Dump, Problem, ReloadRejected, Reloaded, Status, Upgraded};
+use super::document::{Candidate, Compared, Dump, Explained, Problem, ReloadRejected, Reloaded, Status, Upgraded};
 use crate::base::address::AdminListen;
 use crate::health::Intent;
 
@@ -74,6 +74,15 @@ impl Client {
     /// See [`ClientError`]; so for the others.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.document(Method::GET, "/api/status", None).await
+    }
+
+    /// What becomes of `what`; `pairs` are what else is said of it.
+    pub async fn explain(&self, what: &str, pairs: &[(&str, &str)]) -> Result<Explained, ClientError> {
+        let mut path = format!("/api/explain?what={}", encode(what));
+        for (key, value) in pairs {
+            path.push_str(&format!("&{key}={}", encode(value)));
+        }
+        self.document(Method::GET, &path, None).await
     }
 
     pub async fn config(&self) -> Result<serde_json::Value, ClientError> {
@@ -246,7 +255,7 @@ fn to_json(document: &impl Serialize) -> Bytes {
     serde_json::to_vec(document).unwrap_or_default().into()
 }
 
-/// A path segment of anything.
+/// A path segment, or a value of a query, of anything.
 fn encode(segment: &str) -> String {
     let mut out = String::with_capacity(segment.len());
     for byte in segment.bytes() {

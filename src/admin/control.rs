@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::document::{Candidate, Compared, ReloadRejected, Reloaded, Upgraded};
+use super::document::{Candidate, Compared, Explained, ReloadRejected, Reloaded, Upgraded};
 use crate::base::Weight;
 use crate::health::Intent;
 use crate::net::Crew;
+use crate::wire::line::Line;
 
 /// What the admin shell is given.
 #[derive(Clone)]
@@ -49,6 +50,12 @@ pub enum Request {
     Compare {
         candidate: Option<Box<Candidate>>,
         reply: oneshot::Sender<Result<Compared, ReloadRejected>>,
+    },
+    /// What becomes of a packet; a sentence where nothing can be told.
+    ExplainPacket {
+        line: Box<Line>,
+        interface: Option<String>,
+        reply: oneshot::Sender<Result<Explained, String>>,
     },
     HealthReport {
         reply: oneshot::Sender<Vec<EndpointReport>>,

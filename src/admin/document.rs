@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::explain::Story;
+
 /// `GET /api/status`: everything that `strata status` shows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -193,6 +195,16 @@ pub struct Endpoint {
     /// Where its answers come by here: from the endpoint, to clients.
     pub packets_received_total: Option<u64>,
     pub bytes_received_total: Option<u64>,
+}
+
+/// `GET /api/explain?what=…`: what becomes of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Explained {
+    /// A request, or a connection to a listener.
+    Request(Box<Story>),
+    /// A packet: the text for people, and the whole as a document.
+    Packet { text: String, story: serde_json::Value },
 }
 
 /// Body of `POST /api/pools/{pool}/endpoints/{endpoint}/weight`.

@@ -8,11 +8,13 @@ pub mod document;
 mod api;
 pub mod client;
 mod describe;
+mod explain;
 mod metrics;
 mod server;
 
 pub use client::Client;
 pub use control::{Control, EndpointReport, Refused, ReloadStatus, Request};
+pub use explain::{causes, is_packet};
 pub use server::{Prepared, Servers};
 
 #[cfg(test)]

@@ -537,6 +537,23 @@ async fn what_is_not_offered_is_refused_by_name() {
             (metrics, "POST /metrics HTTP/1.1\r\nHost: x".to_owned(), 405),
             (metrics, "GET /nothing HTTP/1.1\r\nHost: x".to_owned(), 404),
             // Reads.
+            (metrics, "GET /api/explain?what=GET%20/ HTTP/1.1\r\nHost: localhost".to_owned(), 404),
+            (admin, "GET /api/explain?what=GET+/&service=edge HTTP/1.1\r\nHost: localhost".to_owned(), 200),
+            (admin, "GET /api/explain HTTP/1.1\r\nHost: localhost".to_owned(), 400),
+            (admin, "GET /api/explain?what=GET%0d%0a/ HTTP/1.1\r\nHost: localhost".to_owned(), 400),
+            (admin, "GET /api/explain?what=GET+/&what=GET+/ HTTP/1.1\r\nHost: localhost".to_owned(), 400),
+            (admin, "GET /api/explain?what=GET+/&frm=1.2.3.4 HTTP/1.1\r\nHost: localhost".to_owned(), 400),
+            (admin, "GET /api/explain?what=GET+/&from=%ff HTTP/1.1\r\nHost: localhost".to_owned(), 400),
+            (admin, "GET /api/explain?what=tcp+1.2.3.4 HTTP/1.1\r\nHost: localhost".to_owned(), 400),
+            (
+                admin,
+                format!(
+                    "GET /api/explain?what={} HTTP/1.1\r\nHost: localhost",
+                    "x".repeat(limits::EXPLAIN_QUERY_BYTES)
+                ),
+                400,
+            ),
+            (admin, "POST /api/explain?what=GET+/&service=edge HTTP/1.1\r\nHost: localhost".to_owned(), 405),
             (admin, "GET /api/services HTTP/1.1\r\nHost: localhost".to_owned(), 200),
             (admin, "GET /api/services/ HTTP/1.1\r\nHost: localhost".to_owned(), 404),
             (admin, "GET /api/../api/config HTTP/1.1\r\nHost: localhost".to_owned(), 404),

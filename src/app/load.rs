@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::outside::{Asked, Here};
+use super::{imagined, rehearse};
 use crate::admin::document::{self, Candidate};
 use crate::base::{HashKey, limits};
 use crate::config::{self, Config};
-use crate::doc::{self, Diagnostic, Grammar, Nowhere, Outside, Sources, Written};
+use crate::doc::{self, Diagnostic, Grammar, Nowhere, Outside, Sources, Span, Written};
 use crate::probe;
 use crate::state::Snapshot;
 
@@ -58,6 +59,8 @@ pub struct Loaded {
     pub written: Written,
     /// What the text referred to, and what was there.
     pub asked: Asked,
+    /// What must not be shown of the sources.
+    secrets: Vec<Span>,
 }
 
 impl Loaded {
@@ -142,11 +145,26 @@ pub fn parse(name: &str, bytes: Vec<u8>, outside: &dyn Outside) -> Loaded {
         config: loaded.config,
         written: loaded.written,
         asked: Asked::default(),
+        secrets: loaded.secrets,
     }
 }
 
-/// Compiles what was read into the generation after `previous`; on failure the reasons join the diagnostics.
+/// Compiles what was read into the generation after `previous` and runs its tests; on failure the reasons join the diagnostics.
 pub fn compile(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
+    let snapshot = compile_untested(loaded, previous)?;
+    let failures = match loaded.config.as_ref() {
+        Some(config) if !config.tests.is_empty() => test(config, &loaded.sources.main().name),
+        _ => Vec::new(),
+    };
+    if failures.is_empty() {
+        return Some(snapshot);
+    }
+    fail(loaded, failures);
+    None
+}
+
+/// The same without its tests: whoever looks why one fails needs the rest.
+pub fn compile_untested(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
     let config = loaded.config.as_ref()?;
     match config::compile(config, previous, &machine()) {
         Ok(mut snapshot) => {
@@ -154,11 +172,30 @@ pub fn compile(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
             Some(snapshot)
         }
         Err(diagnostics) => {
-            loaded.diagnostics.extend(diagnostics);
-            loaded.config = None;
+            fail(loaded, diagnostics);
             None
         }
     }
+}
+
+/// On a snapshot that shares nothing with the one that serves: its endpoints are taken to be up.
+fn test(config: &Config, file: &str) -> Vec<Diagnostic> {
+    match config::compile(config, &nothing(), &machine()) {
+        Ok(snapshot) => {
+            imagined::all_up(&snapshot);
+            rehearse::run(config, &snapshot, file)
+        }
+        Err(diagnostics) => diagnostics,
+    }
+}
+
+fn fail(loaded: &mut Loaded, mut diagnostics: Vec<Diagnostic>) {
+    for diagnostic in &mut diagnostics {
+        diagnostic.masked.clone_from(&loaded.secrets);
+    }
+    loaded.diagnostics.extend(diagnostics);
+    loaded.diagnostics.sort_by_key(|diagnostic| (diagnostic.span, diagnostic.code));
+    loaded.config = None;
 }
 
 /// The generation before the first, for `compile`.
@@ -169,6 +206,7 @@ pub fn nothing() -> Snapshot {
         metrics: None,
         admin: None,
         hash_key: machine.random_key,
+        random_key: true,
         packet_io: None,
         drain_timeout: std::time::Duration::ZERO,
         watch: false,
@@ -186,14 +224,19 @@ pub fn secret() -> HashKey {
 }
 
 fn machine() -> config::Machine {
+    config::Machine {
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        random_key: HashKey::new(fresh_key()),
+    }
+}
+
+/// The bytes of a key that nobody has had before.
+pub fn fresh_key() -> [u8; 16] {
     // The standard library keys its hashers from the kernel's random bytes: what they make of anything is as random.
     let mut key = [0; 16];
     for half in key.chunks_mut(8) {
         let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), half.len());
         half.copy_from_slice(&random.to_ne_bytes());
     }
-    config::Machine {
-        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        random_key: HashKey::new(key),
-    }
+    key
 }

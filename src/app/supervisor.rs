@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use super::edits::{Edits, Look};
+use super::explain::{self as packets, Mute};
 use super::keeper::{Keeper, KeeperHandle};
 use super::listeners::Listeners;
 use super::load::{self, First, Loaded, Origin};
@@ -24,10 +25,11 @@ use super::privileges;
 use super::upgrade::Program;
 use super::watch::{self, Watch};
 use super::worker::{self, Order};
-use crate::admin::document::{Candidate, Compared, ReloadRejected, Reloaded};
+use crate::admin::document::{Candidate, Compared, Explained, ReloadRejected, Reloaded};
 use crate::admin::{self, Control, ReloadStatus, Request};
 use crate::base::address::AdminListen;
 use crate::base::{WorkerId, clock, limits};
+use crate::explain::Scene;
 use crate::mode::packet::engine as packet;
 use crate::net::Crew;
 use crate::observe::log;
@@ -35,6 +37,7 @@ use crate::observe::sink::{Destination, Output, Sink, Writer};
 use crate::probe;
 use crate::state::{Change, Snapshot, diff};
 use crate::sys;
+use crate::wire::line::Line;
 
 mod succession;
 
@@ -456,9 +459,33 @@ impl Supervisor {
             Request::SetWeight { pool, endpoint, weight, reply } => {
                 let _ = reply.send(self.keeper.set_weight(&pool, &endpoint, weight).await);
             }
+            Request::ExplainPacket { line, interface, reply } => {
+                let _ = reply.send(self.explain(&line, interface.as_deref()).await);
+            }
             Request::HealthReport { reply } => {
                 let _ = reply.send(self.keeper.report().await);
             }
+        }
+    }
+
+    /// What becomes of a packet, by the snapshot in force.
+    async fn explain(&self, line: &Line, interface: Option<&str>) -> Result<Explained, String> {
+        let (snapshot, reports) = (self.crew.snapshot.load_full(), self.keeper.report().await);
+        if packets::slots(&snapshot) > limits::EXPLAIN_SLOTS {
+            return Err("the tables of all packet services are too large to be built for an answer: explain it from the file (`--config`)".to_owned());
+        }
+        let cause = admin::causes(&reports);
+        let scene = Scene { snapshot: &snapshot, now: clock::now(), live: true, random_key: false, cause: &cause };
+        match packets::packet(&scene, line, interface) {
+            Ok(packets::Explained::Connection(story)) => Ok(Explained::Request(story)),
+            Ok(packets::Explained::Packet(story)) => {
+                let document = serde_json::to_value(&story).map_err(|error| error.to_string())?;
+                Ok(Explained::Packet { text: story.to_string(), story: document })
+            }
+            Err(Mute::NoPacketService) => {
+                Err("there is no service of packets, and nobody listens there: nothing is decided about it".to_owned())
+            }
+            Err(Mute::Because(why)) => Err(why),
         }
     }
 

@@ -14,7 +14,8 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = \"first\"",
     },
     build: |_settings, _members, _key| Box::new(First),
-    uses: Uses { weights: false, load: false, hash: false },
+    uses: Uses { weights: false, load: false, hash: false, turn: false },
+    how: "the first usable one in the order of the file",
 };
 
 struct First;

@@ -5,7 +5,7 @@
 
 use fastrand::Rng;
 
-use super::{Member, Pick, Picker, Spec, Uses, share};
+use super::{Member, Pick, Picker, Score, Spec, Uses, share};
 use crate::doc::Grammar;
 
 pub(super) const SPEC: Spec = Spec {
@@ -16,7 +16,8 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = \"least-connections\"",
     },
     build: |_settings, _members, _key| Box::new(LeastConnections),
-    uses: Uses { weights: true, load: true, hash: false },
+    uses: Uses { weights: true, load: true, hash: false, turn: false },
+    how: "the fewest in flight for its weight; equals are drawn by weight",
 };
 
 struct LeastConnections;
@@ -60,6 +61,12 @@ impl Picker for LeastConnections {
             }
         }
         best.map(|best| best.index)
+    }
+
+    fn score(&self, members: &[Member], index: usize, _pick: &Pick<'_>) -> Option<Score> {
+        let member = members.get(index)?;
+        let value = f64::from(member.load.in_flight()) / member.weight.as_f64();
+        Some(Score { name: "in flight per weight", value, unit: "" })
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = { type = \"maglev\", key = \"source-address\" }",
     },
     build: |_settings, members, key| Box::new(Table::build(members, key, limits::MAGLEV_SLOTS)),
-    uses: Uses { weights: true, load: false, hash: true },
+    uses: Uses { weights: true, load: false, hash: true, turn: false },
+    how: "by the slot of the hash of its key",
 };
 
 /// Slots of a built table, each the index of a member. Empty when there are no members.

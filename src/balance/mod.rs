@@ -65,6 +65,8 @@ pub struct Spec {
     /// Builds the picker over `members`; every later `pick` must be given these same members.
     pub build: fn(&Settings, &[Member], HashKey) -> Box<dyn Picker>,
     pub uses: Uses,
+    /// How an endpoint comes to be picked, for whoever explains a pick.
+    pub how: &'static str,
 }
 
 /// What an algorithm looks at. What it does not use need not be kept or computed, and a setting that it ignores is worth
@@ -77,6 +79,18 @@ pub struct Uses {
     pub load: bool,
     /// Reads `Pick::hash`, and has a setting `key` ([`HashBy::of`]).
     pub hash: bool,
+    /// Keeps a turn, which every pick moves on.
+    pub turn: bool,
+}
+
+/// What a picker sees in a member when it compares it with another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// What it is: `cost`.
+    pub name: &'static str,
+    pub value: f64,
+    /// Empty for a bare number.
+    pub unit: &'static str,
 }
 
 /// One usable endpoint as pickers see it.
@@ -106,6 +120,11 @@ pub type Tried = SmallVec<[u16; 4]>;
 pub trait Picker: Send + Sync {
     /// Index of a member not in `pick.tried`, or `None` when there is none: the pool is empty or all were tried.
     fn pick(&self, members: &[Member], pick: &Pick<'_>) -> Option<usize>;
+
+    /// What it sees in the member `index` for this pick; `None` for pickers that compare nothing.
+    fn score(&self, _members: &[Member], _index: usize, _pick: &Pick<'_>) -> Option<Score> {
+        None
+    }
 
     /// Fingerprint of the built table, for pickers whose nodes must agree (`strata_table_fingerprint`).
     fn fingerprint(&self) -> Option<u64> {

@@ -13,7 +13,7 @@
 use fastrand::Rng;
 
 use super::alias::Alias;
-use super::{Load, Member, Pick, Picker, Spec, Uses, share};
+use super::{Load, Member, Pick, Picker, Score, Spec, Uses, share};
 use crate::doc::Grammar;
 
 pub(super) const SPEC: Spec = Spec {
@@ -27,7 +27,8 @@ pub(super) const SPEC: Spec = Spec {
         let total: f64 = members.iter().map(|member| member.weight.as_f64()).sum();
         Box::new(P2c { alias: Alias::build(members), mean_weight: total / members.len().max(1) as f64 })
     },
-    uses: Uses { weights: true, load: true, hash: false },
+    uses: Uses { weights: true, load: true, hash: false, turn: false },
+    how: "two are drawn by weight, and the one with the lower cost serves: latency, where it differs by more than noise, times what is in flight",
 };
 
 struct P2c {
@@ -49,6 +50,12 @@ impl Picker for P2c {
         }
         let b = self.another(a, members.len(), &mut rng)?;
         self.cheaper(members, pick, a, b)
+    }
+
+    fn score(&self, members: &[Member], index: usize, pick: &Pick<'_>) -> Option<Score> {
+        let member = members.get(index)?;
+        let cost = member.load.cost(pick.now, member.weight.as_f64() / self.mean_weight);
+        Some(Score { name: "cost", value: cost / 1e6, unit: "ms" })
     }
 }
 

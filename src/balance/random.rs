@@ -15,7 +15,8 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = \"random\"",
     },
     build: |_settings, members, _key| Box::new(Random { alias: Alias::build(members) }),
-    uses: Uses { weights: true, load: false, hash: false },
+    uses: Uses { weights: true, load: false, hash: false, turn: false },
+    how: "drawn by weight",
 };
 
 struct Random {

@@ -5,7 +5,7 @@
 //! others by weight (Thaler and Ravishankar 1998; weights: Schindelhauer and Schomaker 2005).
 //! Budget: one multiply-mix and one logarithm a member a pick, no atomics: above about 100 members prefer `maglev`.
 
-use super::{Member, Pick, Picker, Spec, Uses, key, share};
+use super::{Member, Pick, Picker, Score, Spec, Uses, key, share};
 use crate::base::HashKey;
 use crate::doc::Grammar;
 
@@ -17,7 +17,8 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = { type = \"rendezvous\", key = \"cookie:session\" }",
     },
     build: |_settings, members, key| Box::new(Rendezvous::build(members, key)),
-    uses: Uses { weights: true, load: false, hash: true },
+    uses: Uses { weights: true, load: false, hash: true, turn: false },
+    how: "the highest score for the hash of its key",
 };
 
 struct Rendezvous {
@@ -42,6 +43,11 @@ impl Picker for Rendezvous {
             // Equal scores are settled by the seed, not by the order of the file.
             .max_by(|a, b| a.1.total_cmp(&b.1).then(a.2.cmp(&b.2)))
             .map(|(i, _, _)| i)
+    }
+
+    fn score(&self, members: &[Member], index: usize, pick: &Pick<'_>) -> Option<Score> {
+        let (member, seed) = (members.get(index)?, self.seeds.get(index)?);
+        Some(Score { name: "score", value: score(pick.hash.0, *seed, member.weight.as_f64()), unit: "" })
     }
 }
 

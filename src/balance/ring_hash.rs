@@ -33,7 +33,8 @@ pub(super) const SPEC: Spec = Spec {
         };
         Box::new(RingHash::build(members, key, settings.integer("replicas"), load_factor))
     },
-    uses: Uses { weights: true, load: true, hash: true },
+    uses: Uses { weights: true, load: true, hash: true, turn: false },
+    how: "by the hash of its key on a ring; with `load_factor`, the next one while that carries too much",
 };
 
 const REPLICAS: Kind = Kind::Integer { min: 1, max: 65_536 };

@@ -17,7 +17,8 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = \"round-robin\"",
     },
     build: |_settings, _members, _key| Box::new(RoundRobin { cursor: CachePadded::default() }),
-    uses: Uses { weights: false, load: false, hash: false },
+    uses: Uses { weights: false, load: false, hash: false, turn: true },
+    how: "each in turn; all workers share the turn, so whose it is now cannot be known beforehand",
 };
 
 struct RoundRobin {

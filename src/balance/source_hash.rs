@@ -16,7 +16,8 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = { type = \"source-hash\", key = \"source-address\" }",
     },
     build: |_settings, members, key| Box::new(SourceHash::build(members, key)),
-    uses: Uses { weights: true, load: false, hash: true },
+    uses: Uses { weights: true, load: false, hash: true, turn: false },
+    how: "by the hash of its key, in proportion to weight",
 };
 
 struct SourceHash {

@@ -30,7 +30,8 @@ pub(super) const SPEC: Spec = Spec {
         let weights: Vec<u64> = members.iter().map(|member| u64::from(member.weight.get())).collect();
         Box::new(WeightedRoundRobin { period: schedule(&turns(&weights)), cursor: CachePadded::default() })
     },
-    uses: Uses { weights: true, load: false, hash: false },
+    uses: Uses { weights: true, load: false, hash: false, turn: true },
+    how: "each in turn, as often as it weighs; all workers share the turn, so whose it is now cannot be known beforehand",
 };
 
 struct WeightedRoundRobin {

@@ -63,6 +63,8 @@ pub const DIAGNOSTICS: usize = 200;
 pub const NAME_BYTES: usize = 64;
 /// Worker threads. Each costs a listener socket for every address.
 pub const WORKERS: u64 = 1024;
+/// Tests in one configuration. Each costs some µs at every check and reload.
+pub const TESTS: usize = 4096;
 /// Services, pools and VIPs in one configuration, each: ids are 16 bits, and ids of removed names stay taken.
 pub const NAMES: usize = 4096;
 /// Endpoints in one pool.
@@ -80,6 +82,13 @@ pub const VIP_ADDRESSES: usize = 256;
 pub const PORT_RANGES: usize = 256;
 /// Bytes of an interface's name: the kernel's `IFNAMSIZ` without its zero.
 pub const INTERFACE_BYTES: usize = 15;
+/// Bytes of what `explain` is asked through the admin API, escapes included: well inside of the head that it comes in.
+pub const EXPLAIN_QUERY_BYTES: usize = 16 * 1024;
+/// Slots of all packet services for which the running Strata explains a packet: it builds their tables once more, which takes half a
+/// second of the control thread.
+pub const EXPLAIN_SLOTS: usize = 1 << 22;
+/// Members that `explain` has pickers look at to find how likely each is: some 20 ms, on the control thread.
+pub const EXPLAIN_WORK: usize = 1 << 21;
 /// Turns in one period of weighted round robin: every pool of 65 endpoints is exact at any weights, and 128 KiB is the most.
 pub const TURNS: u64 = 65_536;
 /// Points on a hash ring, 6 bytes each: a pool of 4096 has its full 256 points an endpoint.

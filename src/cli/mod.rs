@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 
+use crate::app::imagined;
 use crate::app::load::{self, Origin};
 use crate::base::limits;
 use crate::health::Intent;
@@ -23,7 +24,7 @@ mod doctor;
 mod dump;
 mod echo;
 mod explain;
-mod imagined;
+mod quick;
 mod remote;
 mod replay;
 mod run;
@@ -55,6 +56,8 @@ enum Command {
     },
     /// Show Strata at work on this machine: three echo endpoints, an L7 and an L4 service, metrics and admin
     Demo,
+    /// Balance without a file: `strata quick l7 --listen :8080 --to 10.0.0.11:8080,10.0.0.12:8080`
+    Quick(quick::Arguments),
     /// What is served, over which endpoints, and how they are
     Status {
         #[command(flatten)]
@@ -164,13 +167,14 @@ fn say(text: impl Display) -> anyhow::Result<()> {
     }
 }
 
-/// The first generation of a file. `None`: it is not valid, and what is wrong has been printed.
+/// The first generation of a file, every endpoint up. `None`: it is not valid, and what is wrong has been printed.
 fn read_config(file: &Path) -> anyhow::Result<Option<Snapshot>> {
     let origin = Origin::File(file.to_owned());
     let mut loaded = load::read(&origin).with_context(|| format!("cannot read {}", file.display()))?;
-    let snapshot = load::compile(&mut loaded, &load::nothing());
-    if snapshot.is_none() {
-        eprint!("{}", loaded.render(std::io::stderr().is_terminal()));
+    let snapshot = load::compile_untested(&mut loaded, &load::nothing());
+    match &snapshot {
+        None => eprint!("{}", loaded.render(std::io::stderr().is_terminal())),
+        Some(snapshot) => imagined::all_up(snapshot),
     }
     Ok(snapshot)
 }
@@ -187,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Demo => demo::demo(),
+        Command::Quick(arguments) => quick::quick(&arguments),
         Command::Status { admin, json } => remote::status(&admin.admin, json),
         Command::Drain(target) => remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Draining),
         Command::Maintain(target) => {

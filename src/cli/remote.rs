@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::{say, status as view};
 use crate::admin::Client;
+use crate::admin::document::Explained;
 use crate::base::Listen;
 use crate::base::address::AdminListen;
 use crate::health::Intent;
@@ -33,6 +34,10 @@ pub fn weight(admin: &str, pool: &str, endpoint: &str, weight: u16) -> anyhow::R
     ask(async { Ok(client(admin)?.set_weight(pool, endpoint, u64::from(weight)).await?) })?;
     say(format_args!("{pool} {endpoint}: weight {weight}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+pub fn explain(admin: &str, what: &str, pairs: &[(&str, &str)]) -> anyhow::Result<Explained> {
+    ask(async { Ok(client(admin)?.explain(what, pairs).await?) })
 }
 
 /// 0: the new configuration is in force. 1: it was refused, and why is printed.

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::imagined::{self, OURS, Played, Stage};
 use super::{no_packet_service, read_config, say};
+use crate::app::imagined::{self, OURS, Played, Stage};
 use crate::base::MacAddr;
 use crate::state::Snapshot;
 use crate::wire::ethernet::Frame;

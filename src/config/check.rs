@@ -135,7 +135,11 @@ fn routes(root: &Table<'_>, service: &Service, l7: &L7) {
         let message = if same {
             format!("{what} of service {} is given twice", quote(&service.name))
         } else {
-            format!("{what} of service {} can never win", quote(&service.name))
+            let taker = winner
+                .url
+                .as_ref()
+                .map_or_else(|| "the default route".to_owned(), |url| format!("route {}", quote(url)));
+            format!("{what} of service {} can never win: {taker} takes its requests", quote(&service.name))
         };
         root.report(
             Diagnostic::new(code, route.pattern.span, message)

@@ -57,6 +57,9 @@ pub(super) static LORE: Lore = Lore {
         ("interval", "a probe: { type = \"tcp\", interval = \"2s\" }"),
         ("rise", "a probe: { type = \"tcp\", rise = 2 }"),
         ("fall", "a probe: { type = \"tcp\", fall = 3 }"),
+        ("request", "[[test]]"),
+        ("packet", "[[test]]"),
+        ("expect", "[[test]]"),
         ("workers", "the top of the file, before the first [table]"),
         ("include", "the top of the file, before the first [table]"),
         ("watch", "the top of the file, before the first [table]"),
@@ -116,7 +119,6 @@ pub(super) static LORE: Lore = Lore {
     ],
     later: &[
         ("top", "tls", "certificates come with TLS"),
-        ("top", "test", "tests of routes come later"),
         ("top", "source", "endpoints are listed in the file"),
         ("service", "vip", "a proxy listens on addresses that this machine has"),
         ("service", "tls", "listeners speak plain TCP and HTTP"),

@@ -14,6 +14,7 @@ mod pool;
 mod process;
 mod root;
 mod service;
+mod test;
 pub mod value;
 mod vip;
 
@@ -23,7 +24,7 @@ mod tests;
 pub use compile::{Machine, compile};
 pub use value::Config;
 
-use crate::doc::{self, Diagnostic, Document, Grammar, Outside, Sources, Written};
+use crate::doc::{self, Diagnostic, Document, Grammar, Outside, Sources, Span, Written};
 
 /// The plug-ins of the floors above, by their grammars. (Pickers are below, and need not be passed.)
 #[derive(Clone, Copy, Debug)]
@@ -42,13 +43,15 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// For asking where a value came from.
     pub written: Written,
+    /// What must not be shown of the sources.
+    pub secrets: Vec<Span>,
 }
 
 /// Reads a file's bytes; what they refer to is asked of `outside`.
 pub fn read(name: &str, bytes: Vec<u8>, outside: &dyn Outside, catalogs: &Catalogs<'_>) -> Loaded {
-    let Document { value, diagnostics, sources, written } = load(name, bytes, outside, catalogs);
+    let Document { value, diagnostics, sources, written, secrets } = load(name, bytes, outside, catalogs);
     let right = !diagnostics.iter().any(Diagnostic::is_error);
-    Loaded { sources, config: right.then_some(value), diagnostics, written }
+    Loaded { sources, config: right.then_some(value), diagnostics, written, secrets }
 }
 
 /// Every value of the text, and every mistake. With an error among the mistakes the values are good for nothing but more

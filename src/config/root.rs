@@ -12,6 +12,7 @@ use super::packet::read_packets;
 use super::pool::{read_pool, read_zone};
 use super::process::read_process;
 use super::service::{Context, read_service};
+use super::test::read_tests;
 use super::value::{AccessLog, Admin, Cluster, Config, Drain, Level, Log, LogFormat, Metrics, Packets};
 use super::vip::read_vip;
 use crate::base::address::AdminListen;
@@ -140,6 +141,7 @@ pub(super) fn read_config(root: &mut Table<'_>, catalogs: &Catalogs<'_>) -> Conf
         vips,
         services,
         pools,
+        tests: read_tests(root),
     };
     check::check(root, &config, &survey);
     config

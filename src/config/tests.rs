@@ -38,6 +38,7 @@ fn empty() -> Snapshot {
         workers: 3,
         metrics: None,
         admin: None,
+        random_key: true,
         hash_key: HashKey::new([0; 16]),
         packet_io: None,
         drain_timeout: Duration::ZERO,

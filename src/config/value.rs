@@ -5,6 +5,7 @@
 //! (`compile`).
 
 mod packet;
+mod test;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use packet::{FlowTimeouts, Packet, Packets, Vip};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+pub use test::{Expectation, Subject, Test};
 
 use crate::base::address::AdminListen;
 use crate::base::units::{show_duration, show_size};
@@ -48,6 +50,9 @@ pub struct Config {
     /// In the order of the file.
     #[serde(rename = "pool", serialize_with = "by_name")]
     pub pools: Vec<Pool>,
+    /// What the file says of itself; run before it ships.
+    #[serde(rename = "test", skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<Test>,
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]

@@ -117,6 +117,9 @@ pub static TWO_FILES: Code =
 pub static BAD_SECRET_FILE: Code =
     Code::new("E052", "the file of a secret that cannot be read, is empty, too large or no text");
 
+pub static TEST_FAILED: Code =
+    Code::new("E060", "a [[test]] of the file itself that fails: it does not do what its author says it does");
+
 pub static UNUSED_POOL: Code = Code::absence("W001", "a pool that no service uses");
 pub static EMPTY_POOL: Code = Code::absence("W002", "a pool without endpoints: it answers 503 or closes");
 pub static SAME_ENDPOINT: Code = Code::new("W003", "an endpoint named twice in one pool; the second is ignored");
@@ -193,6 +196,7 @@ pub static CODES: &[&Code] = &[
     &BAD_INCLUDE,
     &TWO_FILES,
     &BAD_SECRET_FILE,
+    &TEST_FAILED,
     &UNUSED_POOL,
     &EMPTY_POOL,
     &SAME_ENDPOINT,

@@ -46,6 +46,8 @@ pub struct Document<T> {
     pub sources: Sources,
     /// What was written, and where.
     pub written: Written,
+    /// What must not be shown of the sources.
+    pub secrets: Vec<Span>,
 }
 
 /// Reads the file of this name with `reader`, which gets the root table: its own tables, and those of the files that it
@@ -90,7 +92,7 @@ pub fn read<T>(
     for diagnostic in &mut found {
         diagnostic.masked.clone_from(&secrets);
     }
-    Document { value, diagnostics: found, written: Written::new(root, &sources), sources }
+    Document { value, diagnostics: found, written: Written::new(root, &sources), sources, secrets }
 }
 
 /// The kind of a plug-in's table: its keys come from its grammar, and have no home elsewhere.

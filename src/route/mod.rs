@@ -11,6 +11,7 @@ pub mod pattern;
 pub mod perfect;
 pub mod shadow;
 pub mod table;
+pub mod why;
 
 pub use pattern::{Host, Path, Pattern};
 pub use shadow::shadowed;

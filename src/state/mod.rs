@@ -10,6 +10,7 @@ pub mod pool;
 pub mod queue;
 pub mod service;
 pub mod snapshot;
+pub mod way;
 
 pub use change::{Change, diff};
 pub use endpoint::{Endpoint, Opening, Seat, Status};
@@ -20,3 +21,4 @@ pub use service::{
     Kept, L4, L7, L7Spec, Limits, ModeKind, Route, Service, ServiceSpec, Timeouts, Traffic, TrafficSpec,
 };
 pub use snapshot::{Process, Settings, Snapshot, Specs};
+pub use way::Way;

@@ -134,6 +134,11 @@ impl Pool {
         self.queue.released();
     }
 
+    /// A view like the published one, with a picker of its own: what is tried on it moves nobody's turn.
+    pub fn rehearsal(&self) -> PoolView {
+        build_view(&self.spec, &self.endpoints, self.hash_key, 0)
+    }
+
     pub fn endpoint(&self, name: &str) -> Option<&Arc<Endpoint>> {
         self.endpoints.iter().find(|endpoint| &*endpoint.name == name)
     }

@@ -78,8 +78,15 @@ pub struct Route {
     pub pool: PoolId,
     /// What the pool's picker is sticky by.
     pub hash_by: HashBy,
-    /// Where it stood when the service was last compiled anew.
+    /// When the service was last compiled anew; [`super::Snapshot::route_places`] has where it stands now.
     pub place: Place,
+}
+
+impl Route {
+    /// As the table sees it.
+    pub fn rule(&self) -> route::Rule {
+        route::Rule { pattern: self.pattern.clone(), priority: self.priority, conditions: 0 }
+    }
 }
 
 /// The place aside: a comment above a route is no change of the service.
@@ -181,16 +188,7 @@ impl Service {
         let traffic = match &spec.traffic {
             TrafficSpec::L4 { pool, hash_by } => Traffic::L4(L4 { pool: *pool, hash_by: hash_by.clone() }),
             TrafficSpec::L7(l7) => Traffic::L7(L7 {
-                table: route::Table::build(
-                    &l7.routes
-                        .iter()
-                        .map(|route| route::Rule {
-                            pattern: route.pattern.clone(),
-                            priority: route.priority,
-                            conditions: 0,
-                        })
-                        .collect::<Vec<_>>(),
-                ),
+                table: route::Table::build(&l7.routes.iter().map(Route::rule).collect::<Vec<_>>()),
                 spec: l7.clone(),
             }),
             TrafficSpec::Packet(packet) => Traffic::Packet(packet.clone()),

@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::endpoint::Endpoint;
 use super::packet::{Io, Vip, VipSpec};
 use super::pool::{Pool, PoolSpec};
-use super::service::{Kept, Service, ServiceSpec};
+use super::service::{Kept, Service, ServiceSpec, TrafficSpec};
 use crate::base::address::AdminListen;
 use crate::base::{HashKey, Listen, PoolId, ServiceId, VipId};
+use crate::doc::Place;
 use crate::health::Health;
 use crate::observe::PerWorker;
 use crate::observe::sink::Output;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub metrics: Option<Listen>,
     pub admin: Option<AdminListen>,
     pub hash_key: HashKey,
+    /// Nobody chose the key: each process has another one.
+    pub random_key: bool,
     /// `None`: a ring, or what works where none can be made.
     pub packet_io: Option<Io>,
     pub drain_timeout: Duration,
@@ -78,6 +81,8 @@ pub struct Snapshot {
     services: Vec<Option<Arc<Service>>>,
     pools: Vec<Option<Arc<Pool>>>,
     vips: Vec<Option<Arc<Vip>>>,
+    /// By service and route: a service that is kept does not follow when lines are written above it.
+    route_places: Vec<Vec<Place>>,
     names: Names,
     /// The effective configuration, defaults filled in and secrets masked, for `/api/config`.
     pub effective: serde_json::Value,
@@ -130,6 +135,7 @@ impl Snapshot {
             services: Vec::new(),
             pools: Vec::new(),
             vips: Vec::new(),
+            route_places: Vec::new(),
             names: Names::default(),
             effective: serde_json::Value::Null,
             places: serde_json::Value::Null,
@@ -149,6 +155,7 @@ impl Snapshot {
             services: vec![None; names.services.len()],
             pools: vec![None; names.pools.len()],
             vips: vec![None; names.vips.len()],
+            route_places: vec![Vec::new(); names.services.len()],
             names,
             settings,
             effective,
@@ -171,6 +178,9 @@ impl Snapshot {
         }
         for spec in specs.services {
             let Some(id) = next.names.services.get(&spec.name).copied() else { continue };
+            if let TrafficSpec::L7(l7) = &spec.traffic {
+                next.route_places[id.index()] = l7.routes.iter().map(|route| route.place.clone()).collect();
+            }
             next.services[id.index()] = Some(match self.service(id) {
                 Some(old) if old.spec == spec => old.clone(),
                 old => {
@@ -188,6 +198,11 @@ impl Snapshot {
 
     pub fn pool(&self, id: PoolId) -> Option<&Arc<Pool>> {
         self.pools.get(id.index())?.as_ref()
+    }
+
+    /// Where the routes of an `l7` service stand in the configuration of this generation, in their order.
+    pub fn route_places(&self, service: ServiceId) -> &[Place] {
+        self.route_places.get(service.index()).map_or(&[], Vec::as_slice)
     }
 
     pub fn vip(&self, id: VipId) -> Option<&Arc<Vip>> {

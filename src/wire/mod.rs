@@ -26,6 +26,7 @@ pub mod ip;
 pub mod ipip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod line;
 pub mod ndp;
 pub mod packet;
 pub mod pcap;

@@ -7,18 +7,18 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::Poll;
 
+use super::Scratch;
 use super::exchange::{Facts, Step, Task};
 use super::io::{poll_read_parked, write_all};
 use super::respond;
 use super::session::{Session, make_room};
 use super::upload::{Stop, Upload};
 use super::upstream::Upstream;
-use super::{Scratch, fields};
 use crate::base::{clock, limits};
 use crate::net::upstream;
 use crate::net::{Buffer, DialError};
 use crate::state::{Endpoint, Timeouts};
-use crate::wire::http1::{self, Forward, Progress, Reject};
+use crate::wire::http1::{self, Progress, Reject};
 
 /// One endpoint being given one request.
 pub(super) struct Attempt {
@@ -135,12 +135,9 @@ impl Attempt {
     ) -> Result<(), Failed> {
         let Scratch { input, parsed } = scratch;
         parsed.out.clear();
-        parsed.extra.clear();
         let head = input.bytes().get(..facts.head_length).unwrap_or_default();
         let view = parsed.request.view(head);
-        let trusted = task.l7.spec.trusted_proxies.iter().any(|network| network.contains(session.peer.ip()));
-        let drop = fields::identity(&mut parsed.extra, &view, session.peer, trusted);
-        http1::forward(&mut parsed.out, &view, &Forward { drop, extra: &parsed.extra, ..Forward::of(&view) });
+        task.l7.forward(&view, session.peer, &mut parsed.extra, &mut parsed.out);
         if !task.ask.body.is_empty() {
             let body = input.bytes_mut().get_mut(facts.head_length..).unwrap_or_default();
             let used = self.upload.begin(body, &mut parsed.out).map_err(Failed::Body)?;

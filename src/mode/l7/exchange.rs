@@ -17,14 +17,13 @@ use super::respond;
 use super::session::{HeadEnd, Next, Session, protocol, shown};
 use super::upload::Stop;
 use super::upstream::Upstream;
-use crate::balance::HashBy;
 use crate::base::{FlowHash, Moment, Reason, clock};
 use crate::net::relay::{End, Relay};
 use crate::net::upstream::{Found, Picked, Tries, Turn, failed as failed_at, has_line};
 use crate::net::{Buffer, DialError};
 use crate::observe::access;
 use crate::observe::cells::UpstreamError;
-use crate::state::{Endpoint, L7, Pool, Route, Seat, Service, Snapshot, Timeouts, Traffic};
+use crate::state::{Endpoint, L7, Pool, Seat, Service, Snapshot, Timeouts, Traffic};
 use crate::wire::http1::{self, Body, Notice, Reject, Request};
 
 /// Serves requests until the connection idles again (then it is given back) or has ended.
@@ -261,20 +260,15 @@ async fn request<'s>(
     };
     let head = scratch.input.bytes().get(..facts.head_length).unwrap_or_default();
     let view = scratch.parsed.request.view(head);
-    let (body, is_head) = (view.body(), view.asked().head);
-    let most = service.spec.limits.max_body_bytes;
-    if most != 0 && matches!(body, Body::Length(length) if length > most) {
-        return refuse(session, service, facts, Reason::BodyTooLarge, is_head).await;
-    }
-    let found = l7.table.find(view.host(), view.path());
-    let route = found.and_then(|index| l7.spec.routes.get(index));
-    let pool = route.and_then(|route| Some((route, snapshot.pool(route.pool)?)));
-    let Some((route, pool)) = pool else {
-        return unserved(session, service, facts, Reason::NoRoute, &Ask::of(&view)).await;
-    };
-    facts.pool = Some(pool);
     let ask = Ask::of(&view);
-    let hash = if pool.view().uses.hash { flow(route, pool, &view, session) } else { FlowHash(0) };
+    let way = match l7.way(service, snapshot, &view) {
+        Ok(way) => way,
+        Err(reason @ Reason::BodyTooLarge) => return refuse(session, service, facts, reason, ask.asked.head).await,
+        Err(reason) => return unserved(session, service, facts, reason, &ask).await,
+    };
+    let pool = way.pool;
+    facts.pool = Some(pool);
+    let hash = if pool.view().uses.hash { way.hash(&view, session.peer) } else { FlowHash(0) };
     forward(session, scratch, facts, Task { service, l7, pool, hash, ask }).await
 }
 
@@ -330,22 +324,6 @@ async fn unserved(session: &mut Session, service: &Service, facts: &mut Facts<'_
         ..Notice::error(reason.status(), shown(service, reason.word()))
     };
     say(session, service, facts, notice).await
-}
-
-/// What the route's pool is sticky by.
-fn flow(route: &Route, pool: &Pool, view: &Request<'_>, session: &Session) -> FlowHash {
-    let query;
-    let found = match &route.hash_by {
-        HashBy::Header(name) => view.field(name.as_bytes()).next(),
-        HashBy::Cookie(name) => view.cookie(name.as_bytes()),
-        HashBy::Query(name) => {
-            query = view.query_parameter(name.as_bytes());
-            query.as_deref()
-        }
-        HashBy::Path => Some(view.path()),
-        HashBy::SourceAddress | HashBy::SourceAddressPort => None,
-    };
-    route.hash_by.flow(&pool.hash_key(), session.peer, found)
 }
 
 /// A place at an endpoint that was not tried yet: at once, or, at the first try, in turn. `None`: there is none left to try.

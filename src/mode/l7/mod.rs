@@ -10,7 +10,6 @@
 mod attempt;
 mod budget;
 mod exchange;
-mod fields;
 mod io;
 mod respond;
 mod session;

@@ -88,6 +88,7 @@ impl World {
             workers: 1,
             metrics: None,
             admin: None,
+            random_key: false,
             hash_key: HashKey::new([7; 16]),
             packet_io: None,
             drain_timeout: Duration::from_secs(30),

@@ -12,11 +12,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::compose::{self, Head, Way};
+use super::ip::{Fragment, Protocol};
+use super::tcp::{Flags, maximum_segment_size};
 use crate::base::address::parse_ip;
 use crate::doc::suggest::{nearest, one_of};
-use crate::wire::compose::{self, Head, Way};
-use crate::wire::ip::{Fragment, Protocol};
-use crate::wire::tcp::{Flags, maximum_segment_size};
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Line {
     /// The whole datagram, its checksums right.
     pub ip: Vec<u8>,
     pub destination: IpAddr,
+    /// Where a connection that it opens leads from and to; `None` for what opens none.
+    pub opens: Option<(SocketAddr, SocketAddr)>,
     pub vlan: Option<u16>,
 }
 
@@ -32,16 +34,15 @@ pub struct Line {
 pub fn parse(text: &str) -> Result<Line, String> {
     let spaced = text.replace('>', " > ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
-    let at = words.iter().position(|word| *word == ">").filter(|at| *at > 0);
-    let ends = at.and_then(|at| Some((*words.get(at - 1)?, *words.get(at + 1)?, at)));
-    let Some((source, destination, at)) = ends else {
+    let mut halves = words.split(|word| *word == ">");
+    let (Some([before @ .., source]), Some([destination, after @ ..]), None) =
+        (halves.next(), halves.next(), halves.next())
+    else {
         return Err(format!("a packet goes from one address to another, as in {EXAMPLE}"));
     };
     let (source, destination) = (End::parse(source)?, End::parse(destination)?);
     let mut wish = Wish::default();
-    let rest: Vec<&str> =
-        words.iter().enumerate().filter(|(n, _)| !(at - 1..=at + 1).contains(n)).map(|(_, w)| *w).collect();
-    let mut rest = rest.into_iter().peekable();
+    let mut rest = before.iter().chain(after).copied().peekable();
     while let Some(word) = rest.next() {
         let next = rest.peek().copied();
         if wish.take(word, next)? {
@@ -190,7 +191,9 @@ impl Wish {
             }
             (None, len) => len.unwrap_or(if fragment == Fragment::Whole { 0 } else { FRAGMENT }),
         };
-        Ok(Line { ip: made(len)?, destination: destination.ip(), vlan: self.vlan })
+        let opens = protocol == Protocol::TCP && self.flags.is_none_or(|flags| flags == Flags::SYN);
+        let opens = opens.then_some((source, destination));
+        Ok(Line { ip: made(len)?, destination: destination.ip(), opens, vlan: self.vlan })
     }
 
     fn head(&self, protocol: Protocol, v6: bool) -> Result<Head, String> {

@@ -1,14 +1,17 @@
-//! Engine: what a proxy adds to a request: who the client is, and that we were here.
+//! Codec: what a proxy adds to a request: who the client is, and that we were here.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::wire::http1::{self, Name, Names, Request};
+use super::method::Version;
+use super::name::{Name, Names};
+use super::request::Request;
+use super::write::{field, number};
 
 /// Appends `X-Forwarded-For`, `-Proto`, `-Host` and `Via` to `out`, and says which of the client's own fields are dropped.
 ///
 /// A trusted peer's chain is extended and its `-Proto` and `-Host` are kept; anyone else's are replaced (C3).
-pub(super) fn identity(out: &mut Vec<u8>, request: &Request<'_>, peer: SocketAddr, trusted: bool) -> Names {
+pub fn identity(out: &mut Vec<u8>, request: &Request<'_>, peer: SocketAddr, trusted: bool) -> Names {
     out.extend_from_slice(b"X-Forwarded-For: ");
     if trusted {
         for earlier in request.all_known(Name::XForwardedFor) {
@@ -22,7 +25,7 @@ pub(super) fn identity(out: &mut Vec<u8>, request: &Request<'_>, peer: SocketAdd
         out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
     }
     if !trusted || request.known(Name::XForwardedHost).is_none() {
-        http1::field(out, b"X-Forwarded-Host", request.authority());
+        field(out, b"X-Forwarded-Host", request.authority());
     }
     out.extend_from_slice(b"Via: ");
     for earlier in request.all_known(Name::Via) {
@@ -30,8 +33,8 @@ pub(super) fn identity(out: &mut Vec<u8>, request: &Request<'_>, peer: SocketAdd
         out.extend_from_slice(b", ");
     }
     out.extend_from_slice(match request.version() {
-        http1::Version::Http10 => b"1.0 strata\r\n",
-        http1::Version::Http11 => b"1.1 strata\r\n",
+        Version::Http10 => b"1.0 strata\r\n",
+        Version::Http11 => b"1.1 strata\r\n",
     });
     if trusted {
         Names::of(&[Name::XForwardedFor, Name::Via])
@@ -45,7 +48,7 @@ fn put_address(out: &mut Vec<u8>, address: IpAddr) {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();
             for (octet, end) in [(a, &b"."[..]), (b, b"."), (c, b"."), (d, b"")] {
-                http1::number(out, u64::from(octet));
+                number(out, u64::from(octet));
                 out.extend_from_slice(end);
             }
         }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::{Played, Stage};
 use crate::base::{Reason, ServiceId};
-use crate::cli::imagined::{Played, Stage};
 use crate::flow::NOBODY;
 use crate::flow::decide::{Action, Matched, Why};
 use crate::flow::tables::Sticky;
@@ -90,7 +90,7 @@ struct Verdict {
 }
 
 impl Story {
-    pub fn tell(stage: &Stage<'_>, interface: &str, frame: &[u8], played: &Played) -> Story {
+    pub fn tell(stage: &Stage<'_>, interface: &str, frame: &[u8], played: &Played, live: bool) -> Story {
         let destination = played.trace.map_or_else(|| read_destination(frame), |trace| trace.packet.destination);
         let matched = played.trace.and_then(|trace| trace.matched);
         let service = matched.map(|matched| matched.service).or(played.verdict.service);
@@ -111,7 +111,7 @@ impl Story {
             verdict: verdict(stage, played, destination),
             before: show::frame(frame).to_string(),
             after: played.out.as_deref().map(|out| show::frame(out).to_string()),
-            imagined: IMAGINED,
+            imagined: if live { LIVE } else { IMAGINED },
         }
     }
 }
@@ -310,5 +310,7 @@ impl fmt::Display for Story {
     }
 }
 
+const LIVE: &str = "health, intents and weights are those of now. Imagined: every endpoint is on the link, at a MAC address made from its\n\
+                    own address; clients are behind a router; links take 1500 bytes; no flow is known, and no slot in transition";
 const IMAGINED: &str = "imagined, for neither file nor packet says it: every endpoint is up and on the link, at a MAC address made\n\
                         from its own address; clients are behind a router; links take 1500 bytes; no flow is known";

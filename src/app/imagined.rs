@@ -1,8 +1,8 @@
 //! Wiring: a machine that is imagined, so that packets can be played through the model without one: no root, no interface, no
-//! traffic. What `replay` and `explain` share.
+//! traffic. What `replay`, `explain` and the tests of a file share.
 //!
-//! What neither a file nor a packet says is imagined: every endpoint is up and on the link, with a MAC address made from its
-//! own address; clients are behind a router that sends and takes every other packet. Slots, records, translations and every check
+//! What neither a file nor a packet says is imagined: every endpoint is on the link, with a MAC address made from its own address, and
+//! up where [`all_up`] has made it so; clients are behind a router that sends and takes every other packet. Slots, records, translations and every check
 //! are those of the engine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,8 +20,22 @@ use crate::wire::ethernet::{EtherType, Frame, Header};
 use crate::wire::segments::{Kind, Merged, Segments};
 use crate::wire::{Packet, Transport};
 
+mod story;
+
+pub use story::Story;
+
+/// Takes every endpoint to be up. Only of a snapshot that nobody serves by: what is published here is published to all.
+pub fn all_up(snapshot: &Snapshot) {
+    for pool in snapshot.pools() {
+        for endpoint in &pool.endpoints {
+            endpoint.set_status(Status { health: Health::Up, ..endpoint.status() });
+        }
+        pool.publish();
+    }
+}
+
 /// Everything that packets are played before.
-pub(super) struct Stage<'s> {
+pub struct Stage<'s> {
     pub snapshot: &'s Snapshot,
     pub books: Vec<Book>,
     tables: Tables,
@@ -30,7 +44,7 @@ pub(super) struct Stage<'s> {
 }
 
 /// What became of a frame.
-pub(super) struct Played {
+pub struct Played {
     pub verdict: Verdict,
     /// What is behind it.
     pub trace: Option<Trace>,
@@ -40,13 +54,7 @@ pub(super) struct Played {
 
 impl<'s> Stage<'s> {
     /// `mac` says which MAC address of ours an interface has. `None`: there is no packet service.
-    pub(super) fn set(snapshot: &'s Snapshot, mac: impl Fn(&str) -> MacAddr) -> Option<Stage<'s>> {
-        for pool in snapshot.pools() {
-            for endpoint in &pool.endpoints {
-                endpoint.set_status(Status { health: Health::Up, ..endpoint.status() });
-            }
-            pool.publish();
-        }
+    pub fn set(snapshot: &'s Snapshot, mac: impl Fn(&str) -> MacAddr) -> Option<Stage<'s>> {
         let mut books = Vec::new();
         for service in snapshot.services() {
             if let Traffic::Packet(spec) = &service.traffic
@@ -67,18 +75,12 @@ impl<'s> Stage<'s> {
     }
 
     /// One frame through the model, `at` after the first. `None`: it is longer than any capture has.
-    pub(super) fn play(&mut self, frame: &[u8], cut: bool, at: Duration, number: u64) -> Option<Played> {
+    pub fn play(&mut self, frame: &[u8], cut: bool, at: Duration, number: u64) -> Option<Played> {
         self.decide(frame, None, cut, at, number)
     }
 
     /// The same for a frame of a capture, and what became of each packet in it if it was many and had to be divided.
-    pub(super) fn captured(
-        &mut self,
-        frame: &[u8],
-        cut: bool,
-        at: Duration,
-        number: u64,
-    ) -> Option<(Played, Vec<Played>)> {
+    pub fn captured(&mut self, frame: &[u8], cut: bool, at: Duration, number: u64) -> Option<(Played, Vec<Played>)> {
         let merged = merged(frame);
         let played = self.decide(frame, merged, cut, at, number)?;
         let divided = merged.filter(|_| played.verdict.action == Action::Divide);
@@ -107,19 +109,19 @@ impl<'s> Stage<'s> {
     }
 
     /// The book of the verdict's service that a packet to `destination` is in.
-    pub(super) fn book(&self, verdict: &Verdict, destination: IpAddr) -> Option<&Book> {
+    pub fn book(&self, verdict: &Verdict, destination: IpAddr) -> Option<&Book> {
         let service = verdict.service?;
         self.books.iter().find(|book| book.service() == service && book.family().holds(destination))
     }
 
     /// Whom the verdict names.
-    pub(super) fn endpoint(&self, verdict: &Verdict, destination: IpAddr) -> Option<&Arc<Endpoint>> {
+    pub fn endpoint(&self, verdict: &Verdict, destination: IpAddr) -> Option<&Arc<Endpoint>> {
         self.book(verdict, destination)?.members().get(usize::from(verdict.endpoint?))?.as_ref()
     }
 }
 
 impl Played {
-    pub(super) const fn word(&self) -> &'static str {
+    pub const fn word(&self) -> &'static str {
         match self.verdict.action {
             Action::Send { .. } => "send",
             Action::Reply => "reply",
@@ -143,7 +145,7 @@ fn merged(frame: &[u8]) -> Option<Merged> {
 }
 
 /// The frame that a stranger sends a datagram to `ours` in.
-pub(super) fn framed(ip: &[u8], ours: MacAddr) -> Vec<u8> {
+pub fn framed(ip: &[u8], ours: MacAddr) -> Vec<u8> {
     let v6 = ip.first().is_some_and(|first| first >> 4 == 6);
     let ether_type = if v6 { EtherType::IPV6 } else { EtherType::IPV4 };
     let mut frame = Header { destination: ours, source: STRANGER, ether_type }.emit().to_vec();
@@ -152,7 +154,7 @@ pub(super) fn framed(ip: &[u8], ours: MacAddr) -> Vec<u8> {
 }
 
 /// The MAC address of ours that frames to an address of the services have, on interfaces as `mac` says.
-pub(super) fn station(snapshot: &Snapshot, destination: IpAddr, mac: impl Fn(&str) -> MacAddr) -> MacAddr {
+pub fn station(snapshot: &Snapshot, destination: IpAddr, mac: impl Fn(&str) -> MacAddr) -> MacAddr {
     let vip = snapshot.vips().find(|vip| vip.spec.addresses.contains(&destination));
     vip.map_or(OURS, |vip| vip.spec.mac.of(destination, mac(&vip.spec.interface)))
 }
@@ -194,7 +196,7 @@ fn mac_of(address: IpAddr) -> MacAddr {
 /// Index of the one link there is.
 const INTERFACE: u32 = 1;
 /// An interface of ours, where nothing says another.
-pub(super) const OURS: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub const OURS: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const STRANGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 /// Where tunnels come from: addresses for documentation (RFC 5737, RFC 3849).
 const OWN_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
