@@ -39,10 +39,10 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/versus.XXXXXX")
 load=packets-$$-load balancer=packets-$$-balancer
 out=g$$ wire=b$$ # names of both ends, which their kernel threads have too
 running=""
-caches=(/sys/kernel/slab/skbuff_head_cache/min_partial /sys/kernel/slab/skbuff_small_head/min_partial) kept=()
+declare -A kept=() # settings of the machine as they were
 cleanup() {
     stop
-    for at in "${!kept[@]}"; do echo "${kept[at]}" >"${caches[at]}"; done
+    for setting in "${!kept[@]}"; do echo "${kept[$setting]}" >"$setting"; done
     ip netns del $load 2>/dev/null || true
     ip netns del $balancer 2>/dev/null || true
     rm -rf "$work"
@@ -116,10 +116,10 @@ cc -O2 -o "$work/packets" packets.c
 
 # What core 0 sends is freed on core 1 (a card would give it back to where it came from), and the kernel keeps no more than a few
 # pages of what another core has freed: without this Strata makes new ones for a fifth of its time, in some runs and not in others.
-for cache in "${caches[@]}"; do
-    [ -w "$cache" ] || continue
-    kept+=("$(cat "$cache")")
-    echo 20000 >"$cache"
+for setting in /sys/kernel/slab/{skbuff_head_cache,skbuff_small_head}/min_partial; do
+    [ -w "$setting" ] || continue
+    kept[$setting]=$(cat "$setting")
+    echo 20000 >"$setting"
 done
 
 # ---- the targets ----

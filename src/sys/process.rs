@@ -46,6 +46,36 @@ pub fn hide_memory() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
 }
 
+/// This thread goes before ordinary ones (a niceness of -10), as a kernel's own forwarding does. It sleeps while it has nothing to do.
+///
+/// # Errors
+/// What the kernel said: it takes `CAP_SYS_NICE`.
+pub fn go_first() -> io::Result<()> {
+    // SAFETY: this call takes numbers and no pointer. Of threads, 0 is the calling one.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) })
+}
+
+/// This thread stays on the `nth` (from 0) of the cores that it may run on, counted round. Two threads that are woken by what one core
+/// receives may else share that core while another one idles.
+///
+/// # Errors
+/// What the kernel said; the thread runs where it may.
+pub fn stay_on(nth: usize) -> io::Result<()> {
+    const SIZE: usize = size_of::<libc::cpu_set_t>();
+    // SAFETY: a `cpu_set_t` is an array of integers, for which zeros are a valid value.
+    let (mut may, mut one): (libc::cpu_set_t, libc::cpu_set_t) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    // SAFETY: `may` is live and writable for the `SIZE` bytes that this call may write. Of threads, 0 is the calling one.
+    check(unsafe { libc::sched_getaffinity(0, SIZE, &raw mut may) })?;
+    // SAFETY: these read and write bits of the sets by numbers below `CPU_SETSIZE`, which are all in them.
+    unsafe {
+        let cores = || (0..libc::CPU_SETSIZE as usize).filter(|core| libc::CPU_ISSET(*core, &may));
+        let Some(core) = cores().nth(nth % cores().count().max(1)) else { return Ok(()) };
+        libc::CPU_SET(core, &mut one);
+    }
+    // SAFETY: `one` is live and initialised, and only read by this call.
+    check(unsafe { libc::sched_setaffinity(0, SIZE, &raw const one) })
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -53,6 +83,23 @@ fn check(result: libc::c_int) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_go_round_the_cores_that_they_may_run_on() {
+        let core_of = |nth| {
+            let thread = std::thread::spawn(move || {
+                stay_on(nth).unwrap();
+                let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+                status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+            });
+            thread.join().unwrap()
+        };
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let all: std::collections::BTreeSet<String> = (0..cores).map(core_of).collect();
+        assert_eq!(all.len(), cores, "{all:?}");
+        assert!(all.iter().all(|core| core.parse::<u32>().is_ok()), "{all:?}");
+        assert_eq!(core_of(cores), core_of(0));
+    }
 
     #[test]
     fn open_descriptors_are_counted() {

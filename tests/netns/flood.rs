@@ -35,11 +35,13 @@ fn forged(random: u64, vip: Ipv4Addr, answers: bool) -> Vec<u8> {
     [&header[..], &tcp].concat()
 }
 
-/// Sends until told to stop, and gives how many SYNs. Where connections are recorded each of them is followed up, some ms later.
+/// Sends until told to stop, and gives how many SYNs. An attacker has machines of his own: what he uses of this one is what its other
+/// hosts leave. Where connections are recorded each of them is followed up, some ms later.
 fn flood(host: &Node, followed: bool, stop: &AtomicBool) -> u64 {
     let IpAddr::V4(vip) = Family::V4.vip() else { unreachable!("the VIP of IPv4") };
     let to = SocketAddr::new(IpAddr::V4(vip), 0).into();
     let socket = host.enter(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255)))).expect("a raw socket");
+    rustix::process::nice(19).expect("a low priority");
     let mut random = fastrand::Rng::new();
     let (mut sent, began, mut before) = (0, Instant::now(), [0; BURST]);
     while !stop.load(Relaxed) {

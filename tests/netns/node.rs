@@ -73,6 +73,13 @@ impl Node {
         self.enter(|| fs::write(format!("/proc/sys/{key}"), value)).unwrap_or_else(|error| panic!("{key}: {error}"));
     }
 
+    /// Sets what not every kernel has.
+    pub fn set_if_known(&self, key: &str, value: &str) {
+        if self.enter(|| fs::exists(format!("/proc/sys/{key}"))).unwrap_or(false) {
+            self.set(key, value);
+        }
+    }
+
     pub fn value(&self, key: &str) -> String {
         let text = self.enter(|| fs::read_to_string(format!("/proc/sys/{key}")));
         text.unwrap_or_else(|error| panic!("{key}: {error}")).trim().to_owned()

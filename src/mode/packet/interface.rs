@@ -22,6 +22,7 @@ use crate::state::Io;
 use crate::sys::classify::Rule;
 use crate::sys::ingress::{Ingress, IngressError, PREFERENCE};
 use crate::sys::packet::{Options, Tap};
+use crate::sys::process;
 
 /// Which frames of an interface are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,10 +107,22 @@ impl Opened {
                 stop: stop.clone(),
             };
             let thread = std::thread::Builder::new().name(format!("packets-{worker}"));
-            Ok((wants, thread.spawn(move || post.run(tap))?))
+            Ok((wants, thread.spawn(move || run(post, tap))?))
         })?;
         Ok(Open { index, wanted, io, ingress, stop, workers })
     }
+}
+
+/// On a core of its own, before ordinary threads: who forwards competes with whoever else this machine serves, and what finds no room
+/// is lost.
+fn run(post: Post, tap: Tap) {
+    if let Err(error) = process::stay_on(post.id.0.into()) {
+        tracing::warn!(%error, "a packet worker runs on whichever core");
+    }
+    if let Err(error) = process::go_first() {
+        tracing::info!(%error, "packets are forwarded at ordinary priority: more takes CAP_SYS_NICE");
+    }
+    post.run(tap);
 }
 
 impl Open {
