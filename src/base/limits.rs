@@ -120,7 +120,7 @@ pub const FLOW_UNPROVEN_SHARE: usize = 2;
 /// Records that one hold of a lock sweeps: 16 KiB, a few µs.
 pub const FLOW_SWEEP: usize = 256;
 /// Records that an insertion into a full shard looks at for one that has expired, and translated flows that have proven nothing of
-/// which one has to make room or give its port.
+/// which one has to make room or give its port, or that close.
 pub const FLOW_RECLAIM: usize = 16;
 /// A TCP flow that is silent for longer may change its endpoint, if the service says nothing else; as in IPVS.
 pub const TCP_IDLE: Duration = Duration::from_secs(15 * 60);
@@ -144,7 +144,7 @@ pub const NAT_FLOWS: usize = 1 << 17;
 pub const NAT_SOURCES: usize = 16;
 /// Ports that are lent: above those that services listen on (RFC 6335 §6).
 pub const NAT_PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
-/// A port rests between two flows: TIME-WAIT of Linux.
+/// A port rests between two flows while there are others: TIME-WAIT of Linux.
 pub const NAT_PORT_REST: Duration = Duration::from_secs(60);
 /// A flow that was not answered, or did not answer back, keeps its port this long. Clients repeat a SYN after 1, 2, 4 and 8 s.
 pub const NAT_OPENING_IDLE: Duration = Duration::from_secs(20);

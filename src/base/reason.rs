@@ -176,9 +176,9 @@ reasons! {
     Unroutable = "unroutable", 0;
     /// The next hop's MAC address is not known yet; it is asked for.
     NoNeighbor = "no-neighbor", 0;
-    /// Every port of the addresses that endpoints see is lent to a connection that is established, or rests after one.
+    /// Every port of the addresses that endpoints see is lent to a connection that lives.
     NatPortsExhausted = "nat-ports-exhausted", 0;
-    /// There is no room for another translated flow: all that there are have been answered, and answered back.
+    /// There is no room for another translated flow: all that there are live.
     NatTableFull = "nat-table-full", 0;
     /// Two services of one client would look alike to the endpoint.
     NatCollision = "nat-collision", 0;

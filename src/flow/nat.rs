@@ -9,8 +9,8 @@
 //! endpoint's own traffic stays as it is. A binding keeps its endpoint: no slot is asked again while it lives.
 //!
 //! Bounded: flows that nobody answered and that have not answered back take a part of the room only, and are pushed out by others
-//! that begin, from there and from the ports they were lent (`nat/shard`). What has proven itself never is. In full NAT a TCP flow
-//! begins with SYN, or stray segments would use up the ports.
+//! that begin, from there and from the ports they were lent, as are flows that close (`nat/shard`). What lives never is. In full NAT a
+//! TCP flow begins with SYN, or stray segments would use up the ports.
 //!
 //! Shards behind locks: bindings by `inside`, and the way back by `outside`. A thread that holds a binding's shard may take one
 //! of the way back or of the ports, never the other way round, so none waits for another in a circle.
@@ -23,7 +23,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
-use bound::{Bound, Side};
+use bound::{Bound, Class, Side};
 use shard::Shard;
 
 use super::key::{FlowKey, Kind, TCP};
@@ -60,9 +60,9 @@ pub struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Refused {
-    /// Every port of our addresses is lent to a flow that has proven itself, or rests after one.
+    /// Every port of our addresses is lent to a flow that lives.
     PortsExhausted,
-    /// There is no room for another flow: all have proven themselves.
+    /// There is no room for another flow: all live.
     TableFull,
     /// Two services of one client would look alike to the endpoint.
     Collision,
@@ -239,9 +239,9 @@ impl Nat {
             let shard = shard.lock();
             Fill {
                 flows: sum.flows.saturating_add(shard.table.len()),
-                unproven: sum.unproven.saturating_add(shard.soft()),
+                unproven: sum.unproven.saturating_add(shard.unproven()),
                 capacity: sum.capacity.saturating_add(shard.table.capacity()),
-                unproven_capacity: sum.unproven_capacity.saturating_add(shard.soft_capacity()),
+                unproven_capacity: sum.unproven_capacity.saturating_add(shard.unproven_capacity()),
                 evicted: sum.evicted.saturating_add(shard.evicted()),
                 ..sum
             }
@@ -290,8 +290,8 @@ impl Nat {
         linked.map(|()| binding)
     }
 
-    /// A port for a new flow: a free one, or that of the oldest flow here which has proven nothing. Every shard has its share of a
-    /// flood's.
+    /// A port for a new flow: one that nobody has, or that of the flow here which may go and has been silent for longest. Every shard
+    /// has its share of those.
     fn lend(
         &self,
         shard: &mut Shard,
@@ -305,7 +305,7 @@ impl Nat {
             return Ok(lease);
         }
         let fits = |bound: &Bound| bound.lease.is_some_and(|lease| lease.suits(protocol, towards, among));
-        let place = shard.oldest_of(fits).ok_or(Refused::PortsExhausted)?;
+        let place = shard.silent_for_longest(fits).ok_or(Refused::PortsExhausted)?;
         self.evict(shard, place, now).map(|(lease, _)| lease).ok_or(Refused::PortsExhausted)
     }
 
@@ -343,7 +343,7 @@ impl Nat {
         {
             back.remove(place);
         }
-        let rest = if bound.is_soft() { Rest::None } else { Rest::Full };
+        let rest = if bound.class() == Some(Class::Unproven) { Rest::None } else { Rest::Full };
         bound.lease.map(|lease| (lease, rest))
     }
 

@@ -1,12 +1,13 @@
 //! Engine: the ports of our own addresses that full NAT lends to flows.
 //!
-//! Per address and protocol a queue: a port is taken from its front and comes back to its end, rested. So a port rests as long as
-//! there are others, and never less than `limits::NAT_PORT_REST`, for the endpoint may still hold the connection that had it
-//! (TIME-WAIT, RFC 9293 §3.6.1). The first order is shuffled with a secret: nobody can tell the next port (RFC 6056).
+//! Per address and protocol a queue: a port is taken from its front and comes back to its end. So a port rests as long as there are
+//! others, if it can for `limits::NAT_PORT_REST`: the endpoint may still hold the connection that had it (TIME-WAIT, RFC 9293
+//! §3.6.1). The first order is shuffled with a secret: nobody can tell the next port (RFC 6056).
 //!
 //! A port whose flow proved nothing need not rest: at worst the endpoint holds a handshake that was never finished, challenges the
-//! next SYN, and the client makes way for its own (RFC 5961 §4). But such ports are lent when there are no others: a flood of forged
-//! SYNs must not have its ports rest for a minute after it.
+//! next SYN, and the client makes way for its own (RFC 5961 §4). But such ports are lent when no others have rested: a flood of forged
+//! SYNs must not have its ports rest for a minute after it. One that still rests comes last. Whoever gets it too early loses a
+//! second in the same way, and who gets none loses the connection.
 //!
 //! One lock per address and protocol, taken when a flow begins and ends and at no packet between. Addresses come and go while flows
 //! live, for a reload must not end those of another service: one that nobody names any more stays until its ports are back.
@@ -50,6 +51,11 @@ impl Pool {
     fn take(&mut self, now: Moment) -> Option<u16> {
         let rested = self.ports.pop_front_if(|rested| rested.until <= now).map(|rested| rested.port);
         rested.or_else(|| self.unproven.pop_front())
+    }
+
+    /// The one that has rested for longest, though it should go on.
+    fn take_resting(&mut self) -> Option<u16> {
+        self.ports.pop_front().map(|resting| resting.port)
     }
 }
 
@@ -150,12 +156,14 @@ impl Ports {
         let sources = self.sources.read();
         let count = sources.len();
         let start = spread.checked_rem(count as u64).and_then(|start| usize::try_from(start).ok()).unwrap_or(0);
-        for (nth, source) in sources.iter().enumerate().cycle().skip(start).take(count) {
+        let turns = || sources.iter().enumerate().cycle().skip(start).take(count).map(|turn| (turn, false));
+        let tired = turns().map(|(turn, _)| (turn, true));
+        for ((nth, source), early) in turns().chain(tired) {
             if source.address.is_ipv4() != towards.is_ipv4() || !among.contains(&source.address) {
                 continue;
             }
             let Some(mut free) = source.pools.get(usize::from(pool)).map(Mutex::lock) else { continue };
-            if let Some(port) = free.take(now) {
+            if let Some(port) = if early { free.take_resting() } else { free.take(now) } {
                 let source = u8::try_from(nth).unwrap_or(u8::MAX);
                 return Some(Lease { address: sources.get(nth)?.address, port, source, pool });
             }
@@ -252,17 +260,20 @@ mod tests {
     }
 
     #[test]
-    fn a_port_rests_before_it_is_lent_again_and_longer_while_others_are_free() {
+    fn a_port_rests_before_it_is_lent_again_as_long_as_others_are_there() {
         let ports = ports(1, 1000..=1002);
         let first = take(&ports, TCP, 0).unwrap();
         ports.give_back(first, Rest::Full, at(0));
         let others = [take(&ports, TCP, 100).unwrap(), take(&ports, TCP, 100).unwrap()];
         assert!(others.iter().all(|lease| lease.port != first.port));
-        let rest = limits::NAT_PORT_REST.as_secs();
         ports.give_back(others[0], Rest::Full, at(100));
         assert_eq!(take(&ports, TCP, 100), Some(first));
-        assert_eq!(take(&ports, TCP, 100 + rest - 1), None);
-        assert_eq!(take(&ports, TCP, 100 + rest), Some(others[0]));
+        ports.give_back(others[1], Rest::Full, at(101));
+        assert_eq!(
+            [0, 0, 0].map(|_| take(&ports, TCP, 102)),
+            [Some(others[0]), Some(others[1]), None],
+            "or none is left"
+        );
     }
 
     #[test]
@@ -277,6 +288,21 @@ mod tests {
         let rest = limits::NAT_PORT_REST.as_secs();
         assert_eq!(take(&ports, TCP, rest), Some(proven));
         assert_eq!([take(&ports, TCP, rest), take(&ports, TCP, rest)], [Some(again), None]);
+        ports.give_back(proven, Rest::Full, at(100));
+        ports.give_back(forged, Rest::None, at(100));
+        assert_eq!([take(&ports, TCP, 101), take(&ports, TCP, 101)], [Some(forged), Some(proven)]);
+    }
+
+    #[test]
+    fn no_address_lends_a_port_that_rests_while_another_has_one_that_does_not() {
+        let ports = ports(2, 1000..=1000);
+        let lent = [take(&ports, TCP, 0).unwrap(), take(&ports, TCP, 0).unwrap()];
+        ports.give_back(lent[0], Rest::Full, at(0));
+        ports.give_back(lent[1], Rest::None, at(0));
+        assert_eq!([take(&ports, TCP, 1), take(&ports, TCP, 1)], [Some(lent[1]), Some(lent[0])]);
+        ports.give_back(lent[0], Rest::None, at(2));
+        ports.give_back(lent[1], Rest::Full, at(2));
+        assert_eq!([take(&ports, TCP, 3), take(&ports, TCP, 3)], [Some(lent[0]), Some(lent[1])]);
     }
 
     #[test]
@@ -315,7 +341,8 @@ mod tests {
         assert_eq!((ports.owns(first[3]), ports.owns(first[4])), (true, false));
         // Its port went back to where it came from, though all around it are others.
         ports.give_back(lent, Rest::Full, at(1));
-        assert!(lend(first[3]).is_some_and(|lease| lease.port != lent.port) && lend(first[3]).is_none());
+        assert!(lend(first[3]).is_some_and(|lease| lease.port != lent.port));
+        assert_eq!([lend(first[3]), lend(first[3])], [Some(lent), None]);
         let all: Vec<Lease> = second.iter().chain(&third).filter_map(|address| lend(*address)).collect();
         assert!(all.len() > 16 && !ports.add(&first), "ports of too many are lent: {}", all.len());
     }

@@ -19,6 +19,15 @@ use super::Binding;
 use super::shard::Beside;
 use crate::base::{Moment, limits};
 
+/// Flows that may go before their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// A flood of forged packets makes such flows.
+    Unproven,
+    /// Both ends are done with it, or one of them and the other has nothing to say.
+    Closing,
+}
+
 /// How far a flow has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -51,7 +60,9 @@ pub(super) struct Bound {
     /// TCP: the endpoint's last packet before the client answered it: its SYN-ACK.
     theirs: u32,
     stage: Stage,
-    /// While it has proven nothing.
+    /// When its client last had its life extended, or anybody once it closes.
+    pub(super) heard: Moment,
+    /// While it may go for others.
     pub(super) beside: Beside,
 }
 
@@ -74,12 +85,16 @@ impl Bound {
             if matches!(kind, Kind::Syn { .. } | Kind::Other | Kind::About) { Stage::Opening } else { Stage::Amid };
         let expires = now + idle.min(limits::NAT_OPENING_IDLE);
         let seq = seq_of(kind);
-        Bound { binding, lease, expires, idle, tag, seq, theirs: 0, stage, beside: Beside::NOBODY }
+        Bound { binding, lease, expires, idle, tag, seq, theirs: 0, stage, heard: now, beside: Beside::NOBODY }
     }
 
-    /// Whether a flood of single forged packets makes such flows.
-    pub(super) const fn is_soft(&self) -> bool {
-        matches!(self.stage, Stage::Opening | Stage::Amid | Stage::Answered)
+    /// As what it may go for others to come.
+    pub(super) const fn class(&self) -> Option<Class> {
+        match self.stage {
+            Stage::Opening | Stage::Amid | Stage::Answered => Some(Class::Unproven),
+            Stage::Live => None,
+            Stage::Closing => Some(Class::Closing),
+        }
     }
 
     /// What a packet changes. The client's may be forged, so they must fit what came before; the endpoint's are believed.

@@ -106,9 +106,10 @@ fn ports_come_back_with_their_flows_and_are_named_when_there_is_none() {
     assert_eq!(nat.fill().flows, 4);
     sweep(&nat, idle + 1);
     assert_eq!(nat.fill().flows, 0);
-    assert_eq!(bind(5, idle + 2), Err(Refused::PortsExhausted), "they rest");
-    assert!(bind(5, idle + 61).is_ok());
-    let late = at(idle + 61);
+    let late = at(idle + 2);
+    let rest = |seconds| nat.ports_of(ours()[0], at(seconds)).unwrap()[0];
+    assert_eq!([rest(idle + 2), rest(idle + 61)].map(|ports| (ports.lent, ports.free)), [(0, 0), (0, 4)], "they rest");
+    assert!(bind(5, idle + 2).is_ok(), "and not if there is no other");
     assert_eq!(nat.bind_full(S, &client(TCP, 9), data(1), &target(1), &ours(), late), Err(Refused::NoFlow));
     let gre = nat.bind_full(S, &client(47, 0), Kind::Other, &target(1), &ours(), late);
     assert_eq!(gre, Err(Refused::PortsExhausted));
@@ -298,6 +299,58 @@ fn who_is_there_comes_through_a_flood_that_has_every_port_and_at_once_when_it_is
     assert!((201..=1300).all(|port| establish(&nat, &client(TCP, port), 30).is_ok()), "no port of a flood's rests");
     assert_eq!(establish(&nat, &client(TCP, 1999), 30), Err(Refused::PortsExhausted));
     assert!((1..=200).all(|port| nat.forward(S, &client(TCP, port), data(3), at(600)).is_some()));
+}
+
+/// One address would have ports for 500 connections a second, and this table room for 8, if each kept them for two minutes after its
+/// end.
+#[test]
+fn connections_that_are_over_make_room_and_those_that_go_on_do_not() {
+    for (capacity, ports) in [(1 << 16, 1000), (1024, 60_000)] {
+        let nat = nat(capacity, ports);
+        let lives: Vec<Binding> = (1..=100).map(|port| establish(&nat, &client(TCP, port), 0).unwrap()).collect();
+        let half = establish(&nat, &client(TCP, 101), 0).unwrap();
+        nat.forward(S, &half.inside, fin(2), at(0));
+        for n in 0..10_000_u16 {
+            let (inside, now) = (client(TCP, 1000 + n), Moment::from_millis(u64::from(n)));
+            let bound = nat.bind_full(S, &inside, syn(1), &target(1), &ours(), now);
+            let binding = bound.unwrap_or_else(|why| panic!("{capacity}: {n}: {why:?}"));
+            nat.reply(&binding.outside.reversed(), data(5), now);
+            nat.forward(S, &inside, data(2), now);
+            nat.reply(&binding.outside.reversed(), fin(6), now);
+            nat.forward(S, &inside, fin(3), now);
+            // It has said all that it has to say and hears on.
+            assert_eq!(nat.reply(&half.outside.reversed(), data(6), now), Some(half), "{capacity}: {n}");
+        }
+        assert!(lives.iter().all(|live| nat.forward(S, &live.inside, data(3), at(11)) == Some(*live)));
+        let fill = nat.fill();
+        assert_eq!((fill.unproven, fill.evicted), (0, 0), "{capacity}: that is no flood");
+        nat.shards.iter().for_each(|shard| shard.lock().check());
+    }
+}
+
+/// Who is far away takes long for its handshake; where connections end all the time that is no reason to go.
+#[test]
+fn a_handshake_under_way_stays_before_what_ended_earlier() {
+    let nat = nat(1 << 16, 8000);
+    // A port goes round in eight seconds.
+    let mut slow = Vec::new();
+    for n in 0..30_000_u16 {
+        let (inside, now) = (client(TCP, 1000 + n), Moment::from_millis(u64::from(n)));
+        let binding = nat.bind_full(S, &inside, syn(1), &target(1), &ours(), now).unwrap();
+        nat.reply(&binding.outside.reversed(), data(5), now);
+        if n % 10 == 0 {
+            slow.push((binding, now + Duration::from_secs(3)));
+            continue;
+        }
+        nat.forward(S, &inside, data(2), now);
+        nat.reply(&binding.outside.reversed(), Kind::Rst { seq: 6, bare: false }, now);
+        if slow.first().is_some_and(|(_, due)| *due <= now) {
+            let (binding, _) = slow.remove(0);
+            assert_eq!(nat.forward(S, &binding.inside, data(2), now), Some(binding), "{n}");
+            nat.forward(S, &binding.inside, fin(2), now);
+        }
+    }
+    assert_eq!(nat.fill().evicted, 0);
 }
 
 #[test]
