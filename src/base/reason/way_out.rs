@@ -105,9 +105,7 @@ impl Reason {
             R::NoNeighbor => {
                 "one in passing is normal; if it stays, the next hop is down: `ip neigh`, `strata doctor FILE`"
             }
-            R::NatPortsExhausted => {
-                "add addresses to the service's `source`: each has some 64 000 ports to an endpoint"
-            }
+            R::NatPortsExhausted => "add addresses to the service's `source`: each has some 64 000 ports",
             R::NatTableFull => {
                 "more flows than fit at once: spread them over nodes, or name `ports` so that none is recorded"
             }
