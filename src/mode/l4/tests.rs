@@ -342,3 +342,34 @@ async fn every_connection_leaves_a_record_with_how_it_ended() {
     assert_eq!((&failed["why"], failed.get("endpoint")), (&"connect-failed".into(), None));
     assert_eq!((&cut["why"], &cut["bytes_sent"]), (&"drain-deadline".into(), &2.into()));
 }
+
+#[tokio::test]
+async fn nobody_overtakes_who_waits_already() {
+    local(async {
+        let endpoint = echo().await;
+        let rig = Rig::new(&[endpoint], |specs| {
+            specs.pool.capacity.max_requests = 1;
+            specs.pool.capacity.queue_timeout = Duration::from_secs(30);
+        });
+        // Somebody of another worker is first, though there is a place.
+        let first = rig.pool.queue.enter(crate::base::WorkerId(7), 9).unwrap();
+        let talking = tokio::task::spawn_local({
+            let (client, accepted) = rig.client().await;
+            let served = (SPEC.start)(rig.worker.clone()).serve(accepted);
+            async move {
+                served.await;
+                drop(client);
+            }
+        });
+        until("it waits", || rig.pool.queue.waiting() == 2).await;
+        assert_eq!(rig.pool.endpoints[0].load.in_flight(), 0);
+        drop(first);
+        until("it has its turn", || rig.pool.endpoints[0].load.in_flight() == 1).await;
+        assert_eq!(rig.pool.queue.waiting(), 0);
+        talking.abort();
+        let _ = talking.await;
+        assert_eq!((rig.pool.endpoints[0].load.in_flight(), rig.pool.endpoints[0].open()), (0, 0));
+        assert_eq!(rig.dropped(Reason::DrainDeadline), 1, "its task was dropped");
+    })
+    .await;
+}
