@@ -45,6 +45,8 @@ struct Knobs {
     /// Of them, under way; and the most that were at once.
     busy: AtomicU64,
     busiest: AtomicU64,
+    /// Their targets, in the order they came.
+    targets: parking_lot::Mutex<Vec<String>>,
 }
 
 impl Server {
@@ -66,6 +68,8 @@ impl Server {
                     wire.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
                     continue;
                 }
+                let target = request.start_line().split(' ').nth(1).unwrap_or_default().to_owned();
+                own.targets.lock().push(target);
                 own.requests.fetch_add(1, Relaxed);
                 let busy = own.busy.fetch_add(1, Relaxed) + 1;
                 own.busiest.fetch_max(busy, Relaxed);
