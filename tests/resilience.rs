@@ -199,15 +199,16 @@ fn i5_a_flapping_endpoint_is_held_down() {
     let strata = edge(&servers, &format!("{PROBE}\n{damping}"));
     await_usable(&strata, "web", 4.0);
     let flapping = &servers[0];
-    for round in 0..2 {
+    let is_held = || ask(&strata, &["status"]).out.contains("held down for");
+    // Three times down is enough, with the way up twice. A probe that is slow on a busy machine only makes it sooner.
+    let held = (0..3).any(|round| {
         flapping.knobs.ill.store(true, Relaxed);
         await_that(&format!("it goes down, round {round}"), || health(&strata, flapping, "down"));
         flapping.knobs.ill.store(false, Relaxed);
-        await_that(&format!("it comes up, round {round}"), || health(&strata, flapping, "up"));
-    }
-    flapping.knobs.ill.store(true, Relaxed);
-    await_that("it goes down", || health(&strata, flapping, "down"));
-    flapping.knobs.ill.store(false, Relaxed);
+        await_that(&format!("it comes up or is held, round {round}"), || health(&strata, flapping, "up") || is_held());
+        is_held()
+    });
+    assert!(held, "{}", strata.log_tail());
     let passed = || {
         let labels = [("endpoint", &*flapping.name()), ("result", "passed")];
         strata.scrape().sum("strata_probes_total", &labels)
