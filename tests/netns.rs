@@ -50,6 +50,8 @@ mod setup;
 mod talk;
 #[path = "netns/tunnel.rs"]
 mod tunnel;
+#[path = "netns/upgrade.rs"]
+mod upgrade;
 #[path = "netns/vip.rs"]
 mod vip;
 #[path = "netns/vlan.rs"]

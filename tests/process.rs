@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 
+#[path = "process/bounds.rs"]
+mod bounds;
 #[path = "common/cli.rs"]
 mod cli;
 #[path = "process/commands.rs"]

@@ -102,8 +102,9 @@ fn generation(strata: &Strata) -> f64 {
     strata.scrape().sum("strata_config_generation", &[])
 }
 
+/// Hardening J3.
 #[test]
-fn twenty_reloads_under_load_lose_no_request_and_cut_no_connection() {
+fn j3_twenty_reloads_under_load_lose_no_request_and_cut_no_connection() {
     let world = World::new();
     let mut variant = Variant { weight: 1, ..Variant::default() };
     let strata = Strata::start(&world.text(&variant));

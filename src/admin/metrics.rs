@@ -151,6 +151,7 @@ impl Page {
         }
         if !packets {
             self.value(&names::ACCESS_LOST, &[name], cells.sum(|row| row.access_records_lost.get()));
+            self.value(&names::LISTEN_OVERFLOWS, &[name], cells.sum(|row| row.listen_overflows.get()));
         }
         for reason in
             Reason::ALL.iter().filter(|reason| reason.is_of_packets() == packets || **reason == Reason::NoEndpoint)

@@ -117,6 +117,7 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
             _ = way.tick() => modes.make_way(),
             _ = sweep.tick() => {
                 modes.sweep();
+                listeners.count_overflows();
                 worker.forget_leaving(clock::now());
             }
         }
@@ -196,7 +197,14 @@ struct Listeners {
 
 struct Open {
     service: Rc<Cell<ServiceId>>,
-    sockets: Vec<(Rc<TcpListener>, JoinHandle<()>)>,
+    sockets: Vec<Accepting>,
+}
+
+struct Accepting {
+    listener: Rc<TcpListener>,
+    task: JoinHandle<()>,
+    /// What the kernel had dropped there when it was last asked.
+    overflows: Cell<u32>,
 }
 
 impl Listeners {
@@ -208,7 +216,9 @@ impl Listeners {
                 Ok(listener) => {
                     let listener = Rc::new(listener);
                     let task = accept(self.worker.clone(), service.clone(), listener.clone(), self.serve.clone());
-                    open.push((listener, spawn_local(task)));
+                    // One of a process before this one has a past.
+                    let overflows = Cell::new(sys::overflows(&listener).unwrap_or(0));
+                    open.push(Accepting { listener, task: spawn_local(task), overflows });
                 }
                 Err(error) => tracing::error!(%address, %error, "the runtime does not take the listening socket"),
             }
@@ -225,7 +235,7 @@ impl Listeners {
     /// Closing a listening socket resets what stands in its queue, so first the kernel is told to begin nothing new.
     fn retire(&mut self, address: Listen) {
         let Some(open) = self.open.remove(&address) else { return };
-        for (listener, accepting) in open.sockets {
+        for Accepting { listener, task: accepting, .. } in open.sockets {
             if let Err(error) = sys::refuse_new(&listener) {
                 tracing::warn!(%address, %error, "cannot refuse new handshakes; a late client may be reset");
             }
@@ -241,14 +251,31 @@ impl Listeners {
     /// The socket lives on in the other process, with what stands in its queue.
     fn release(&mut self, address: Listen) {
         let Some(open) = self.open.remove(&address) else { return };
-        open.sockets.iter().for_each(|(_, accepting)| accepting.abort());
+        open.sockets.iter().for_each(|socket| socket.task.abort());
+    }
+
+    /// Asks the kernel what it has dropped for want of room in accept queues (hardening J17).
+    fn count_overflows(&self) {
+        let snapshot = self.worker.snapshot();
+        for open in self.open.values() {
+            let Some(service) = snapshot.service(open.service.get()) else { continue };
+            for socket in &open.sockets {
+                if let Ok(now) = sys::overflows(&socket.listener) {
+                    let more = now.wrapping_sub(socket.overflows.replace(now));
+                    service.cells(self.worker.id).listen_overflows.add(more.into());
+                }
+            }
+        }
     }
 
     fn lend(&self) -> io::Result<Lent> {
-        let again = |(listener, _): &(Rc<TcpListener>, JoinHandle<()>)| listener.as_fd().try_clone_to_owned();
+        let again = |socket: &Accepting| socket.listener.as_fd().try_clone_to_owned();
         self.open
             .iter()
             .map(|(address, open)| Ok((*address, open.sockets.iter().map(again).collect::<io::Result<_>>()?)))
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,6 +136,8 @@ pub struct ServiceCells {
     drops: [Counter; Reason::COUNT],
     rejects: Box<[Counter]>,
     pub access_records_lost: Counter,
+    /// Connections that the kernel dropped because the queue of those to be accepted was full.
+    pub listen_overflows: Counter,
 }
 
 impl ServiceCells {
@@ -177,6 +179,7 @@ impl Cells for ServiceCells {
             drops: std::array::from_fn(|_| Counter::default()),
             rejects: Reject::ALL.iter().map(|_| Counter::default()).collect(),
             access_records_lost: Counter::default(),
+            listen_overflows: Counter::default(),
         }
     }
 }

@@ -104,6 +104,8 @@ metrics! {
             "Final responses sent to clients, those that Strata made included.";
         REQUEST_DURATION = Histogram "strata_request_duration_seconds" ["service"]
             "From the first byte of a request to the last of its response.";
+        LISTEN_OVERFLOWS = Counter "strata_listen_overflows_total" ["service"]
+            "Connections, and repeated attempts, that the kernel dropped because the queue of those to be accepted was full.";
         ACCESS_LOST = Counter "strata_access_records_lost_total" ["service"]
             "Access records that found their queue full; the traffic went on.";
     }

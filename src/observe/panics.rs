@@ -13,6 +13,19 @@ pub fn watch() {
     panic::set_hook(Box::new(note));
 }
 
+/// The same, and tests see their panics as well.
+#[cfg(test)]
+pub(crate) fn watch_beside() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            note(info);
+            before(info);
+        }));
+    });
+}
+
 /// So far, in this process.
 pub fn count() -> u64 {
     COUNT.load(Relaxed)

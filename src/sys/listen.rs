@@ -5,8 +5,9 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
@@ -113,6 +114,24 @@ pub fn refuse_new(listener: &impl AsFd) -> io::Result<()> {
     SockRef::from(listener).attach_filter(&DROP_SYN)
 }
 
+/// Connections that the kernel has dropped at `listener` since it listens, modulo 2^32: their queue was full. Whoever repeats a SYN
+/// and finds it full again counts again.
+///
+/// # Errors
+/// What the kernel said.
+pub fn overflows(listener: &impl AsFd) -> io::Result<u32> {
+    /// linux/sock_diag.h: `SK_MEMINFO_DROPS`, and how many there are.
+    const DROPS: usize = 8;
+    const COUNT: usize = 9;
+    let mut info = [0_u32; COUNT];
+    let mut length = mem::size_of_val(&info) as libc::socklen_t;
+    let fd = listener.as_fd().as_raw_fd();
+    // SAFETY: `info` and `length` are live and writable, and `length` is the size of `info`.
+    let done =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, info.as_mut_ptr().cast(), &raw mut length) };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(info[DROPS]) }
+}
+
 /// A socket filter sees the segment from its TCP header on. Flags are byte 13; a SYN without ACK opens a connection.
 const DROP_SYN: [SockFilter; 5] = {
     const FLAGS_AT: u32 = 13;
@@ -208,6 +227,26 @@ mod tests {
             stream.read_to_string(&mut said).unwrap();
             assert_eq!(said, "still here");
         }
+    }
+
+    #[test]
+    fn what_a_full_queue_drops_is_counted() {
+        let short = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        short.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        short.listen(1).unwrap();
+        assert_eq!(overflows(&short).unwrap(), 0);
+        let address = short.local_addr().unwrap();
+        let crowd: Vec<Socket> = (0..8)
+            .map(|_| {
+                let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                client.set_nonblocking(true).unwrap();
+                // In progress.
+                let _ = client.connect(&address);
+                client
+            })
+            .collect();
+        let counted = overflows(&short).unwrap();
+        assert!(counted >= 4, "{counted} of {}", crowd.len());
     }
 
     #[test]

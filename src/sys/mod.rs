@@ -27,6 +27,6 @@ pub mod splice;
 pub mod too_big;
 pub mod tun;
 
-pub use listen::{Claim, ListenError, listen, refuse_new};
+pub use listen::{Claim, ListenError, listen, overflows, refuse_new};
 pub use socket::{reset_all_on_close, reset_on_close};
 pub use splice::{Pipe, Pipes};

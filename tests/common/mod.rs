@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 pub use metrics::Metrics;
 pub use origin::Origin;
-pub use strata::Strata;
+pub use strata::{Strata, Successor};
 pub use wire::{End, Message, Wire};
 
 /// Longer than anything here takes, so that a failure says what it waited for instead of hanging.

@@ -234,3 +234,26 @@ impl Drop for Strata {
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
+
+/// A process that an upgrade has started. It is no child of the test's, but goes with it.
+pub struct Successor(pub u32);
+
+impl Successor {
+    pub fn signal(&self, name: &str) {
+        // It may have ended meanwhile.
+        let _ = Command::new("kill").arg(format!("-{name}")).arg(self.0.to_string()).output();
+    }
+
+    pub fn is_gone(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).unwrap_or_default();
+        !status.contains("strata") || status.contains("State:\tZ")
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if !self.is_gone() {
+            self.signal("KILL");
+        }
+    }
+}

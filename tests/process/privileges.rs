@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::cli::ask;
 use super::common::{Strata, await_that, skip};
-use super::upgrade::Successor;
+use super::upgrade::serving;
 use super::{GET, Gated, edge};
 
 /// A line of `/proc/PID/task/TID/status`, of every thread.
@@ -69,7 +69,7 @@ fn a_proxy_on_high_ports_has_no_capability_and_can_gain_none() {
     // An upgrade has no more, and serves.
     strata.rewrite(&edge(&[gated.address()]));
     assert_eq!(ask(&strata, &["upgrade"]).code, 0);
-    let successor = Successor::of(&strata);
+    let successor = serving(&strata);
     assert!(each_thread(successor.0, "CapEff").iter().all(|(_, set)| set == NONE));
     assert_eq!(strata.ask(GET).status(), 200);
 }
@@ -110,7 +110,7 @@ fn what_the_file_needs_is_kept_by_the_threads_that_need_it_and_by_another_user()
     strata.rewrite(&second);
     let said = ask(&strata, &["upgrade"]);
     assert_eq!(said.code, 0, "{said:?}\n{}", strata.log_tail());
-    let successor = Successor::of(&strata);
+    let successor = serving(&strata);
     assert!(each_thread(successor.0, "CapEff").iter().any(|(_, set)| *set == wanted));
     let mut wire = super::common::Wire::connect(format!("{}:82", free.ip()).parse().unwrap());
     wire.send(GET);

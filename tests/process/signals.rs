@@ -26,8 +26,9 @@ fn in_flight(strata: &Strata, gated: &Gated) -> super::common::Wire {
     wire
 }
 
+/// Hardening J5, as the next four.
 #[test]
-fn term_lets_what_is_open_finish_and_then_the_process_ends_well() {
+fn j5_term_lets_what_is_open_finish_and_then_the_process_ends_well() {
     let gated = Gated::new("web");
     let strata = Strata::start(&with_deadline(&gated, "30s"));
     let mut idle = strata.connect();
@@ -55,7 +56,7 @@ fn term_lets_what_is_open_finish_and_then_the_process_ends_well() {
 }
 
 #[test]
-fn a_request_on_its_way_when_the_drain_begins_is_answered_as_the_last() {
+fn j5_a_request_on_its_way_when_the_drain_begins_is_answered_as_the_last() {
     let gated = Gated::new("web");
     let strata = Strata::start(&with_deadline(&gated, "30s"));
     let mut kept = strata.connect();
@@ -71,7 +72,7 @@ fn a_request_on_its_way_when_the_drain_begins_is_answered_as_the_last() {
 }
 
 #[test]
-fn an_idle_connection_does_not_hold_the_end_up() {
+fn j5_an_idle_connection_does_not_hold_the_end_up() {
     let gated = Gated::new("web");
     let strata = Strata::start(&with_deadline(&gated, "30s"));
     let mut idle = strata.connect();
@@ -87,7 +88,7 @@ fn an_idle_connection_does_not_hold_the_end_up() {
 }
 
 #[test]
-fn a_connection_that_is_stuck_is_cut_at_the_deadline() {
+fn j5_a_connection_that_is_stuck_is_cut_at_the_deadline() {
     let gated = Gated::new("web");
     let strata = Strata::start(&with_deadline(&gated, "1s"));
     let mut stuck = in_flight(&strata, &gated);
@@ -116,7 +117,7 @@ fn a_second_signal_ends_the_process_at_once() {
 }
 
 #[test]
-fn term_under_load_loses_nothing_that_was_accepted() {
+fn j5_term_under_load_loses_nothing_that_was_accepted() {
     let endpoint = load::endpoint("web");
     let strata = Strata::start(&edge(&[endpoint.address.to_string()]));
     let mut load = load::Load::start();

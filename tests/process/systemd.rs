@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::cli::ask;
 use super::common::{Strata, Wire, await_that, free_listener};
-use super::upgrade::Successor;
+use super::upgrade::serving;
 use super::{GET, Gated, edge};
 
 /// Systemd's end of `NOTIFY_SOCKET`.
@@ -102,7 +102,7 @@ fn systemd_is_told_the_successors_number_and_hears_the_successor_from_then_on() 
     manager.await_heard(&["READY=1"], 1);
     manager.forget();
     assert_eq!(ask(&strata, &["upgrade"]).code, 0);
-    let successor = Successor::of(&strata);
+    let successor = serving(&strata);
     await_that("the first one has ended", || !strata.is_running());
     let main = format!("MAINPID={}", successor.0);
     manager.await_heard(&[&main, "READY=1"], 1);

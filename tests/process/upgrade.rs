@@ -4,40 +4,16 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use super::cli::{ask, strata as run};
-use super::common::{Origin, Strata, await_that, free_address};
+use super::common::{Origin, Strata, Successor, await_that, free_address};
 use super::{GET, Gated, edge, load};
 
-/// A process that an upgrade has started. It is no child of the test's, but goes with it.
-pub struct Successor(pub u32);
-
-impl Successor {
-    /// The process that serves now.
-    #[track_caller]
-    pub fn of(strata: &Strata) -> Successor {
-        Successor(pid(strata))
-    }
-
-    pub fn signal(&self, name: &str) {
-        // It may have ended meanwhile.
-        let _ = Command::new("kill").arg(format!("-{name}")).arg(self.0.to_string()).output();
-    }
-
-    fn is_gone(&self) -> bool {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).unwrap_or_default();
-        !status.contains("strata") || status.contains("State:\tZ")
-    }
-}
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        if !self.is_gone() {
-            self.signal("KILL");
-        }
-    }
+/// The process that serves now.
+#[track_caller]
+pub fn serving(strata: &Strata) -> Successor {
+    Successor(pid(strata))
 }
 
 #[track_caller]
@@ -82,24 +58,24 @@ fn five_upgrades_under_load_refuse_nobody_and_truncate_nothing() {
     let (endpoint, l4) = (endpoint(), free_address());
     let mut strata = Strata::start(&two_layers(&endpoint, l4));
     let load = clients(&strata, l4);
-    let mut serving: Vec<Successor> = Vec::new();
+    let mut started: Vec<Successor> = Vec::new();
     for n in 0..5 {
         let before = pid(&strata);
         if n == 4 {
             // The signal does the same.
-            serving[n - 1].signal("USR2");
+            started[n - 1].signal("USR2");
             await_that("another process serves", || pid(&strata) != before);
         } else {
             let said = ask(&strata, &["upgrade"]);
             assert_eq!(said.code, 0, "upgrade {n}: {said:?}\n{}", strata.log_tail());
             assert!(said.out.contains(&format!("process {} serves", pid(&strata))), "{said:?}");
         }
-        serving.push(Successor::of(&strata));
-        assert_ne!(serving[n].0, before, "upgrade {n}");
+        started.push(serving(&strata));
+        assert_ne!(started[n].0, before, "upgrade {n}");
         load.await_more(150);
     }
     await_that("the first one has ended", || !strata.is_running());
-    for earlier in &serving[..4] {
+    for earlier in &started[..4] {
         await_that("those in between have ended", || earlier.is_gone());
     }
     let seen = load.stop();
@@ -152,7 +128,7 @@ fn j4_a_successor_that_does_not_start_leaves_the_one_before_serving() {
     strata.rewrite(&text);
     let said = ask(&strata, &["upgrade"]);
     assert_eq!(said.code, 0, "{said:?}\n{}", strata.log_tail());
-    let successor = Successor::of(&strata);
+    let successor = serving(&strata);
     assert_ne!(successor.0, first);
     load.await_more(60);
     load.stop().assert_nothing_lost();
@@ -190,7 +166,7 @@ fn a_successor_with_other_workers_loses_no_queue_and_knows_what_an_operator_has_
     assert_eq!(ask(&strata, &["weight", "web", &two.address(), "7"]).code, 0);
     let mut clients = load::Load::start();
     clients.clients(load::Kind::Fresh, 8, strata.edge, "/", Duration::from_millis(5)).await_more(50);
-    let mut serving = Vec::new();
+    let mut started = Vec::new();
     let file = strata.folder().join("strata.toml");
     for workers in [1, 3, 2] {
         let now = fs::read_to_string(&file).unwrap();
@@ -198,7 +174,7 @@ fn a_successor_with_other_workers_loses_no_queue_and_knows_what_an_operator_has_
         fs::write(&file, now.replace(&line, &format!("workers = {workers}"))).unwrap();
         let said = ask(&strata, &["upgrade"]);
         assert_eq!(said.code, 0, "{workers}: {said:?}\n{}", strata.log_tail());
-        serving.push(Successor::of(&strata));
+        started.push(serving(&strata));
         assert_eq!(strata.scrape().sum("strata_workers", &[]), f64::from(workers));
         clients.await_more(100);
         assert_eq!(strata.ask(GET).text(), "two", "what was drained is");

@@ -1,0 +1,90 @@
+//! An upgrade of the process that forwards packets: no frame goes out twice, and connections live as across a restart.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::common::{Successor, await_that};
+use super::load::Crowd;
+use super::node::can;
+use super::rig::{Extra, Rig, Way};
+use super::talk::{ping, udp};
+use super::world::{Family, Place};
+
+/// Has another process serve, which goes with what is returned.
+#[track_caller]
+fn upgrade(rig: &Rig) -> Successor {
+    rig.command(&["upgrade"]);
+    let said = rig.world.balancer.strata(&["status", "--json", "--admin", &rig.strata.admin.to_string()]);
+    let status: serde_json::Value = serde_json::from_slice(&said.stdout).expect("a document");
+    Successor(u32::try_from(status["pid"].as_u64().expect("a pid")).unwrap())
+}
+
+#[test]
+fn transfers_go_on_across_upgrades_in_direct_return_and_nat() {
+    const COUNT: usize = 100;
+    for way in [Way::L2, Way::Gue, Way::L4Nat] {
+        if !can(&format!("upgrades among {COUNT} transfers: {way:?}")) {
+            return;
+        }
+        let mut rig = Rig::new(way, Place::Lan, 3, 3, Extra::default());
+        let mut successors = Vec::new();
+        let outcome = Crowd::during(&rig.world.client, COUNT, |crowd| {
+            for _ in 0..2 {
+                successors.push(upgrade(&rig));
+                crowd.await_transfers();
+            }
+        });
+        println!("{way:?}: 2 upgrades: {}", outcome.summary());
+        assert!(outcome.broken().is_empty() && outcome.turned_away().is_empty(), "{way:?}: {}", outcome.summary());
+        await_that("the first one has ended", || !rig.strata.is_running());
+        for family in Family::BOTH {
+            assert!(ping(&rig.world.router, family.vip(), 8).is_ok(), "the VIP is answered for");
+        }
+    }
+}
+
+#[test]
+fn no_datagram_is_forwarded_twice_while_one_process_takes_over_from_another() {
+    if !can("datagrams during an upgrade") {
+        return;
+    }
+    let rig = Rig::new(Way::L2, Place::Lan, 2, 2, Extra::default());
+    let count = || rig.servers.iter().map(|server| server.datagrams()).sum::<u64>();
+    let stop = AtomicBool::new(false);
+    let before = count();
+    let socket = udp(&rig.world.client, Family::V4.vip()).expect("a socket");
+    socket.set_nonblocking(true).unwrap();
+    let (sent, answers, _successor) = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let (mut sent, mut answers) = (0_u64, HashMap::<Vec<u8>, u32>::new());
+            let mut answer = [0; 256];
+            let mut quiet_since = Instant::now();
+            // Numbered, 2000 a second, so that some fall into every moment of it; at the end the last answers are waited for.
+            while !stop.load(Relaxed) || quiet_since.elapsed() < Duration::from_millis(500) {
+                if !stop.load(Relaxed) {
+                    sent += u64::from(socket.send(format!("number {sent}").as_bytes()).is_ok());
+                }
+                while let Ok(length) = socket.recv(&mut answer) {
+                    quiet_since = Instant::now();
+                    let said = answer[..length].splitn(2, |byte| *byte == b'\n').nth(1).expect("a line");
+                    *answers.entry(said.to_vec()).or_default() += 1;
+                }
+                thread::sleep(Duration::from_micros(500));
+            }
+            (sent, answers)
+        });
+        await_that("datagrams arrive", || count() > before + 50);
+        let successor = upgrade(&rig);
+        let after = count();
+        await_that("they still do", || count() > after + 50);
+        stop.store(true, Relaxed);
+        let (sent, answers) = client.join().expect("the client");
+        (sent, answers, successor)
+    });
+    let twice = answers.values().filter(|count| **count > 1).count();
+    println!("{sent} datagrams sent, {} answered, {twice} of them twice", answers.len());
+    assert_eq!(twice, 0, "a frame was forwarded by both");
+    assert!(answers.len() as u64 + sent / 4 >= sent, "{} of {sent} were answered", answers.len());
+}
