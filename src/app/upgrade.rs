@@ -68,7 +68,7 @@ pub struct Wish {
 /// Says to a child that its standard input is the channel.
 const MARK: &str = "STRATA_UPGRADE";
 /// How long a process that hung up may take to end, so that its status can be told.
-const ENDING: Duration = Duration::from_secs(1);
+const ENDING: Duration = Duration::from_secs(3);
 /// How long the one before may take to let go. Nothing waits for it but systemd.
 const LETTING_GO: Duration = Duration::from_secs(10);
 

@@ -93,7 +93,8 @@ fn j4_a_successor_that_does_not_start_leaves_the_one_before_serving() {
     fs::create_dir_all(&folder).unwrap();
     let binary = folder.join("strata");
     symlink(env!("CARGO_BIN_EXE_strata"), &binary).unwrap();
-    let text = format!("[process]\nupgrade_timeout = \"2s\"\n{}", two_layers(&endpoint, l4));
+    let text = two_layers(&endpoint, l4);
+    let hasty = format!("[process]\nupgrade_timeout = \"1s\"\n{text}");
     let called = binary.clone();
     let strata = Strata::start_as(&text, move |command| {
         command.env("BINARY", &called);
@@ -107,7 +108,7 @@ fn j4_a_successor_that_does_not_start_leaves_the_one_before_serving() {
     let script = |text: &str| Binary::Script(format!("#!/bin/sh\n{text}\n"));
     let cases = [
         ("one that ends at once", script("exit 3"), &text, "exit status: 3"),
-        ("one that hangs", script("exec sleep 600"), &text, "not ready within 2s"),
+        ("one that hangs", script("exec sleep 600"), &hasty, "not ready within 1s"),
         ("one that is no program", Binary::Script("garbage".to_owned()), &text, "cannot be started"),
         ("none", Binary::None, &text, "cannot be started"),
         ("one that says nonsense", script("exec cat /dev/null"), &text, "before it was ready"),
@@ -117,10 +118,17 @@ fn j4_a_successor_that_does_not_start_leaves_the_one_before_serving() {
     for (name, file, configuration, why) in cases {
         file.put(&binary);
         strata.rewrite(configuration);
+        if *configuration == hasty {
+            assert_eq!(ask(&strata, &["reload"]).code, 0, "how long it waits is for the one that serves to say");
+        }
         let said = ask(&strata, &["upgrade"]);
         assert_eq!(said.code, 1, "{name}: {said:?}");
         assert!(said.err.contains(why) && said.err.contains("serves on"), "{name}: no {why:?} in {said:?}");
         assert_eq!(pid(&strata), first, "{name}");
+        if *configuration == hasty {
+            strata.rewrite(&text);
+            assert_eq!(ask(&strata, &["reload"]).code, 0);
+        }
         load.await_more(60);
     }
     await_that("the log says it", || strata.log().contains("no upgrade, this process serves on"));
