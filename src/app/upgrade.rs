@@ -219,7 +219,7 @@ impl Successor {
         match self.line.say(message, sockets).await {
             Ok(()) => Ok(()),
             // It hung up; perhaps it said why.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => match self.hear().await {
+            Err(error) if is_gone(error.kind()) => match self.hear().await {
                 Err(why) => Err(why),
                 Ok(other) => Err(strange(&other)),
             },
@@ -246,6 +246,10 @@ impl Successor {
         }
         "it hung up before it was ready: is it a Strata that knows how to upgrade?".to_owned()
     }
+}
+
+const fn is_gone(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn word(status: ExitStatus) -> String {

@@ -102,6 +102,14 @@ impl Channel {
     /// # Errors
     /// `WouldBlock` while there is none; otherwise what the kernel said, or that a part was cut off.
     pub fn receive(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+        match self.receive_one() {
+            // Said once by an end that was closed with something unread. What it has sent before is still there.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.receive_one(),
+            outcome => outcome,
+        }
+    }
+
+    fn receive_one(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         let mut text = vec![0_u8; BYTES];
         let mut control: Control = [0; _];
         let mut part = libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: text.len() };
@@ -113,11 +121,7 @@ impl Channel {
         message.msg_controllen = mem::size_of_val(&control);
         // SAFETY: `message` points at `text` and `control`, which live and are writable in the lengths given.
         let read = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
-        let read = match usize::try_from(read) {
-            Ok(read) => read,
-            Err(_) if is_gone(&io::Error::last_os_error()) => return Ok(None),
-            Err(_) => return Err(io::Error::last_os_error()),
-        };
+        let Ok(read) = usize::try_from(read) else { return Err(io::Error::last_os_error()) };
         let descriptors = taken(&message);
         if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
             return Err(io::Error::new(
@@ -131,10 +135,6 @@ impl Channel {
         text.truncate(read);
         Ok(Some((text, descriptors)))
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::ConnectionReset
 }
 
 /// The descriptors that came with a message. Each is taken exactly once.
@@ -187,6 +187,17 @@ mod tests {
         let mut heard = [0; 5];
         accepted.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"hello");
+    }
+
+    #[test]
+    fn last_words_are_heard_from_an_end_that_read_nothing() {
+        let (ours, theirs) = ends();
+        ours.send(b"never read", &[]).unwrap();
+        theirs.send(b"last words", &[]).unwrap();
+        drop(theirs);
+        let (text, _) = ours.receive().unwrap().expect("a message");
+        assert_eq!(text, b"last words");
+        assert!(ours.receive().unwrap().is_none() && ours.send(b"", &[]).is_err());
     }
 
     #[test]
