@@ -28,7 +28,7 @@ pub(super) const SPEC: Spec = Spec {
         Box::new(P2c { alias: Alias::build(members), mean_weight: total / members.len().max(1) as f64 })
     },
     uses: Uses { weights: true, load: true, hash: false, turn: false },
-    how: "two are drawn by weight, and the one with the lower cost serves: latency, where it differs by more than noise, times what is in flight",
+    how: "two are drawn by weight, the cheaper serves: latency, if it differs by more than noise, times what is in flight",
 };
 
 struct P2c {
