@@ -3,10 +3,12 @@
 //! `STRATA_BLESS=1 cargo test --test config` writes what is printed now; read the difference before committing it.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use strata::app::load::{self, Loaded, Origin};
-use strata::doc::{Nowhere, codes, render, summary};
+use strata::doc::{Diagnostic, Nowhere, codes, render, summary};
 use strata::state::diff;
 
 /// As `strata check` does: its own tests are run too.
@@ -93,5 +95,64 @@ fn every_code_is_shown_by_a_file() {
     for code in codes::CODES {
         let found = shown.contains(&code.id);
         assert_eq!(found, !elsewhere.contains(&code.id), "{}: {}", code.id, code.explain);
+    }
+}
+
+/// Validates documents by a schema: draft 7, with the one validator that every distribution has.
+const VALIDATOR: &str = r#"
+import json, sys
+import jsonschema
+given = json.load(sys.stdin)
+jsonschema.Draft7Validator.check_schema(given["schema"])
+validator = jsonschema.Draft7Validator(given["schema"])
+def first(document):
+    error = next(iter(sorted(validator.iter_errors(document), key=lambda e: list(map(str, e.path)))), None)
+    return None if error is None else "/".join(map(str, error.path)) + ": " + error.message[:200]
+json.dump([first(document) for document in given["documents"]], sys.stdout)
+"#;
+
+/// What is wrong with each document, by the schema that `strata gen schema` prints; `None` where there is no validator.
+fn validated(documents: &[serde_json::Value]) -> Option<Vec<Option<String>>> {
+    let output = Command::new(env!("CARGO_BIN_EXE_strata")).args(["gen", "schema"]).output().unwrap();
+    assert!(output.status.success());
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let given = serde_json::json!({ "schema": schema, "documents": documents });
+    let mut python = Command::new("python3");
+    python.args(["-W", "ignore", "-c", VALIDATOR]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = python.spawn().ok()?;
+    child.stdin.take().unwrap().write_all(given.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    if error.contains("No module named 'jsonschema'") {
+        return None;
+    }
+    assert!(output.status.success(), "{error}");
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn the_schema_takes_every_example_and_no_key_that_strata_does_not_know() {
+    let document = |path: &Path| toml::from_str::<serde_json::Value>(&fs::read_to_string(path).ok()?).ok();
+    let mut paths = files("conf");
+    let right = paths.len();
+    // Wrong files that are TOML, and have a key that nobody knows.
+    paths.extend(files("conf/bad").into_iter().filter(|path| {
+        let loaded = load(path);
+        let here = |d: &Diagnostic| &*loaded.sources.at(d.span.start).0.name == path.to_str().unwrap();
+        document(path).is_some() && loaded.diagnostics.iter().any(|d| d.code == "E010" && here(d))
+    }));
+    assert!(paths.len() >= right + 2, "too few wrong files: {paths:?}");
+    let documents: Vec<serde_json::Value> = paths.iter().map(|path| document(path).unwrap()).collect();
+    let Some(found) = validated(&documents) else {
+        assert!(std::env::var_os("STRATA_TEST_ALL").is_none_or(|all| all != "1"), "python3 has no jsonschema");
+        eprintln!("SKIPPED: python3 has no jsonschema: the schema is not tested");
+        return;
+    };
+    for (index, (path, wrong)) in paths.iter().zip(&found).enumerate() {
+        if index < right {
+            assert_eq!(*wrong, None, "{}", path.display());
+        } else {
+            assert!(wrong.is_some(), "{} has an unknown key, and the schema takes it", path.display());
+        }
     }
 }

@@ -10,6 +10,8 @@ use strata::wire::http1::Reject;
 
 #[path = "docs/metrics.rs"]
 mod metrics;
+#[path = "docs/reference.rs"]
+mod reference;
 
 #[test]
 fn every_drop_reason_stands_in_its_page_with_its_meaning() {

@@ -1,14 +1,22 @@
-//! The catalogue of hostile and broken HTTP/1 (`A` framing, `B` routing, `C` identity and tunnels): each row by its id, over
+//! The catalogue of hostile and broken HTTP/1 (`A` framing, `B` routing, `C` identity and tunnels, `J` the configuration): each row by its id, over
 //! real sockets, against the real binary.
 //!
 //! A refused row gets its status with `Connection: close`, the socket closed, no byte at the endpoint, and one count of the
 //! word that names the reason.
 
+#![allow(clippy::disallowed_methods, reason = "tests live in real time")]
+
+#[path = "common/cli.rs"]
+mod cli;
 mod common;
+#[path = "hardening/configuration.rs"]
+mod configuration;
 #[path = "hardening/framing.rs"]
 mod framing;
 #[path = "hardening/identity.rs"]
 mod identity;
+#[path = "common/load.rs"]
+mod load;
 #[path = "hardening/responses.rs"]
 mod responses;
 #[path = "hardening/routing.rs"]

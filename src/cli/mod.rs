@@ -24,6 +24,8 @@ mod doctor;
 mod dump;
 mod echo;
 mod explain;
+pub mod generate;
+pub mod list;
 mod quick;
 mod remote;
 mod replay;
@@ -107,6 +109,17 @@ enum Command {
         admin: Admin,
         #[arg(long)]
         json: bool,
+    },
+    /// What there is to choose from, and what words mean; without a topic, the topics
+    List {
+        topic: Option<list::Topic>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// The schema of the configuration, the manual page, completions for a shell
+    Gen {
+        #[command(subcommand)]
+        what: generate::What,
     },
     /// Exit 0 when Strata is ready, for container health checks
     Healthcheck {
@@ -205,6 +218,8 @@ pub fn main() -> ExitCode {
         Command::Upgrade { admin } => remote::upgrade(&admin.admin),
         Command::Dump { file, admin, json } => dump::dump(file.as_deref(), &admin.admin, json),
         Command::Diff { file, admin, json } => Ok(diff::diff(file.as_deref(), &admin.admin, json)),
+        Command::List { topic, json } => list::list(topic, json),
+        Command::Gen { what } => generate::generate(&what),
         Command::Healthcheck { admin } => remote::healthcheck(&admin.admin),
         Command::Echo { listen, name } => echo::echo(listen, name),
         Command::Doctor(arguments) => doctor::doctor(&arguments),

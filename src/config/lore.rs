@@ -4,6 +4,7 @@ use crate::doc::Lore;
 
 pub(super) static LORE: Lore = Lore {
     named: &["service", "pool", "vip"],
+    secrets: &["hash_key", "token"],
     homes: &[
         ("hash_key", "[cluster]"),
         ("level", "[log]"),

@@ -8,11 +8,13 @@
 mod check;
 mod compile;
 pub mod dump;
+pub mod grammar;
 mod lore;
 mod packet;
 mod pool;
 mod process;
 mod root;
+pub mod schema;
 mod service;
 mod test;
 pub mod value;
@@ -49,7 +51,7 @@ pub struct Loaded {
 
 /// Reads a file's bytes; what they refer to is asked of `outside`.
 pub fn read(name: &str, bytes: Vec<u8>, outside: &dyn Outside, catalogs: &Catalogs<'_>) -> Loaded {
-    let Document { value, diagnostics, sources, written, secrets } = load(name, bytes, outside, catalogs);
+    let Document { value, diagnostics, sources, written, secrets, .. } = load(name, bytes, outside, catalogs);
     let right = !diagnostics.iter().any(Diagnostic::is_error);
     Loaded { sources, config: right.then_some(value), diagnostics, written, secrets }
 }

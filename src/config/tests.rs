@@ -33,7 +33,7 @@ fn snapshot(text: &str, previous: &Snapshot) -> Snapshot {
     compile(&config(text), previous, &MACHINE).unwrap_or_else(|found| panic!("{found:?}"))
 }
 
-fn empty() -> Snapshot {
+pub(super) fn empty() -> Snapshot {
     Snapshot::empty(crate::state::Settings {
         workers: 3,
         metrics: None,

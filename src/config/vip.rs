@@ -13,7 +13,7 @@ pub(super) fn read_vip(name: Spanned<Arc<str>>, item: &Item<'_>) -> Option<Vip> 
         let addresses = read_addresses(table, &name);
         let interface = table.need("interface", "interface = \"eth0\"").and_then(|item| read_interface(&item));
         let vlan = table.get("vlan").and_then(|item| item.integer(1, VLANS));
-        let mac = table.get("mac").and_then(|item| item.settings(&[&INTERFACE, &VIRTUAL]));
+        let mac = table.get("mac").and_then(|item| item.settings(MACS));
         let id = mac.filter(|mac| mac.name == VIRTUAL.name).and_then(|mac| u8::try_from(mac.integer("id")).ok());
         Vip {
             name,
@@ -83,6 +83,9 @@ fn read_interface(item: &Item<'_>) -> Option<Spanned<Arc<str>>> {
 
 /// The last VLAN: 0 is a tag with a priority only, 4095 is reserved (IEEE 802.1Q §9.6).
 const VLANS: u64 = 4094;
+
+/// What `mac` may be.
+pub(super) static MACS: &[&Grammar] = &[&INTERFACE, &VIRTUAL];
 
 /// `mac` has two types, and is read like a plug-in's settings.
 static INTERFACE: Grammar = Grammar {

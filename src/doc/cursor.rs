@@ -9,9 +9,11 @@ use std::collections::BTreeSet;
 
 use super::codes::{self, Code};
 use super::diagnostic::{Diagnostic, quote};
+use super::hide;
 use super::include::{self, INCLUDE};
 use super::outside::{self, Outside};
 use super::secret::Secret;
+use super::shape::{Shape, Shapes};
 use super::source::{Place, Sources};
 use super::span::{Span, Spanned};
 use super::suggest;
@@ -25,6 +27,8 @@ use crate::base::limits;
 pub struct Lore {
     /// Tables at the top whose keys are names that the user chose: several files may each define some.
     pub named: &'static [&'static str],
+    /// Keys whose values are secret: even where they are misspelt, misplaced or broken, what stands behind them is not shown.
+    pub secrets: &'static [&'static str],
     /// Keys of one table that are often written in another: (key, where it belongs).
     pub homes: &'static [(&'static str, &'static str)],
     /// What other programs call it: (their word, ours). Offered where ours is legal.
@@ -34,7 +38,7 @@ pub struct Lore {
 }
 
 impl Lore {
-    pub const NONE: Lore = Lore { named: &[], homes: &[], aliases: &[], later: &[] };
+    pub const NONE: Lore = Lore { named: &[], secrets: &[], homes: &[], aliases: &[], later: &[] };
 }
 
 /// What became of a file's bytes, and of the files it includes.
@@ -48,6 +52,8 @@ pub struct Document<T> {
     pub written: Written,
     /// What must not be shown of the sources.
     pub secrets: Vec<Span>,
+    /// What the readers asked for.
+    pub shapes: Shapes,
 }
 
 /// Reads the file of this name with `reader`, which gets the root table: its own tables, and those of the files that it
@@ -67,7 +73,9 @@ pub fn read<T>(
         outside,
         found: RefCell::new(gathered.found),
         secrets: RefCell::default(),
+        judged: RefCell::default(),
         left_out: Cell::default(),
+        shapes: RefCell::default(),
     };
     let value = {
         let mut root = Table::new(&root, Span::default(), "top", String::new(), &sink);
@@ -81,7 +89,9 @@ pub fn read<T>(
         root.finish();
         value
     };
-    let (mut found, secrets, left_out) = (sink.found.into_inner(), sink.secrets.into_inner(), sink.left_out.get());
+    let shapes = sink.shapes.into_inner();
+    let (mut found, mut secrets, left_out) = (sink.found.into_inner(), sink.secrets.into_inner(), sink.left_out.get());
+    let judged = sink.judged.into_inner();
     if !syntax.is_empty() {
         syntax::drop_consequences(&sources, &syntax, &mut found);
         found.extend(syntax);
@@ -89,10 +99,13 @@ pub fn read<T>(
     found.sort_by_key(|d| (d.span, d.code));
     found.dedup();
     cut(&mut found, left_out);
+    if !found.is_empty() {
+        secrets.extend(hide::suspects(&sources, lore.secrets, &judged));
+    }
     for diagnostic in &mut found {
         diagnostic.masked.clone_from(&secrets);
     }
-    Document { value, diagnostics: found, written: Written::new(root, &sources), sources, secrets }
+    Document { value, diagnostics: found, written: Written::new(root, &sources), sources, secrets, shapes }
 }
 
 /// The kind of a plug-in's table: its keys come from its grammar, and have no home elsewhere.
@@ -104,8 +117,12 @@ struct Sink<'t> {
     sources: &'t Sources,
     outside: &'t dyn Outside,
     found: RefCell<Vec<Diagnostic>>,
+    /// What is not shown.
     secrets: RefCell<Vec<Span>>,
+    /// Values that were read as secrets, whether they are to be shown or not.
+    judged: RefCell<Vec<Span>>,
     left_out: Cell<LeftOut>,
+    shapes: RefCell<Shapes>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -139,6 +156,8 @@ pub struct Item<'t> {
     /// Where the key stands; the value's span for elements of a list.
     key_span: Span,
     path: String,
+    /// What kind of table it stands in; [`SETTINGS`] where its key is no key of ours.
+    kind: &'static str,
     sink: &'t Sink<'t>,
 }
 
@@ -206,13 +225,30 @@ impl<'t> Table<'t> {
     }
 
     fn item(&self, key: &'t str, key_span: Span, node: &'t Node) -> Item<'t> {
-        Item { value: &node.data, span: node.span, key, key_span, path: join(&self.path, key), sink: self.sink }
+        Item {
+            value: &node.data,
+            span: node.span,
+            key,
+            key_span,
+            path: join(&self.path, key),
+            kind: if self.open { SETTINGS } else { self.kind },
+            sink: self.sink,
+        }
     }
 
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(self) {
         if self.open {
             return;
+        }
+        if self.kind != SETTINGS {
+            let mut shapes = self.sink.shapes.borrow_mut();
+            let known = shapes.entry(self.kind).or_default();
+            for key in &self.asked {
+                if !known.contains_key(*key) {
+                    known.insert((*key).to_owned(), Vec::new());
+                }
+            }
         }
         for (name, leaf) in &self.table.entries {
             if self.asked.contains(&**name) {
@@ -313,6 +349,9 @@ impl<'t> Item<'t> {
 
     /// Reads a table; keys that `reader` does not ask for are reported. `kind` is what [`Lore::later`] calls it.
     pub fn table<R>(&self, kind: &'static str, reader: impl FnOnce(&mut Table<'t>) -> R) -> Option<R> {
+        if kind != SETTINGS {
+            self.note(|| Shape::Table(kind));
+        }
         let Data::Table(table) = self.value else {
             return self.wrong(&format!("a table, as in `[{}]`", self.path), None);
         };
@@ -330,6 +369,8 @@ impl<'t> Item<'t> {
     /// A text that nobody may see: written here, in a variable, or in a file that `file:PATH` names, from this file's folder.
     /// What is written here is kept out of every rendered diagnostic.
     pub fn secret(&self) -> Option<Spanned<Secret>> {
+        self.note(|| Shape::Secret);
+        self.sink.judged.borrow_mut().push(self.span);
         let Data::Text(text) = self.value else {
             if matches!(self.value, Data::Unknown { reference: true }) {
                 return None;
@@ -380,6 +421,23 @@ impl<'t> Item<'t> {
             self.report(mistake.help(format!("chmod o-r {}", path.display())));
         }
         Some(text.to_owned())
+    }
+
+    /// Takes note of what the value is taken for.
+    pub(super) fn note(&self, shape: impl FnOnce() -> Shape) {
+        if self.kind == SETTINGS {
+            return;
+        }
+        let mut shapes = self.sink.shapes.borrow_mut();
+        let keys = shapes.entry(self.kind).or_default();
+        let known = match keys.get_mut(self.key) {
+            Some(known) => known,
+            None => keys.entry(self.key.to_owned()).or_default(),
+        };
+        let shape = shape();
+        if !known.contains(&shape) {
+            known.push(shape);
+        }
     }
 
     pub fn report(&self, diagnostic: Diagnostic) {

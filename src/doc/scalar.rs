@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::codes;
 use super::cursor::Item;
 use super::diagnostic::{Diagnostic, quote};
+use super::shape::Shape;
 use super::span::Spanned;
 use super::suggest;
 use super::tree::Data;
@@ -15,6 +16,7 @@ use crate::base::{Listen, MacAddr, Network, PortRange, address};
 
 impl<'t> Item<'t> {
     pub fn bool(&self) -> Option<Spanned<bool>> {
+        self.note(|| Shape::Bool);
         match self.value {
             Data::Boolean(value) => Some(self.spanned(*value)),
             Data::Text(text) => match text.value.parse::<bool>() {
@@ -28,6 +30,7 @@ impl<'t> Item<'t> {
 
     /// A whole number within the inclusive bounds.
     pub fn integer(&self, min: u64, max: u64) -> Option<Spanned<u64>> {
+        self.note(|| Shape::Integer { min, max });
         let range = || format!("a whole number from {min} to {max}");
         let number = self.whole(&range)?;
         match u64::try_from(number).ok().filter(|n| (min..=max).contains(n)) {
@@ -38,6 +41,7 @@ impl<'t> Item<'t> {
 
     /// A whole number of either sign within the inclusive bounds.
     pub fn signed(&self, min: i64, max: i64) -> Option<Spanned<i64>> {
+        self.note(|| Shape::Signed { min, max });
         let range = || format!("a whole number from {min} to {max}");
         let number = self.whole(&range)?;
         match i64::try_from(number).ok().filter(|n| (min..=max).contains(n)) {
@@ -81,6 +85,7 @@ impl<'t> Item<'t> {
     }
 
     pub fn text(&self) -> Option<Spanned<&'t str>> {
+        self.note(|| Shape::Text);
         self.text_as("text", |_| None)
     }
 
@@ -104,6 +109,7 @@ impl<'t> Item<'t> {
 
     /// One of `words`, and what it stands for.
     pub fn one_of<T: Copy>(&self, words: &[(&'static str, T)]) -> Option<Spanned<T>> {
+        self.note(|| Shape::Words(words.iter().map(|(word, _)| *word).collect()));
         let names = || words.iter().map(|(word, _)| *word);
         let text = self.text_as(&suggest::one_of(names()), |_| None)?;
         match words.iter().find(|(word, _)| *word == text.value) {
@@ -113,6 +119,7 @@ impl<'t> Item<'t> {
     }
 
     pub fn duration(&self, min: Duration, max: Duration) -> Option<Spanned<Duration>> {
+        self.note(|| Shape::Duration { min, max });
         let text = self.text_as("a duration, as in \"2s\"", |value| match value {
             Data::Integer { digits: number, .. } => Some(format!("give it a unit: \"{number}s\" or \"{number}ms\"")),
             _ => None,
@@ -126,6 +133,7 @@ impl<'t> Item<'t> {
 
     /// Bytes.
     pub fn size(&self, min: u64, max: u64) -> Option<Spanned<u64>> {
+        self.note(|| Shape::Size { min, max });
         let text = self.text_as("a size, as in \"64KiB\"", |value| match value {
             Data::Integer { digits: number, .. } => Some(format!("give it a unit: \"{number}B\" or \"{number}KiB\"")),
             _ => None,
@@ -138,6 +146,7 @@ impl<'t> Item<'t> {
     }
 
     pub fn listen(&self) -> Option<Spanned<Listen>> {
+        self.note(|| Shape::Listen);
         let text = self.text_as("an address, as in \":80\" or \"10.0.0.1:80\"", |value| match value {
             Data::Integer { digits: number, .. } => {
                 Some(format!("write \":{number}\" for every address of this machine"))
@@ -148,23 +157,27 @@ impl<'t> Item<'t> {
     }
 
     pub fn socket(&self) -> Option<Spanned<SocketAddr>> {
+        self.note(|| Shape::Socket);
         let text = self.text_as("an address and a port, as in \"10.0.0.1:80\"", |_| None)?;
         self.read(text.value, "an address and a port", address::parse_socket)
     }
 
     pub fn network(&self) -> Option<Spanned<Network>> {
+        self.note(|| Shape::Network);
         let text = self.text_as("a network, as in \"10.0.0.0/8\"", |_| None)?;
         self.read(text.value, "a network", Network::parse)
     }
 
     /// An address alone: neither a port nor a prefix length.
     pub fn ip(&self) -> Option<Spanned<IpAddr>> {
+        self.note(|| Shape::Ip);
         let text = self.text_as("an address, as in \"10.0.0.1\"", |_| None)?;
         self.read(text.value, "an address", address::parse_ip)
     }
 
     /// `"80/tcp"`, `"7000-7999/udp"`.
     pub fn port_range(&self) -> Option<Spanned<PortRange>> {
+        self.note(|| Shape::Ports);
         let text = self.text_as("ports and a protocol, as in \"80/tcp\"", |value| match value {
             Data::Integer { digits: number, .. } => Some(format!("write \"{number}/tcp\" or \"{number}/udp\"")),
             _ => None,
@@ -174,6 +187,7 @@ impl<'t> Item<'t> {
 
     /// The address of one station.
     pub fn mac(&self) -> Option<Spanned<MacAddr>> {
+        self.note(|| Shape::Mac);
         let text = self.text_as("a MAC address, as in \"02:00:00:00:00:01\"", |_| None)?;
         let mac = self.read(text.value, "a MAC address", MacAddr::parse)?;
         if mac.is_unicast() {

@@ -3,6 +3,7 @@
 use super::codes;
 use super::cursor::{Item, SETTINGS, Table};
 use super::diagnostic::{Diagnostic, quote};
+use super::shape::Shape;
 use super::span::Spanned;
 use super::spec::{Field, Grammar, Kind, Settings, Value};
 use super::suggest;
@@ -10,6 +11,7 @@ use super::suggest;
 impl<'t> Item<'t> {
     /// The settings of one plug-in of `catalog`, complete with its defaults.
     pub fn settings(&self, catalog: &[&'static Grammar]) -> Option<Spanned<Settings>> {
+        self.note(|| Shape::Plugin(catalog.iter().map(|grammar| grammar.name).collect()));
         if self.is_text() {
             let name = self.text()?;
             let grammar = self.grammar(name.value, catalog)?;
@@ -27,6 +29,7 @@ impl<'t> Item<'t> {
 
     /// The settings of the one plug-in that can be meant, without a `type`.
     pub fn fields(&self, grammar: &'static Grammar) -> Option<Spanned<Settings>> {
+        self.note(|| Shape::Fields(grammar.name));
         let settings = self.table(SETTINGS, |table| decode_fields(table, grammar))?;
         settings.map(|settings| Spanned::new(settings, self.span()))
     }

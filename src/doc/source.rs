@@ -138,6 +138,11 @@ impl Sources {
         self.files.iter().map(|file| &file.source)
     }
 
+    /// With the place of each one's first byte.
+    pub(super) fn files_with_starts(&self) -> impl Iterator<Item = (&Source, usize)> {
+        self.files.iter().map(|file| (&file.source, file.start))
+    }
+
     /// Bytes of all of them.
     pub(super) fn bytes(&self) -> usize {
         self.files.iter().map(|file| file.source.text.len()).sum()

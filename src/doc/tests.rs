@@ -9,6 +9,7 @@ use crate::base::limits;
 
 static LORE: Lore = Lore {
     named: &["app"],
+    secrets: &["hash_key"],
     homes: &[("hash_key", "[cluster]")],
     aliases: &[("servers", "hosts")],
     later: &[("app", "vip", "packet services come later")],

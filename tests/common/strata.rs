@@ -33,15 +33,23 @@ impl Strata {
     /// The same with a command that was adjusted: another environment, other outputs.
     #[track_caller]
     pub fn start_as(body: &str, adjust: impl Fn(&mut Command) + Send + Sync + 'static) -> Strata {
-        let mut strata = Strata::spawn(body, Box::new(adjust), |_| ());
-        strata.await_ready();
-        strata
+        Strata::start_with(body, adjust, |_| ())
     }
 
     /// The same, with more in its folder than the one file.
     #[track_caller]
     pub fn start_in(body: &str, prepare: impl FnOnce(&std::path::Path)) -> Strata {
-        let mut strata = Strata::spawn(body, Box::new(|_| {}), prepare);
+        Strata::start_with(body, |_| {}, prepare)
+    }
+
+    /// Both.
+    #[track_caller]
+    pub fn start_with(
+        body: &str,
+        adjust: impl Fn(&mut Command) + Send + Sync + 'static,
+        prepare: impl FnOnce(&std::path::Path),
+    ) -> Strata {
+        let mut strata = Strata::spawn(body, Box::new(adjust), prepare);
         strata.await_ready();
         strata
     }
