@@ -42,7 +42,7 @@ fn needed(snapshot: &Snapshot) -> Vec<Capability> {
         needed.push(Capability::NetBindService);
     }
     if snapshot.services().any(|service| matches!(service.traffic, Traffic::Packet(_))) {
-        needed.extend([Capability::NetAdmin, Capability::NetRaw]);
+        needed.extend([Capability::NetAdmin, Capability::NetRaw, Capability::SysNice]);
     }
     let probes = snapshot.pools().filter_map(|pool| pool.spec.probe.as_ref());
     if probes.into_iter().any(|probe| matches!(probe.name, "icmp" | "arp")) {

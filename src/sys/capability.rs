@@ -11,12 +11,14 @@ pub enum Capability {
     NetAdmin,
     /// Packet sockets.
     NetRaw,
+    /// Packet workers go before ordinary threads. They serve without.
+    SysNice,
     Bpf,
 }
 
 impl Capability {
-    pub const ALL: [Capability; 4] =
-        [Capability::NetBindService, Capability::NetAdmin, Capability::NetRaw, Capability::Bpf];
+    pub const ALL: [Capability; 5] =
+        [Capability::NetBindService, Capability::NetAdmin, Capability::NetRaw, Capability::SysNice, Capability::Bpf];
 
     /// Its name, as `docker run --cap-add` takes it.
     pub const fn name(self) -> &'static str {
@@ -24,6 +26,7 @@ impl Capability {
             Capability::NetBindService => "NET_BIND_SERVICE",
             Capability::NetAdmin => "NET_ADMIN",
             Capability::NetRaw => "NET_RAW",
+            Capability::SysNice => "SYS_NICE",
             Capability::Bpf => "BPF",
         }
     }
@@ -34,6 +37,7 @@ impl Capability {
             Capability::NetBindService => 10,
             Capability::NetAdmin => 12,
             Capability::NetRaw => 13,
+            Capability::SysNice => 23,
             Capability::Bpf => 39,
         }
     }
