@@ -42,7 +42,7 @@ running=""
 declare -A kept=() # settings of the machine as they were
 cleanup() {
     stop
-    for setting in "${!kept[@]}"; do echo "${kept[$setting]}" >"$setting"; done
+    for setting in "${!kept[@]}"; do echo "${kept[$setting]}" >"$setting" || true; done
     ip netns del $load 2>/dev/null || true
     ip netns del $balancer 2>/dev/null || true
     rm -rf "$work"

@@ -172,7 +172,7 @@ pub const PACKET_HEADROOM: usize = 128;
 /// Bytes of one worker's receive ring: 2240 Ethernet frames, 3 ms at 0.7 M packets/s. The kernel goes round all of it, so what is
 /// touched of a larger one is in no cache.
 pub const PACKET_RING_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of one worker's send ring: 624 Ethernet frames. What a card has not sent yet stays there.
+/// Bytes of one worker's send ring: 640 Ethernet frames. What a card has not sent yet stays there.
 pub const PACKET_SEND_BYTES: usize = 1024 * 1024;
 /// Bytes of a ring's slot at most; a longer frame (jumbo, or one that the kernel merged) is copied beside the ring.
 pub const PACKET_SLOT_BYTES: usize = 16 * 1024;

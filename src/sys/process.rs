@@ -55,25 +55,37 @@ pub fn go_first() -> io::Result<()> {
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) })
 }
 
-/// This thread stays on the `nth` (from 0) of the cores that it may run on, counted round. Two threads that are woken by what one core
-/// receives may else share that core while another one idles.
+/// Where there are no more cores than `threads`, this thread, the `nth` (from 0) of them, stays on one of its own. Those that are woken
+/// by what one core receives may else share that core while another one idles. Where there are more cores than threads the kernel
+/// has room to choose, and other processes may have chosen the first ones.
 ///
 /// # Errors
 /// What the kernel said; the thread runs where it may.
-pub fn stay_on(nth: usize) -> io::Result<()> {
-    const SIZE: usize = size_of::<libc::cpu_set_t>();
-    // SAFETY: a `cpu_set_t` is an array of integers, for which zeros are a valid value.
-    let (mut may, mut one): (libc::cpu_set_t, libc::cpu_set_t) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    // SAFETY: `may` is live and writable for the `SIZE` bytes that this call may write. Of threads, 0 is the calling one.
-    check(unsafe { libc::sched_getaffinity(0, SIZE, &raw mut may) })?;
-    // SAFETY: these read and write bits of the sets by numbers below `CPU_SETSIZE`, which are all in them.
-    unsafe {
-        let cores = || (0..libc::CPU_SETSIZE as usize).filter(|core| libc::CPU_ISSET(*core, &may));
-        let Some(core) = cores().nth(nth % cores().count().max(1)) else { return Ok(()) };
-        libc::CPU_SET(core, &mut one);
+pub fn stay_apart(nth: usize, threads: usize) -> io::Result<()> {
+    let may = cores()?;
+    if may.len() > threads {
+        return Ok(());
     }
-    // SAFETY: `one` is live and initialised, and only read by this call.
-    check(unsafe { libc::sched_setaffinity(0, SIZE, &raw const one) })
+    let Some(core) = may.get(nth % may.len().max(1)) else { return Ok(()) };
+    let mut one = no_cores();
+    // SAFETY: this writes a bit of the set by a number that a set has.
+    unsafe { libc::CPU_SET(*core, &mut one) };
+    // SAFETY: `one` is live and initialised, and only read by this call. Of threads, 0 is the calling one.
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&one), &raw const one) })
+}
+
+/// Those that this thread may run on.
+fn cores() -> io::Result<Vec<usize>> {
+    let mut may = no_cores();
+    // SAFETY: `may` is live and writable for as many bytes as this call is told.
+    check(unsafe { libc::sched_getaffinity(0, size_of_val(&may), &raw mut may) })?;
+    // SAFETY: this reads bits of the set by numbers below `CPU_SETSIZE`, which it has.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|core| unsafe { libc::CPU_ISSET(*core, &may) }).collect())
+}
+
+fn no_cores() -> libc::cpu_set_t {
+    // SAFETY: a `cpu_set_t` is an array of integers, for which zeros are a valid value.
+    unsafe { std::mem::zeroed() }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
@@ -85,20 +97,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_go_round_the_cores_that_they_may_run_on() {
-        let core_of = |nth| {
-            let thread = std::thread::spawn(move || {
-                stay_on(nth).unwrap();
-                let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-                status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
-            });
+    fn as_many_threads_as_cores_have_one_each_and_fewer_are_let_go() {
+        let may = cores().unwrap();
+        let of = |nth, threads| {
+            let thread = std::thread::spawn(move || stay_apart(nth, threads).and_then(|()| cores()).unwrap());
             thread.join().unwrap()
         };
-        let cores = std::thread::available_parallelism().unwrap().get();
-        let all: std::collections::BTreeSet<String> = (0..cores).map(core_of).collect();
-        assert_eq!(all.len(), cores, "{all:?}");
-        assert!(all.iter().all(|core| core.parse::<u32>().is_ok()), "{all:?}");
-        assert_eq!(core_of(cores), core_of(0));
+        for nth in 0..may.len() + 1 {
+            assert_eq!(of(nth, may.len()), [may[nth % may.len()]]);
+        }
+        assert_eq!(of(0, may.len() - 1), may);
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn a_flood_of_forged_syns_keeps_nobody_out() {
         let mut room = 2048;
         if way.is_full_nat() {
             // What comes after the last port is taken takes another's place.
-            assert!(evicted > 0.0 || sent < 70_000, "{way:?}: nothing was in the way");
+            assert!(evicted > 0.0 || lent < 60_000.0, "{way:?}: nothing was in the way");
             assert!(unproven <= of("nat_flows_limit") / 2.0 && lent <= flows, "{way:?}: {flows} flows, {lent} ports");
             // Where flows are kept is touched as it fills.
             room += limits::NAT_FLOWS as u64 / 4;

@@ -90,6 +90,7 @@ impl Opened {
             }
         }
         let cells = hands.packets.interface(&name);
+        let count = taps.len();
         cells.set_engine(io.engine());
         tracing::info!(interface = &*name, io = io.word(), workers = taps.len(), "packets are taken from an interface");
         let stop = Arc::new(AtomicBool::new(false));
@@ -107,19 +108,21 @@ impl Opened {
                 stop: stop.clone(),
             };
             let thread = std::thread::Builder::new().name(format!("packets-{worker}"));
-            Ok((wants, thread.spawn(move || run(post, tap))?))
+            Ok((wants, thread.spawn(move || run(post, tap, count))?))
         })?;
         Ok(Open { index, wanted, io, ingress, stop, workers })
     }
 }
 
-/// On a core of its own, before ordinary threads: who forwards competes with whoever else this machine serves, and what finds no room
-/// is lost.
-fn run(post: Post, tap: Tap) {
-    if let Err(error) = process::stay_on(post.id.0.into()) {
+/// Apart from its siblings and before ordinary threads: who forwards competes with whoever else is here, and what finds no room is
+/// lost.
+fn run(post: Post, tap: Tap, workers: usize) {
+    if let Err(error) = process::stay_apart(post.id.0.into(), workers) {
         tracing::warn!(%error, "a packet worker runs on whichever core");
     }
-    if let Err(error) = process::go_first() {
+    if let Err(error) = process::go_first()
+        && post.id == WorkerId(0)
+    {
         tracing::info!(%error, "packets are forwarded at ordinary priority: more takes CAP_SYS_NICE");
     }
     post.run(tap);

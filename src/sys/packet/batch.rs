@@ -43,6 +43,10 @@ impl Batch {
         Batch { home, len: 0, messages, parts, addresses }
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub(super) const fn is_full(&self) -> bool {
         self.len == limits::PACKET_BATCH
     }

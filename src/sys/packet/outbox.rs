@@ -57,7 +57,8 @@ impl Outbox {
         counters: &mut Counters,
     ) -> bool {
         let Sealed { base, length, one } = sealed;
-        if one {
+        // While the ring is full, frames must not leave one by one because each is tried there.
+        if one && (self.batch.is_empty() || self.sender.has_room()) {
             // SAFETY: the caller's promise.
             unsafe { self.batch.flush(socket, counters) };
             // SAFETY: the caller's promise; nothing is written to it in this call.

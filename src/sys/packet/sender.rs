@@ -73,10 +73,10 @@ impl Sender {
         if self.waiting == limits::PACKET_BATCH || (self.waiting > 0 && self.interface != interface) {
             self.flush(counters);
         }
-        if self.slots.status(self.next) != libc::TP_STATUS_AVAILABLE {
+        if !self.has_room() {
             // Those that wait may all be of the past by now, and one of them lost: then there is room again.
             self.flush(counters);
-            if self.slots.status(self.next) != libc::TP_STATUS_AVAILABLE {
+            if !self.has_room() {
                 return false;
             }
         }
@@ -95,6 +95,12 @@ impl Sender {
         self.waiting += 1;
         self.bytes += frame;
         true
+    }
+
+    /// Whether the next slot is ours. Slots come back in order, so one frame that stays with its card holds those behind it.
+    pub(super) fn has_room(&self) -> bool {
+        // Old kernels leave a word about a timestamp in a slot that they give back.
+        self.slots.status(self.next) & (libc::TP_STATUS_SEND_REQUEST | libc::TP_STATUS_SENDING) == 0
     }
 
     /// Gives what waits to the kernel, and counts what it does not take.
@@ -131,8 +137,8 @@ impl Sender {
         match error.raw_os_error() {
             _ if self.waiting == 0 => {}
             Some(libc::EINTR) => {}
-            // A queue on the way is full. The next one may find room.
-            Some(libc::ENOBUFS) if self.waiting > 1 && !self.spoiled => {
+            // A queue on the way is full, or no memory for one that is to be changed. The next one may go.
+            Some(libc::ENOBUFS | libc::ENOMEM) if self.waiting > 1 && !self.spoiled => {
                 counters.unsent(&error);
                 self.bytes -= self.first_len();
                 // SAFETY: the slot is ours: the kernel reads it in `send` only. This is the length in its header.

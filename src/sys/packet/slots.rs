@@ -61,10 +61,9 @@ impl Slots {
 
     /// The start of a slot: aligned to a cache line, with `size` bytes in the mapping.
     pub(super) fn at(&self, slot: usize) -> NonNull<u8> {
-        debug_assert!(slot < self.count);
+        assert!(slot < self.count, "a slot that is not in the ring");
         let (block, nth) = (slot / self.per_block, slot % self.per_block);
-        // SAFETY: `slot` is below `count` (only `after` makes one), so the block is one of the mapping's, and a block has room for
-        // `per_block` slots.
+        // SAFETY: `slot` is below `count`, so the block is one of the mapping's, and a block has room for `per_block` slots.
         unsafe { self.base.add(block * BLOCK + nth * self.size) }
     }
 
