@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::control::{Control, EndpointReport};
 use super::document;
 use crate::base::{Moment, Reason, clock};
-use crate::observe::Packets;
-use crate::observe::cells::UpstreamError;
+use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
+use crate::observe::{Cells, Histogram, Packets, PerWorker};
 use crate::route::Pattern;
-use crate::state::{Endpoint, EndpointSpec, Pool, PoolView, Service, Snapshot, Traffic};
+use crate::state::{Endpoint, EndpointSpec, ModeKind, Pool, PoolView, Service, Snapshot, Traffic};
 use crate::wire::http1::Reject;
 
 mod packets;
@@ -103,7 +103,17 @@ fn service(snapshot: &Snapshot, service: &Service, packets: &Packets) -> documen
         bytes_received_total: cells.sum(|row| row.bytes_received.get()),
         bytes_sent_total: packets::answers_here(service).then(|| cells.sum(|row| row.bytes_sent.get())),
         drops: drops(service),
+        request_duration: (service.mode() == ModeKind::L7).then(|| durations(cells, |row| &row.request_duration)),
     }
+}
+
+fn durations<T: Cells>(cells: &PerWorker<T>, of: impl Fn(&T) -> &Histogram) -> document::Durations {
+    let (counts, sum_us) = cells.durations(of);
+    let from = [0].into_iter().chain(DURATION_BOUNDS_US);
+    let to = DURATION_BOUNDS_US.into_iter().map(Some).chain([None]);
+    let buckets = from.zip(to).zip(counts).filter(|(_, count)| *count > 0);
+    let bucket = |((from_us, to_us), count)| document::Bucket { from_us, to_us, count };
+    document::Durations { sum_us, buckets: buckets.map(bucket).collect() }
 }
 
 /// Where clients reach it: the addresses it listens on, or those of its VIP with its ports.
@@ -172,6 +182,9 @@ fn pool(pool: &Pool, carriers: Carriers, reports: &HashMap<(&str, &str), &Endpoi
         backup: view.backup,
         local: view.local,
         queue: pool.queue.waiting(),
+        retries_total: pool.cells.sum(|row| row.retries.get()),
+        connect_duration: carriers.proxies.then(|| durations(&pool.cells, |row| &row.connect_duration)),
+        response_duration: carriers.proxies.then(|| durations(&pool.cells, |row| &row.response_duration)),
         endpoints: pool
             .endpoints
             .iter()
@@ -207,6 +220,7 @@ fn endpoint(
         next_probe_ms: report.and_then(|report| report.next_probe).map(ms),
         in_flight: endpoint.load.in_flight(),
         connections: open_connections(endpoint),
+        connections_total: cells.sum(|row| row.connections_opened.get()),
         requests_total: cells.sum(|row| row.requests.get()),
         errors_total: UpstreamError::ALL.iter().map(|kind| cells.sum(|row| row.errors(*kind))).sum(),
         probes_failed_total: cells.sum(|row| row.probes_failed.get()),

@@ -74,6 +74,26 @@ pub struct Service {
     pub bytes_sent_total: Option<u64>,
     /// Reasons with a count above zero, largest first.
     pub drops: Vec<Drop>,
+    /// L7: from a request's head to the end of its response.
+    #[serde(default)]
+    pub request_duration: Option<Durations>,
+}
+
+/// How long things took since the object exists: the histogram of the metric with the same name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Durations {
+    pub sum_us: u64,
+    /// Those with a count above zero, shortest first.
+    pub buckets: Vec<Bucket>,
+}
+
+/// What took longer than `from_us` and up to `to_us`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    pub from_us: u64,
+    /// Absent in the last: no bound.
+    pub to_us: Option<u64>,
+    pub count: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -157,6 +177,14 @@ pub struct Pool {
     /// Requests, at L4 connections, that wait for an endpoint with room.
     #[serde(default)]
     pub queue: u32,
+    #[serde(default)]
+    pub retries_total: u64,
+    /// Where connections or requests are carried to it.
+    #[serde(default)]
+    pub connect_duration: Option<Durations>,
+    /// L7: from the first byte sent to an endpoint to its response's head.
+    #[serde(default)]
+    pub response_duration: Option<Durations>,
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -186,6 +214,8 @@ pub struct Endpoint {
     pub in_flight: u32,
     /// Connections to it open now, idle ones included.
     pub connections: u64,
+    #[serde(default)]
+    pub connections_total: u64,
     pub requests_total: u64,
     pub errors_total: u64,
     pub probes_failed_total: u64,

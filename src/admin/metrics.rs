@@ -267,15 +267,7 @@ impl Page {
         cells: &PerWorker<T>,
         of: impl Fn(&T) -> &Histogram,
     ) {
-        let mut counts = [0_u64; DURATION_BOUNDS_US.len() + 1];
-        let mut sum_us = 0_u64;
-        for row in cells.rows() {
-            let (row_counts, row_sum) = of(row).read();
-            for (count, more) in counts.iter_mut().zip(row_counts) {
-                *count = count.wrapping_add(more);
-            }
-            sum_us = sum_us.wrapping_add(row_sum);
-        }
+        let (counts, sum_us) = cells.durations(of);
         let mut total = 0_u64;
         let mut buckets = Vec::with_capacity(DURATION_BOUNDS_US.len());
         for (index, count) in counts.iter().enumerate() {

@@ -389,6 +389,14 @@ async fn documents_show_what_is_served() {
     local(async {
         let mut rig = rig();
         rig.reloads.succeeded(std::time::UNIX_EPOCH + Duration::from_secs(7));
+        {
+            let snapshot = rig.crew.snapshot.load();
+            let edge = snapshot.services().find(|service| &*service.spec.name == "edge").unwrap();
+            let cells = &edge.kept.cells;
+            // By two threads, which are summed.
+            cells.row(WorkerId(0)).request_duration.observe(Duration::from_micros(700));
+            cells.control().request_duration.observe(Duration::from_secs(61));
+        }
         let client = rig.client();
         let report = EndpointReport {
             pool: "api".into(),
@@ -418,6 +426,11 @@ async fn documents_show_what_is_served() {
         assert_eq!(api.probe.as_deref(), Some("tcp"));
         let endpoint = &api.endpoints[0];
         assert_eq!((endpoint.health.as_str(), endpoint.usable), ("probing", true));
+        // Histograms, for `top`: of what took 700 µs, and 61 s.
+        assert_eq!(api.response_duration, Some(super::document::Durations::default()), "nothing was answered");
+        let buckets = edge.request_duration.as_ref().map(|durations| (durations.sum_us, &*durations.buckets));
+        let bucket = |from_us, to_us| super::document::Bucket { from_us, to_us, count: 1 };
+        assert_eq!(buckets, Some((61_000_700, &[bucket(500, Some(1000)), bucket(60_000_000, None)][..])));
         assert_eq!(
             (endpoint.cause.as_deref(), endpoint.since_ms, endpoint.next_probe_ms),
             (Some("connect refused"), Some(3000), Some(20))

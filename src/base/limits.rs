@@ -232,6 +232,13 @@ pub const ADMIN_CANDIDATE_BYTES: usize = 3 * CONFIG_BYTES;
 pub const ADMIN_CONNECTIONS: usize = 64;
 /// How long a connection to them may take for a request head, its body, or to say nothing (slow clients hold one of those).
 pub const ADMIN_IDLE: Duration = Duration::from_secs(10);
+/// Time between two looks of `top`: shorter ones cost the control side more than they show; nobody waits for longer ones.
+pub const TOP_INTERVAL_LEAST: Duration = Duration::from_millis(100);
+pub const TOP_INTERVAL_MOST: Duration = Duration::from_secs(3600);
+/// Characters that `top` shows of one name, and takes of a filter: a line of a terminal.
+pub const TOP_TEXT_CHARS: usize = 64;
+/// Lines and columns that `top` draws at most: a terminal may claim to be of any size.
+pub const TOP_SCREEN: usize = 1024;
 /// How long the control side may take for an answer that a document can do without.
 pub const ADMIN_REPORT: Duration = Duration::from_millis(500);
 

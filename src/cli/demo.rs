@@ -113,6 +113,7 @@ Worth trying:
 And, from another terminal, with this binary:
 
   strata status --admin 127.0.0.1:{admin}
+  strata top --admin 127.0.0.1:{admin}          # live; q quits
   strata drain echo 127.0.0.1:{first} --admin 127.0.0.1:{admin}
 
 "

@@ -32,6 +32,7 @@ mod replay;
 mod run;
 mod setup_endpoint;
 pub mod status;
+mod top;
 
 /// One load balancer for every layer.
 #[derive(Debug, Parser)]
@@ -67,6 +68,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Rates, latencies, errors and states of what is served, live; keys sort, filter and drain (h shows them)
+    Top(top::Arguments),
     /// No new work for an endpoint; what is open finishes. Until `restore`, or until Strata ends: it is not in the file
     Drain(Target),
     /// Take an endpoint out; it is not probed either
@@ -206,6 +209,7 @@ pub fn main() -> ExitCode {
         Command::Demo => demo::demo(),
         Command::Quick(arguments) => quick::quick(&arguments),
         Command::Status { admin, json } => remote::status(&admin.admin, json),
+        Command::Top(arguments) => top::top(&arguments),
         Command::Drain(target) => remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Draining),
         Command::Maintain(target) => {
             remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Maintenance)

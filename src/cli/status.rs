@@ -107,7 +107,7 @@ fn forwards(service: &Service) -> bool {
 }
 
 /// `l3 gue`; `l2` has one way to forward only.
-fn mode(service: &Service) -> String {
+pub(super) fn mode(service: &Service) -> String {
     match service.forward.as_deref() {
         None | Some("mac") => service.mode.clone(),
         Some(forward) => format!("{} {forward}", service.mode),
@@ -234,7 +234,7 @@ fn endpoints(out: &mut Out, pool: &Pool, services: &[Service]) {
 }
 
 /// And the share of it that is in force while it warms up.
-fn weight(endpoint: &Endpoint) -> String {
+pub(super) fn weight(endpoint: &Endpoint) -> String {
     let share = endpoint.warmth_percent.map_or(String::new(), |percent| format!(" ({percent} %)"));
     format!("{}{share}", endpoint.weight)
 }
@@ -245,7 +245,7 @@ fn known(n: Option<u64>, shown: fn(u64) -> String) -> String {
 }
 
 /// What is seen, and what the operator wants where that is something else than work.
-fn state(endpoint: &Endpoint) -> (String, Style) {
+pub(super) fn state(endpoint: &Endpoint) -> (String, Style) {
     if endpoint.intent != "ready" {
         return (format!("{} ({})", endpoint.intent, endpoint.health), Style::Warn);
     }
@@ -279,7 +279,7 @@ impl Out {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
+pub(super) enum Style {
     Plain,
     Strong,
     Faint,
@@ -289,7 +289,7 @@ enum Style {
 }
 
 impl Style {
-    const fn code(self) -> Option<&'static str> {
+    pub(super) const fn code(self) -> Option<&'static str> {
         match self {
             Style::Plain => None,
             Style::Strong => Some("1"),
@@ -388,7 +388,7 @@ impl<const N: usize> Table<N> {
     }
 }
 
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         if c.is_control() {
             out.extend(c.escape_default());
@@ -399,17 +399,17 @@ fn clean(text: &str) -> String {
     })
 }
 
-fn counted(n: u64, what: &str) -> String {
+pub(super) fn counted(n: u64, what: &str) -> String {
     format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// `950`, `12.3k`, `4.5M`, `7.0G`.
-fn count(n: u64) -> String {
+pub(super) fn count(n: u64) -> String {
     scaled(n, 1000, &["", "k", "M", "G", "T"])
 }
 
 /// `950 B`, `12.3 KiB`.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     scaled(bytes, 1024, &[" B", " KiB", " MiB", " GiB", " TiB"])
 }
 
@@ -429,7 +429,7 @@ fn scaled(n: u64, step: u64, units: &[&str]) -> String {
 }
 
 /// `350ms`, `12s`, `5m 3s`, `2h 10m`, `3d 4h`.
-fn span(ms: u64) -> String {
+pub(super) fn span(ms: u64) -> String {
     let s = ms / 1000;
     match s {
         0 => format!("{ms}ms"),

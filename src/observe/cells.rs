@@ -64,6 +64,19 @@ impl<T: Cells> PerWorker<T> {
     pub fn rows(&self) -> impl Iterator<Item = &T> {
         self.rows.iter().map(|row| &**row)
     }
+
+    /// Observations of all rows in each bucket (not cumulative), and their sum in µs.
+    pub fn durations(&self, of: impl Fn(&T) -> &Histogram) -> ([u64; DURATION_BOUNDS_US.len() + 1], u64) {
+        let (mut counts, mut sum_us) = ([0_u64; DURATION_BOUNDS_US.len() + 1], 0_u64);
+        for row in self.rows() {
+            let (row_counts, row_sum) = of(row).read();
+            for (count, more) in counts.iter_mut().zip(row_counts) {
+                *count = count.wrapping_add(more);
+            }
+            sum_us = sum_us.wrapping_add(row_sum);
+        }
+        (counts, sum_us)
+    }
 }
 
 /// A row of cells that starts at zero.

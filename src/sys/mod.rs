@@ -24,6 +24,7 @@ pub mod privilege;
 pub mod process;
 pub mod socket;
 pub mod splice;
+pub mod terminal;
 pub mod too_big;
 pub mod tun;
 
