@@ -45,6 +45,16 @@ fn every_check_of_doctor_stands_in_its_page() {
     assert!(listed.lines().count() > 10, "{listed}");
 }
 
+#[test]
+fn every_kind_of_event_stands_in_the_page_of_the_api() {
+    let page = fs::read_to_string("docs/api.md").unwrap();
+    for (kind, meaning) in strata::observe::events::KINDS {
+        let row = format!("| `{kind}` | {meaning} |");
+        assert!(page.contains(&row), "docs/api.md lacks {row:?}");
+    }
+    assert!(page.contains(&format!("the last {} changes", strata::base::limits::EVENTS)));
+}
+
 /// A row of the hardening catalogue means nothing to a reader of the page.
 fn cell(text: &str) -> String {
     let text = match (text.rfind(" ("), text.strip_suffix(").")) {

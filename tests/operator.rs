@@ -231,3 +231,114 @@ fn quick_serves_says_where_and_ends_when_told() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains(&format!("HTTP on {listen}, p2c over ")), "{text}");
 }
+
+/// Hardening J13, J14: the API wants its token, which stands in no log and no dump, and commands bring it along.
+#[test]
+fn the_admin_token_is_asked_for_and_never_shown() {
+    const TOKEN: &str = "correct-horse-battery-staple-4242";
+    let origin = Origin::echo();
+    let strata = Strata::start(&site(&origin, ""));
+    let file = strata.folder().join("token");
+    fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let text = fs::read_to_string(strata.folder().join("strata.toml")).unwrap();
+    let text = text.replacen("[admin]\n", &format!("[admin]\ntoken = \"file:{}\"\n", file.display()), 1);
+    fs::write(strata.folder().join("strata.toml"), text).unwrap();
+    let (text, code) = said(&command(&strata, &["reload"]));
+    assert!(code == Some(0) && text.contains("admin"), "{text}");
+
+    let (text, code) = said(&command(&strata, &["status"]));
+    assert!(code == Some(1) && text.contains("wants its token"), "{text}");
+    let (text, code) = said(&command(&strata, &["reload"]));
+    assert!(code == Some(1) && text.contains("wants its token"), "{text}");
+    let path = file.to_string_lossy().into_owned();
+    for arguments in [["status", "--json"], ["dump", "--json"], ["events", "--json"]] {
+        let (text, code) = said(&command(&strata, &[&arguments[..], &["--token-file", &path]].concat()));
+        assert!(code == Some(0) && !text.contains(TOKEN), "{arguments:?}: {text}");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_strata"))
+        .args(["reload", "--admin", &strata.admin.to_string()])
+        .env("STRATA_ADMIN_TOKEN", TOKEN)
+        .output()
+        .unwrap();
+    assert_eq!(said(&output).1, Some(0), "{output:?}");
+    let output = Command::new(env!("CARGO_BIN_EXE_strata"))
+        .args(["reload", "--admin", &strata.admin.to_string()])
+        .env("STRATA_ADMIN_TOKEN", "wrong-wrong-wrong-wrong")
+        .output()
+        .unwrap();
+    assert!(said(&output).1 == Some(1) && said(&output).0.contains("not the token"), "{output:?}");
+    let (text, code) = said(&command(&strata, &["healthcheck"]));
+    assert_eq!(code, Some(0), "whether it lives everybody may ask: {text}");
+    await_that("the log tells of the refusal", || strata.log().contains("a request to the admin API is refused"));
+    assert!(!strata.log().contains(TOKEN) && !strata.log().contains("wrong-wrong"), "{}", strata.log());
+}
+
+/// What happened at 02:13, in the words of the log, whatever its level is; and who asked for it.
+#[test]
+fn events_tell_what_changed_why_and_who_asked() {
+    let origin = Origin::echo();
+    let strata = Strata::start(&site(&origin, "[log]\nlevel = \"error\""));
+    let endpoint = origin.address.to_string();
+    let log = "[log]\nlevel = \"error\"\n[pool.spare]\nendpoints = [\"127.0.0.1:1\"]";
+    strata.rewrite(&site(&origin, log));
+    assert_eq!(said(&command(&strata, &["reload"])).1, Some(0));
+    strata.rewrite(&site(&origin, "[pool.spare]\nendpoint = [\"127.0.0.1:1\"]"));
+    strata.signal("HUP");
+    await_that("the reload is refused", || strata.log().contains("reload refused"));
+    assert_eq!(said(&command(&strata, &["drain", "web", &endpoint])).1, Some(0));
+    assert_eq!(said(&command(&strata, &["drain", "web", "127.0.0.1:2"])).1, Some(1));
+
+    let (text, code) = said(&command(&strata, &["events", "--json"]));
+    assert_eq!(code, Some(0), "{text}");
+    let page: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let events = page["events"].as_array().unwrap();
+    let find = |kind: &str, part: &str| {
+        let is = |event: &&serde_json::Value| event["kind"] == kind && event["text"].as_str().unwrap().contains(part);
+        events.iter().find(is).unwrap_or_else(|| panic!("no {kind} event with {part:?} in {text}"))
+    };
+    let numbers: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    find("process", "strata serves");
+    let taken = find("reload", "configuration reloaded");
+    assert!(taken["text"].as_str().unwrap().contains("by=\"admin API, 127.0.0.1:"), "{taken}");
+    find("change", "pool spare");
+    find("reload", "no service uses pool `spare`");
+    let refused = find("reload", "reload refused");
+    assert_eq!((&refused["level"], &refused["subject"]), (&"error".into(), &"".into()));
+    assert!(refused["text"].as_str().unwrap().contains("by=\"signal\""), "{refused}");
+    let drained = find("endpoint", "endpoint changed state");
+    assert_eq!(drained["subject"], format!("web/{endpoint}"));
+    let by = find("admin", &format!("drain web {endpoint}"));
+    assert!(by["text"].as_str().unwrap().contains("peer=\"127.0.0.1:"), "{by}");
+    assert!(by["text"].as_str().unwrap().contains("status=200"), "{by}");
+    let not = find("admin", "drain web 127.0.0.1:2");
+    assert!(not["text"].as_str().unwrap().contains("status=404") && not["level"] == "warn", "{not}");
+
+    let after = (numbers.len() - 1).to_string();
+    let (text, _) = said(&command(&strata, &["events", "--since", &after]));
+    assert!(text.lines().count() == 1 && text.contains("drain web 127.0.0.1:2"), "{text}");
+    let (text, _) = said(&command(&strata, &["events", "--since", "1h"]));
+    assert!(text.contains("strata serves") && text.contains("reload refused"), "{text}");
+
+    // What is wrong stands in the status, and why in the diagnostics, until a reload is well.
+    let (text, _) = said(&command(&strata, &["status"]));
+    assert!(text.contains("the last reload was rejected") && text.contains("1 warning: "), "{text}");
+    let diagnostics = || {
+        let mut wire = common::Wire::connect(strata.admin);
+        wire.send("GET /api/diagnostics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = wire.response().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
+    };
+    let found = diagnostics();
+    assert!(found["rendered"].as_str().unwrap().contains("no service uses pool `spare`"), "{found}");
+    assert_eq!(found["warnings"].as_array().unwrap().len(), 1, "{found}");
+    let refused = &found["refused"];
+    assert_eq!(refused["by"], "signal");
+    assert!(refused["at_ms"].as_u64().unwrap() > 1_700_000_000_000, "{refused}");
+    let mistake = &refused["diagnostics"][0];
+    assert!(mistake["help"].as_str().unwrap().contains("endpoints") && mistake["line"].as_u64() > Some(1), "{mistake}");
+    strata.rewrite(&site(&origin, ""));
+    assert_eq!(said(&command(&strata, &["reload"])).1, Some(0));
+    let found = diagnostics();
+    assert!(found["refused"].is_null() && found["warnings"].as_array().unwrap().is_empty(), "{found}");
+}

@@ -1,13 +1,16 @@
 //! Shell: one request to the metrics listener or the admin API, and its answer. Knows HTTP, no sockets.
 //!
-//! The admin API has no token on loopback, so a browser on this machine must not be talked into using it: requests whose Host is
-//! no loopback name are refused (DNS rebinding), and so are changes that a page of another origin sends. There is no CORS.
-//! Changes are made by POST only, and logged.
+//! The admin API may have no token on loopback, so a browser on this machine must not be talked into using it: requests whose Host
+//! is no loopback name are refused (DNS rebinding), and so are changes that a page of another origin sends, and bodies that a form
+//! could send. There is no CORS. Where other machines reach it, and wherever a token is set, nothing is answered without the token
+//! but whether the process lives and serves. Changes are made by POST only, and logged with who asked and what came of it.
+
+use std::cell::Cell;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
@@ -18,11 +21,13 @@ use super::describe;
 use super::document::{self, Problem};
 use super::explain::{self, Wish};
 use super::metrics::Metrics;
+use super::operations::{Action, Does, Operation, Reach};
 use crate::balance;
 use crate::base::{Moment, Weight, clock, limits};
 use crate::doc::suggest;
 use crate::explain::Fault;
 use crate::health::Intent;
+use crate::observe::events;
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub enum Face {
     Metrics,
     /// The API over TCP: only for names of this machine.
     Loopback,
+    /// The API over TCP, where other machines reach it: only with the token.
+    Remote,
     /// The API over a unix socket, which file permissions guard.
     Unix,
 }
@@ -41,89 +48,142 @@ pub struct Api {
     metrics: Metrics,
     started: Moment,
     comparing: Semaphore,
+    refused: Cell<Refusals>,
+}
+
+/// Requests that were refused to whoever may not ask, since the log last told of them.
+#[derive(Clone, Copy, Default)]
+struct Refusals {
+    count: u64,
+    told: Option<Moment>,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Api {
     pub fn new(control: Control) -> Api {
-        Api { metrics: Metrics::new(control.clone()), control, started: clock::now(), comparing: Semaphore::new(1) }
+        let (metrics, refused) = (Metrics::new(control.clone()), Cell::default());
+        Api { metrics, control, started: clock::now(), comparing: Semaphore::new(1), refused }
     }
 
-    pub async fn answer<B>(&self, face: Face, request: Request<B>) -> Answer
+    /// `peer` is who asks, as far as it is known.
+    pub async fn answer<B>(&self, face: Face, peer: &str, request: Request<B>) -> Answer
     where
         B: Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
-        let answer = match self.admit(face, &head) {
-            Ok(()) => self.dispatch(face, &head, body).await,
-            Err(problem) => Err(problem),
-        };
-        answer.unwrap_or_else(Refusal::answer)
+        self.reply(face, peer, &head, body).await.unwrap_or_else(Refusal::answer)
     }
 
-    fn admit(&self, face: Face, head: &Parts) -> Result<(), Refusal> {
-        if face == Face::Loopback && !head.headers.get(HOST).is_some_and(is_loopback) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "the admin API answers to names of this machine only")
-                .help("use `localhost`, `127.0.0.1` or `[::1]`"));
-        }
-        if head.method == Method::POST && !is_own_origin(&head.headers) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "a page of another origin may not change anything"));
-        }
-        Ok(())
-    }
-
-    async fn dispatch<B>(&self, face: Face, head: &Parts, body: B) -> Result<Answer, Refusal>
+    async fn reply<B>(&self, face: Face, peer: &str, head: &Parts, body: B) -> Result<Answer, Refusal>
     where
         B: Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let segments = segments(head.uri.path()).ok_or_else(Refusal::not_found)?;
-        let words: Vec<&str> = segments.iter().map(String::as_str).collect();
-        if let Some(target) = Target::of_changes(face, &words) {
-            if head.method != Method::POST {
-                return Err(Refusal::method("POST"));
-            }
-            return self.change(target, body).await;
+        let segments = segments(head.uri.path());
+        let route = segments.as_ref().and_then(|segments| Operation::find(segments));
+        let reach = route.as_ref().map_or(Reach::Operator, |(operation, _)| operation.reach);
+        self.admit(face, reach, head).inspect_err(|refusal| self.note_refusal(peer, refusal))?;
+        let (operation, names) = route
+            .filter(|(operation, _)| face != Face::Metrics || operation.reach >= Reach::Scraper)
+            .ok_or_else(Refusal::not_found)?;
+        if !operation.takes(&head.method) {
+            return Err(Refusal::method(operation.allow()));
         }
-        let read = self.read(face, &words, head.uri.query().unwrap_or_default()).await?;
-        match head.method {
-            Method::GET | Method::HEAD => Ok(read),
-            _ => Err(Refusal::method("GET, HEAD")),
+        match operation.does {
+            Does::Read => self.read(operation.action, head.uri.query().unwrap_or_default()).await,
+            Does::Judge => self.compare(body).await,
+            Does::Change => {
+                let outcome = self.change(operation.action, &names, peer, body).await;
+                note_change(peer, operation.action, &names, &outcome);
+                outcome
+            }
         }
     }
 
-    async fn read(&self, face: Face, words: &[&str], query: &str) -> Result<Answer, Refusal> {
+    /// Whether whoever asks may.
+    fn admit(&self, face: Face, reach: Reach, head: &Parts) -> Result<(), Refusal> {
+        if face == Face::Loopback && !head.headers.get(HOST).is_some_and(is_loopback) {
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "the admin API answers to names of this machine only")
+                .help("use `localhost`, `127.0.0.1` or `[::1]`"));
+        }
+        let reads = matches!(head.method, Method::GET | Method::HEAD);
+        if !reads && !is_own_origin(&head.headers) {
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "a page of another origin may not change anything"));
+        }
+        if face != Face::Metrics && reach != Reach::Anybody {
+            self.authorise(face, &head.headers)?;
+        }
+        // What a form of a web page can send, whatever its browser says of where it comes from.
+        let kind = head.headers.get(CONTENT_TYPE);
+        if !reads && kind.is_some_and(|kind| !is_json(kind)) {
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a body is JSON here")
+                .help("send `Content-Type: application/json`"));
+        }
+        Ok(())
+    }
+
+    /// A token, where there is one, is asked of everybody; from other machines nobody comes in without.
+    fn authorise(&self, face: Face, headers: &HeaderMap) -> Result<(), Refusal> {
+        let snapshot = self.control.crew.snapshot.load();
+        let Some(token) = &snapshot.settings.admin_token else {
+            // So for a moment only, while a reload takes the token and this listener away.
+            return if face == Face::Remote { Err(Refusal::unauthorised(false)) } else { Ok(()) };
+        };
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        match (given.next(), given.next()) {
+            (None, _) => Err(Refusal::unauthorised(false)),
+            (Some(field), None) if bearer(field).is_some_and(|given| token.is(given)) => Ok(()),
+            (Some(_), _) => Err(Refusal::unauthorised(true)),
+        }
+    }
+
+    /// Logs who may not ask, but not each time: whoever guesses tokens does not fill the log.
+    fn note_refusal(&self, peer: &str, refusal: &Refusal) {
+        let Refusals { count, told } = self.refused.get();
+        let now = clock::now();
+        let count = count.saturating_add(1);
+        if told.is_some_and(|told| now.since(told) < limits::ADMIN_REFUSED_LOG) {
+            return self.refused.set(Refusals { count, told });
+        }
+        self.refused.set(Refusals { count: 0, told: Some(now) });
+        let (status, why) = (refusal.status.as_u16(), &*refusal.problem.error);
+        tracing::warn!(peer, status, why, count, "a request to the admin API is refused");
+    }
+
+    async fn read(&self, action: Action, query: &str) -> Result<Answer, Refusal> {
         let snapshot = || self.control.crew.snapshot.load_full();
-        match (face, words) {
-            (_, ["metrics"]) => {
+        Ok(match action {
+            Action::Metrics => {
                 let (text, kind) = self.metrics.text();
-                Ok(answer(StatusCode::OK, &kind, text))
+                answer(StatusCode::OK, &kind, text)
             }
-            (_, ["healthz"]) => Ok(answer(StatusCode::OK, TEXT, "alive\n")),
-            (_, ["readyz"]) => match describe::unready(&self.control) {
-                None => Ok(answer(StatusCode::OK, TEXT, "ready\n")),
-                Some(why) => Ok(answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n")),
+            Action::Alive => answer(StatusCode::OK, TEXT, "alive\n"),
+            Action::Ready => match describe::unready(&self.control) {
+                None => answer(StatusCode::OK, TEXT, "ready\n"),
+                Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
             },
-            (Face::Metrics, _) => Err(Refusal::not_found()),
-            (_, ["api", "status"]) => {
+            Action::Status => {
                 let uptime = clock::now().since(self.started);
-                Ok(json(StatusCode::OK, &describe::status(&self.control, uptime, &self.reports().await)))
+                json(StatusCode::OK, &describe::status(&self.control, uptime, &self.reports().await))
             }
-            (_, ["api", "config"]) => Ok(json(StatusCode::OK, &snapshot().effective)),
-            (_, ["api", "dump"]) => {
+            Action::Config => json(StatusCode::OK, &snapshot().effective),
+            Action::Dump => {
                 let snapshot = snapshot();
                 let (config, places) = (snapshot.effective.clone(), snapshot.places.clone());
-                Ok(json(StatusCode::OK, &document::Dump { generation: snapshot.generation, config, places }))
+                json(StatusCode::OK, &document::Dump { generation: snapshot.generation, config, places })
             }
-            (_, ["api", "services"]) => {
-                Ok(json(StatusCode::OK, &describe::services(&snapshot(), &self.control.crew.packets)))
+            Action::Services => json(StatusCode::OK, &describe::services(&snapshot(), &self.control.crew.packets)),
+            Action::Pools => json(StatusCode::OK, &describe::pools(&snapshot(), &self.reports().await)),
+            Action::Explain => json(StatusCode::OK, &self.explain(query).await?),
+            Action::Events => {
+                let (since, limit) = page(query)?;
+                json(StatusCode::OK, &describe::events(since, limit))
             }
-            (_, ["api", "pools"]) => Ok(json(StatusCode::OK, &describe::pools(&snapshot(), &self.reports().await))),
-            (_, ["api", "explain"]) => Ok(json(StatusCode::OK, &self.explain(query).await?)),
-            _ => Err(Refusal::not_found()),
-        }
+            Action::Diagnostics => json(StatusCode::OK, &describe::diagnostics(&self.control)),
+            _ => return Err(Refusal::not_found()),
+        })
     }
 
     /// Refuses by 400 what is not understood.
@@ -151,60 +211,48 @@ impl Api {
         tokio::time::timeout(limits::ADMIN_REPORT, ask).await.ok().flatten().unwrap_or_default()
     }
 
-    async fn change<B>(&self, target: Target<'_>, body: B) -> Result<Answer, Refusal>
+    async fn change<B>(&self, action: Action, names: &[&str], peer: &str, body: B) -> Result<Answer, Refusal>
     where
         B: Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if matches!(target, Target::Compare) {
-            return self.compare(body).await;
-        }
         let body = read_body(body, limits::ADMIN_BODY_BYTES).await?;
-        match target {
-            Target::Reload => self.reload().await,
-            Target::Upgrade => self.upgrade().await,
-            Target::Compare => Err(Refusal::not_found()),
-            Target::Intent { pool, endpoint, intent } => {
-                self.must_exist(pool, endpoint)?;
-                let (pool, endpoint) = (pool.to_owned(), endpoint.to_owned());
-                tracing::info!(
-                    pool = &*pool,
-                    endpoint = &*endpoint,
-                    intent = intent.word(),
-                    "intent set through the admin API"
-                );
-                let ask = |reply| control::Request::SetIntent { pool, endpoint, intent, reply };
-                self.ask(ask).await?.map_err(Refusal::from)?;
-                Ok(json(StatusCode::OK, &serde_json::json!({ "intent": intent.word() })))
-            }
-            Target::Weight { pool, endpoint } => {
+        match (action, names) {
+            (Action::Reload, _) => self.reload(peer).await,
+            (Action::Upgrade, _) => self.upgrade().await,
+            (Action::Drain, [pool, endpoint]) => self.intend(pool, endpoint, Intent::Draining).await,
+            (Action::Maintain, [pool, endpoint]) => self.intend(pool, endpoint, Intent::Maintenance).await,
+            (Action::Restore, [pool, endpoint]) => self.intend(pool, endpoint, Intent::Ready).await,
+            (Action::Weight, [pool, endpoint]) => {
                 self.must_exist(pool, endpoint)?;
                 self.must_weigh(pool)?;
                 let weight = weight(&body)?;
-                let (pool, endpoint) = (pool.to_owned(), endpoint.to_owned());
-                tracing::info!(
-                    pool = &*pool,
-                    endpoint = &*endpoint,
-                    weight = weight.get(),
-                    "weight set through the admin API"
-                );
+                let (pool, endpoint) = ((*pool).to_owned(), (*endpoint).to_owned());
                 let ask = |reply| control::Request::SetWeight { pool, endpoint, weight, reply };
                 self.ask(ask).await?.map_err(Refusal::from)?;
                 Ok(json(StatusCode::OK, &document::SetWeight { weight: weight.get().into() }))
             }
+            _ => Err(Refusal::not_found()),
         }
     }
 
-    async fn reload(&self) -> Result<Answer, Refusal> {
-        tracing::info!("reload asked for through the admin API");
-        Ok(match self.ask(|reply| control::Request::Reload { reply }).await? {
+    async fn intend(&self, pool: &str, endpoint: &str, intent: Intent) -> Result<Answer, Refusal> {
+        self.must_exist(pool, endpoint)?;
+        let (pool, endpoint) = (pool.to_owned(), endpoint.to_owned());
+        let ask = |reply| control::Request::SetIntent { pool, endpoint, intent, reply };
+        self.ask(ask).await?.map_err(Refusal::from)?;
+        Ok(json(StatusCode::OK, &document::Intended { intent: intent.word().to_owned() }))
+    }
+
+    async fn reload(&self, peer: &str) -> Result<Answer, Refusal> {
+        let by = format!("admin API, {peer}");
+        Ok(match self.ask(|reply| control::Request::Reload { by, reply }).await? {
             Ok(reloaded) => json(StatusCode::OK, &reloaded),
             Err(rejected) => json(StatusCode::UNPROCESSABLE_ENTITY, &rejected),
         })
     }
 
     async fn upgrade(&self) -> Result<Answer, Refusal> {
-        tracing::info!("upgrade asked for through the admin API");
         match self.ask(|reply| control::Request::Upgrade { reply }).await? {
             Ok(upgraded) => Ok(json(StatusCode::OK, &upgraded)),
             Err(why) => Err(Refusal::new(StatusCode::CONFLICT, format!("no upgrade, this process serves on: {why}"))),
@@ -271,34 +319,66 @@ impl Api {
     }
 }
 
-/// What a change is made to.
-enum Target<'a> {
-    Reload,
-    Upgrade,
-    Compare,
-    Intent { pool: &'a str, endpoint: &'a str, intent: Intent },
-    Weight { pool: &'a str, endpoint: &'a str },
+/// Every change is logged, with who asked for it and what came of it.
+fn note_change(peer: &str, action: Action, names: &[&str], outcome: &Result<Answer, Refusal>) {
+    let verb = match action {
+        Action::Reload => "reload",
+        Action::Upgrade => "upgrade",
+        Action::Drain => "drain",
+        Action::Maintain => "maintain",
+        Action::Restore => "restore",
+        Action::Weight => "weight",
+        _ => "change",
+    };
+    let request = [&[verb], names].concat().join(" ");
+    match outcome {
+        Ok(answer) if answer.status().is_success() => {
+            let status = answer.status().as_u16();
+            tracing::info!(event = events::ADMIN, peer, request, status, "done through the admin API");
+        }
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            tracing::warn!(event = events::ADMIN, peer, request, status, "asked through the admin API, and refused");
+        }
+        Err(refusal) => {
+            let (status, why) = (refusal.status.as_u16(), &*refusal.problem.error);
+            tracing::warn!(
+                event = events::ADMIN,
+                peer,
+                request,
+                status,
+                why,
+                "asked through the admin API, and refused"
+            );
+        }
+    }
 }
 
-impl<'a> Target<'a> {
-    fn of_changes(face: Face, words: &[&'a str]) -> Option<Target<'a>> {
-        let intent = |verb| match verb {
-            "drain" => Some(Intent::Draining),
-            "maintain" => Some(Intent::Maintenance),
-            "restore" => Some(Intent::Ready),
-            _ => None,
+/// `since=SEQ&limit=N`.
+fn page(query: &str) -> Result<(Option<u64>, usize), Refusal> {
+    let bad = |why: String| {
+        let usage = format!("as in /api/events?since=12&limit=100, limit from 1 to {}", limits::EVENTS);
+        Refusal::new(StatusCode::BAD_REQUEST, why).help(usage)
+    };
+    let (mut since, mut limit) = (None, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let place = match key {
+            "since" => &mut since,
+            "limit" => &mut limit,
+            other => return Err(bad(format!("`{}` is nothing that can be said", other.escape_debug()))),
         };
-        match *words {
-            _ if face == Face::Metrics => None,
-            ["api", "reload"] => Some(Target::Reload),
-            ["api", "upgrade"] => Some(Target::Upgrade),
-            ["api", "diff"] => Some(Target::Compare),
-            ["api", "pools", pool, "endpoints", endpoint, "weight"] => Some(Target::Weight { pool, endpoint }),
-            ["api", "pools", pool, "endpoints", endpoint, verb] => {
-                intent(verb).map(|intent| Target::Intent { pool, endpoint, intent })
-            }
-            _ => None,
+        let number: u64 = value.parse().map_err(|_| bad(format!("`{key}` is a number")))?;
+        if place.replace(number).is_some() {
+            return Err(bad(format!("`{key}` is given twice")));
         }
+    }
+    match limit {
+        None => Ok((since, limits::EVENTS)),
+        Some(limit) => match usize::try_from(limit) {
+            Ok(limit) if (1..=limits::EVENTS).contains(&limit) => Ok((since, limit)),
+            _ => Err(bad("`limit` is more than are kept, or none".to_owned())),
+        },
     }
 }
 
@@ -306,12 +386,13 @@ impl<'a> Target<'a> {
 struct Refusal {
     status: StatusCode,
     problem: Problem,
-    allow: Option<&'static str>,
+    /// A field that this status comes with.
+    field: Option<(&'static str, &'static str)>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, error: impl Into<String>) -> Refusal {
-        Refusal { status, problem: Problem { error: error.into(), help: None }, allow: None }
+        Refusal { status, problem: Problem { error: error.into(), help: None }, field: None }
     }
 
     fn help(mut self, help: impl Into<String>) -> Refusal {
@@ -325,7 +406,19 @@ impl Refusal {
 
     fn method(allow: &'static str) -> Refusal {
         let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("this takes {allow} only"));
-        Refusal { allow: Some(allow), ..refusal }
+        Refusal { field: Some(("allow", allow)), ..refusal }
+    }
+
+    /// RFC 6750 §3: no error code where nothing was given.
+    fn unauthorised(given: bool) -> Refusal {
+        let why = if given { "this is not the token of the admin API" } else { "the admin API wants its token" };
+        let challenge = match given {
+            true => "Bearer realm=\"strata\", error=\"invalid_token\"",
+            false => "Bearer realm=\"strata\"",
+        };
+        let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why);
+        Refusal { field: Some(("www-authenticate", challenge)), ..refusal }
+            .help("send `Authorization: Bearer TOKEN`; commands take `--token-file FILE` or STRATA_ADMIN_TOKEN")
     }
 
     fn unknown(kind: &str, name: &str, known: &[&str]) -> Refusal {
@@ -341,8 +434,8 @@ impl Refusal {
 
     fn answer(self) -> Answer {
         let mut answer = json(self.status, &self.problem);
-        if let Some(allow) = self.allow {
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some((name, value)) = self.field {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         answer
     }
@@ -427,6 +520,18 @@ fn is_loopback_name(host: &str) -> bool {
     }
 }
 
+/// What follows `Bearer`; the scheme in any case (RFC 9110 §11.1).
+fn bearer(field: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = field.as_bytes().split_at_checked(BEARER.len())?;
+    scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim_ascii())
+}
+
+/// `application/json`, whatever parameters it has.
+fn is_json(kind: &HeaderValue) -> bool {
+    let kind = kind.to_str().unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
 /// No browser sent it, or a page that came from this very listener did.
 fn is_own_origin(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
@@ -457,6 +562,7 @@ fn answer(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Answer {
     answer
 }
 
+const BEARER: &[u8] = b"Bearer ";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Names that a help line lists.
 const LISTED: usize = 8;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -16,8 +16,11 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::document::{Candidate, Compared, Dump, Explained, Problem, ReloadRejected, Reloaded, Status, Upgraded};
+use super::document::{
+    Candidate, Compared, Diagnostics, Dump, Events, Explained, Problem, ReloadRejected, Reloaded, Status, Upgraded,
+};
 use crate::base::address::AdminListen;
+use crate::doc::Secret;
 use crate::health::Intent;
 
 /// Asks the process whose admin API listens at an address.
@@ -25,6 +28,8 @@ use crate::health::Intent;
 pub struct Client {
     address: AdminListen,
     timeout: Duration,
+    /// As a field has it.
+    authorization: Option<HeaderValue>,
 }
 
 /// Why there is no answer, or not the one that was hoped for. Its text is for the operator.
@@ -60,7 +65,16 @@ impl std::error::Error for ClientError {}
 
 impl Client {
     pub fn new(address: AdminListen) -> Client {
-        Client { address, timeout: TIMEOUT }
+        Client { address, timeout: TIMEOUT, authorization: None }
+    }
+
+    /// Shows this token with each request; `None`: it is none that can be sent.
+    #[must_use]
+    pub fn token(mut self, token: &Secret) -> Option<Client> {
+        let mut field = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
+        field.set_sensitive(true);
+        self.authorization = Some(field);
+        Some(self)
     }
 
     /// Waits this long for each answer; a reload may take as long as the file is large.
@@ -87,6 +101,16 @@ impl Client {
 
     pub async fn config(&self) -> Result<serde_json::Value, ClientError> {
         self.document(Method::GET, "/api/config", None).await
+    }
+
+    /// The first events after number `since`, or the last there are.
+    pub async fn events(&self, since: Option<u64>, limit: usize) -> Result<Events, ClientError> {
+        let since = since.map_or(String::new(), |since| format!("&since={since}"));
+        self.document(Method::GET, &format!("/api/events?limit={limit}{since}"), None).await
+    }
+
+    pub async fn diagnostics(&self) -> Result<Diagnostics, ClientError> {
+        self.document(Method::GET, "/api/diagnostics", None).await
     }
 
     /// Whether traffic is taken, and the answer's words.
@@ -207,13 +231,16 @@ impl Client {
     {
         let strange = |error: hyper::Error| self.strange(error.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(strange)?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, "localhost")
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body.unwrap_or_default()))
             .map_err(|error| self.strange(error.to_string()))?;
+        if let Some(field) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, field.clone());
+        }
         let exchange = async {
             let answer = sender.send_request(request).await.map_err(strange)?;
             let status = answer.status();

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::document::{Candidate, Compared, Explained, ReloadRejected, Reloaded, Upgraded};
+use parking_lot::Mutex;
+
+use super::document::{Candidate, Compared, Diagnostic, Explained, RefusedReload, ReloadRejected, Reloaded, Upgraded};
 use crate::base::Weight;
 use crate::health::Intent;
 use crate::net::Crew;
@@ -40,6 +42,8 @@ pub enum Request {
     },
     /// Read the file again, and answer when it is in force or rejected.
     Reload {
+        /// Who asks.
+        by: String,
         reply: oneshot::Sender<Result<Reloaded, ReloadRejected>>,
     },
     /// Have a new process of the binary that is there now take over, and answer when it has or cannot.
@@ -84,24 +88,46 @@ pub struct EndpointReport {
     pub next_probe: Option<Duration>,
 }
 
+/// What the author of a valid configuration should look at all the same.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Warnings {
+    pub diagnostics: Vec<Diagnostic>,
+    /// Empty where there are none.
+    pub rendered: String,
+}
+
 /// How the last reloads went. Written by `app`, read at scrape.
 #[derive(Debug, Default)]
 pub struct ReloadStatus {
     failed: AtomicBool,
     success_at_ms: AtomicU64,
+    /// Of what serves; and the last reload, where it was refused.
+    found: Mutex<(Warnings, Option<RefusedReload>)>,
 }
 
 impl ReloadStatus {
     /// A configuration came into force.
     pub fn succeeded(&self, at: SystemTime) {
-        let ms = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        self.success_at_ms.store(u64::try_from(ms).unwrap_or(0), Relaxed);
+        self.success_at_ms.store(unix_ms(at), Relaxed);
         self.failed.store(false, Relaxed);
     }
 
-    /// A configuration was rejected; what was in force still is.
-    pub fn failed(&self) {
+    /// What was found about a configuration that serves.
+    pub fn serves(&self, warnings: Warnings) {
+        *self.found.lock() = (warnings, None);
+    }
+
+    /// A configuration was rejected; what was in force still is, unless the rejection says otherwise.
+    pub fn failed(&self, at: SystemTime, by: &str, why: ReloadRejected) {
         self.failed.store(true, Relaxed);
+        let ReloadRejected { error, diagnostics, rendered } = why;
+        let refused = RefusedReload { at_ms: unix_ms(at), by: by.to_owned(), error, diagnostics, rendered };
+        self.found.lock().1 = Some(refused);
+    }
+
+    /// Warnings of what serves, and the last reload where it was refused.
+    pub fn found(&self) -> (Warnings, Option<RefusedReload>) {
+        self.found.lock().clone()
     }
 
     pub fn last_successful(&self) -> bool {
@@ -112,4 +138,10 @@ impl ReloadStatus {
     pub fn success_at_ms(&self) -> u64 {
         self.success_at_ms.load(Relaxed)
     }
+}
+
+/// 0 for times before 1970.
+pub(super) fn unix_ms(at: SystemTime) -> u64 {
+    let ms = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    u64::try_from(ms).unwrap_or(0)
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::control::{Control, EndpointReport};
+use super::control::{Control, EndpointReport, unix_ms};
 use super::document;
 use crate::base::{Moment, Reason, clock};
 use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
-use crate::observe::{Cells, Histogram, Packets, PerWorker};
+use crate::observe::{Cells, Histogram, Packets, PerWorker, events};
 use crate::route::Pattern;
 use crate::state::{Endpoint, EndpointSpec, ModeKind, Pool, PoolView, Service, Snapshot, Traffic};
 use crate::wire::http1::Reject;
@@ -33,12 +33,33 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
         connections: snapshot.services().map(|service| u64::from(service.kept.open.load(Relaxed))).sum(),
         last_reload_successful: control.reloads.last_successful(),
         last_reload_success_at_ms: control.reloads.success_at_ms(),
+        warnings: control.reloads.found().0.diagnostics.len(),
         probes_static: crew.probes_static.load(Relaxed),
         services: services(&snapshot, &crew.packets),
         vips: packets::vips(&snapshot),
         packets: packets::engine_document(&snapshot, &crew.packets),
         pools: pools(&snapshot, reports),
     }
+}
+
+pub fn diagnostics(control: &Control) -> document::Diagnostics {
+    let (warnings, refused) = control.reloads.found();
+    let generation = control.crew.snapshot.load().generation;
+    document::Diagnostics { generation, warnings: warnings.diagnostics, rendered: warnings.rendered, refused }
+}
+
+pub fn events(since: Option<u64>, limit: usize) -> document::Events {
+    let page = events::ring().page(since, limit);
+    let event = |event: events::Event| document::Event {
+        seq: event.seq,
+        at_ms: unix_ms(event.at),
+        level: event.level.to_owned(),
+        kind: event.kind.to_owned(),
+        subject: event.subject,
+        text: event.text,
+    };
+    let events = page.events.into_iter().map(event).collect();
+    document::Events { pid: std::process::id(), oldest: page.oldest, last: page.last, events }
 }
 
 /// Traffic is taken: a configuration is in force, every interface of it is served, and the process does not drain.

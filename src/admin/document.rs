@@ -26,6 +26,9 @@ pub struct Status {
     pub last_reload_successful: bool,
     /// Unix time in ms when a configuration last came into force.
     pub last_reload_success_at_ms: u64,
+    /// Warnings of the configuration in force; `GET /api/diagnostics` has them.
+    #[serde(default)]
+    pub warnings: usize,
     /// Probes reach nobody, and this machine is to blame: endpoints keep the state they had.
     #[serde(default)]
     pub probes_static: bool,
@@ -237,7 +240,14 @@ pub enum Explained {
     Packet { text: String, story: serde_json::Value },
 }
 
-/// Body of `POST /api/pools/{pool}/endpoints/{endpoint}/weight`.
+/// `POST /api/pools/{pool}/endpoints/{endpoint}/drain` and its like: what is wanted of it now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Intended {
+    /// `ready`, `draining`, `maintenance`.
+    pub intent: String,
+}
+
+/// Body of `POST /api/pools/{pool}/endpoints/{endpoint}/weight`, and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetWeight {
@@ -302,6 +312,59 @@ pub struct ReloadRejected {
     pub diagnostics: Vec<Diagnostic>,
     /// The diagnostics as `strata check` prints them, without colour.
     pub rendered: String,
+}
+
+/// `GET /api/diagnostics`: what is to be said of the configuration in force, and of one that was refused after it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Diagnostics {
+    /// Of the configuration in force.
+    pub generation: u64,
+    pub warnings: Vec<Diagnostic>,
+    /// The warnings as `strata check` prints them, without colour; empty where there are none.
+    pub rendered: String,
+    /// The last reload, where it was refused.
+    pub refused: Option<RefusedReload>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RefusedReload {
+    /// Unix time in ms.
+    pub at_ms: u64,
+    /// `signal`, `watch`, or who asked through the admin API.
+    pub by: String,
+    pub error: String,
+    /// Empty where the file is well, and the machine refused what it asks for.
+    pub diagnostics: Vec<Diagnostic>,
+    /// As `strata check` prints it, without colour.
+    pub rendered: String,
+}
+
+/// `GET /api/events`: changes and their causes, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Events {
+    /// Numbers begin anew with each process.
+    pub pid: u32,
+    /// The number of the oldest event that is still kept; 0 before the first. Whoever has not seen those before it has missed some.
+    pub oldest: u64,
+    /// The number of the last event; 0 before the first.
+    pub last: u64,
+    pub events: Vec<Event>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// From 1, without gaps.
+    pub seq: u64,
+    /// Unix time in ms, by the wall clock of then.
+    pub at_ms: u64,
+    /// `error`, `warn`, `info`.
+    pub level: String,
+    /// `reload`, `change`, `endpoint`, `weight`, `pool`, `probes`, `vip`, `admin`, `pressure`, `upgrade`, `process`.
+    pub kind: String,
+    /// Whom it is about: `web/10.0.0.11:8080`, `web`, `descriptors`; empty where it is the process.
+    pub subject: String,
+    /// The line of the log, without its time and level.
+    pub text: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ pub mod client;
 mod describe;
 mod explain;
 mod metrics;
+mod operations;
 mod server;
 
 pub use client::Client;

@@ -10,7 +10,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
@@ -162,7 +161,7 @@ fn bind(wanted: &AdminListen, open: Option<&Server>) -> Result<Bound, String> {
 fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     if path.exists() {
         // What nobody answers at was left behind by a process that was killed.
-        match UnixStream::connect(path) {
+        match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process serves there")),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
             Err(error) => return Err(error),
@@ -200,13 +199,17 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, idle: 
             let local = listener.local_addr().ok();
             let socket = listener.as_fd().try_clone_to_owned()?;
             let listener = TcpListener::from_std(listener)?;
-            let face = if metrics { Face::Metrics } else { Face::Loopback };
+            let face = match &address {
+                _ if metrics => Face::Metrics,
+                AdminListen::Tcp(listen) if !listen.is_loopback() => Face::Remote,
+                AdminListen::Tcp(_) | AdminListen::Unix(_) => Face::Loopback,
+            };
             let task = tokio::task::spawn_local(async move {
                 let room = Rc::new(Room::default());
                 loop {
                     let place = room.place().await;
                     match listener.accept().await {
-                        Ok((stream, _)) => carry(stream, face, &api, idle, place),
+                        Ok((stream, peer)) => carry(stream, face, peer.to_string(), &api, idle, place),
                         Err(error) => pause(&error).await,
                     }
                 }
@@ -225,7 +228,10 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, idle: 
                 loop {
                     let place = room.place().await;
                     match listener.accept().await {
-                        Ok((stream, _)) => carry(stream, Face::Unix, &api, idle, place),
+                        Ok((stream, _)) => {
+                            let peer = owner(&stream);
+                            carry(stream, Face::Unix, peer, &api, idle, place);
+                        }
                         Err(error) => pause(&error).await,
                     }
                 }
@@ -256,16 +262,27 @@ async fn pause(error: &io::Error) {
     tokio::time::sleep(limits::TIMER_TICK).await;
 }
 
+/// Who is at the other end of a unix socket, as the kernel knows.
+fn owner(stream: &UnixStream) -> String {
+    match stream.peer_cred() {
+        Ok(owner) => match owner.pid() {
+            Some(pid) => format!("uid {}, pid {pid}", owner.uid()),
+            None => format!("uid {}", owner.uid()),
+        },
+        Err(_) => "unix socket".to_owned(),
+    }
+}
+
 /// Serves one connection to its end. The head timeout covers idling between requests as well; `api` bounds bodies.
-fn carry<S>(stream: S, face: Face, api: &Rc<Api>, idle: Duration, place: Option<OwnedSemaphorePermit>)
+fn carry<S>(stream: S, face: Face, peer: String, api: &Rc<Api>, idle: Duration, place: Option<OwnedSemaphorePermit>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let api = api.clone();
     tokio::task::spawn_local(async move {
         let answer = service_fn(|request| {
-            let api = api.clone();
-            async move { Ok::<_, Infallible>(api.answer(face, request).await) }
+            let (api, peer) = (api.clone(), peer.as_str());
+            async move { Ok::<_, Infallible>(api.answer(face, peer, request).await) }
         });
         // Errors are the client's: it went away, dawdled, or spoke something else.
         let _ = http1::Builder::new()

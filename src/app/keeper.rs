@@ -19,6 +19,7 @@ use crate::base::units::show_duration;
 use crate::base::{Moment, Weight, clock, limits};
 use crate::health::{Event, Health, Intent, Reach, Schedule, Transition, Trouble};
 use crate::net::{ControlEvent, Crew};
+use crate::observe::events;
 use crate::seam::probe::{Aim, Failure};
 use crate::state::Snapshot;
 
@@ -339,8 +340,10 @@ impl Keeper {
         let (from, to) = (show(*from), show(*to));
         let (pool, endpoint, cause) = (&**pool, &**endpoint, &*cause.to_string());
         match lost {
-            true => tracing::warn!(pool, endpoint, from, to, cause, "endpoint changed state"),
-            false => tracing::info!(pool, endpoint, from, to, cause, "endpoint changed state"),
+            true => tracing::warn!(event = events::ENDPOINT, pool, endpoint, from, to, cause, "endpoint changed state"),
+            false => {
+                tracing::info!(event = events::ENDPOINT, pool, endpoint, from, to, cause, "endpoint changed state")
+            }
         }
         if self.happenings.len() == HAPPENINGS {
             self.happenings.pop_front();

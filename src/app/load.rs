@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::outside::{Asked, Here};
 use super::{imagined, rehearse};
+use crate::admin::control::Warnings;
 use crate::admin::document::{self, Candidate};
 use crate::base::{HashKey, limits};
 use crate::config::{self, Config};
@@ -39,6 +40,7 @@ pub struct First {
     pub config: Config,
     pub snapshot: Snapshot,
     pub asked: Asked,
+    pub warnings: Warnings,
 }
 
 impl fmt::Display for Origin {
@@ -91,6 +93,12 @@ impl Loaded {
             }
         };
         self.diagnostics.iter().map(one).collect()
+    }
+
+    /// Of a configuration that is valid: what its author should look at all the same.
+    pub fn warnings(&self) -> Warnings {
+        let rendered = if self.diagnostics.is_empty() { String::new() } else { self.render(false) };
+        Warnings { diagnostics: self.documents(), rendered }
     }
 
     pub fn is_valid(&self) -> bool {
@@ -205,6 +213,7 @@ pub fn nothing() -> Snapshot {
         workers: machine.cores,
         metrics: None,
         admin: None,
+        admin_token: None,
         hash_key: machine.random_key,
         random_key: true,
         packet_io: None,

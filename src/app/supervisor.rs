@@ -25,6 +25,7 @@ use super::privileges;
 use super::upgrade::Program;
 use super::watch::{self, Watch};
 use super::worker::{self, Order};
+use crate::admin::control::Warnings;
 use crate::admin::document::{Candidate, Compared, Explained, ReloadRejected, Reloaded};
 use crate::admin::{self, Control, ReloadStatus, Request};
 use crate::base::address::AdminListen;
@@ -32,8 +33,8 @@ use crate::base::{WorkerId, clock, limits};
 use crate::explain::Scene;
 use crate::mode::packet::engine as packet;
 use crate::net::Crew;
-use crate::observe::log;
 use crate::observe::sink::{Destination, Output, Sink, Writer};
+use crate::observe::{events, log};
 use crate::probe;
 use crate::state::{Change, Snapshot, diff};
 use crate::sys;
@@ -71,8 +72,7 @@ struct Adopted {
     changes: Vec<Change>,
     /// What is in force and not served all the same.
     unserved: Vec<String>,
-    /// Rendered; empty where there are none.
-    warnings: String,
+    warnings: Warnings,
 }
 
 /// Why a configuration was not taken. Nothing has changed, unless it says otherwise.
@@ -85,6 +85,9 @@ pub enum Refusal {
     Unserved(Vec<String>),
 }
 
+/// Who asks for a reload, as log and events call them.
+const SIGNAL: &str = "signal";
+const WATCH: &str = "watch";
 /// How often it is looked whether the machine has changed under the packet engine.
 const MEND: Duration = Duration::from_secs(1);
 /// How often the drain looks whether it is done.
@@ -99,7 +102,7 @@ impl Supervisor {
     /// An address that cannot be listened on, a thread that cannot be made.
     pub async fn start(
         origin: Origin,
-        First { snapshot, asked, .. }: First,
+        First { snapshot, asked, warnings, .. }: First,
         access: (Sink, Writer),
         beginning: Beginning,
     ) -> anyhow::Result<Supervisor> {
@@ -149,9 +152,11 @@ impl Supervisor {
                 anyhow::bail!("{}", unserved.join("\n"))
             }
             Ok(_) => {
+                supervisor.reloads.serves(warnings);
                 supervisor.follow(&asked);
                 let settings = &supervisor.crew.snapshot.load().settings;
                 tracing::info!(
+                    event = events::PROCESS,
                     version = env!("CARGO_PKG_VERSION"),
                     workers = settings.workers,
                     metrics = settings.metrics.map(tracing::field::display),
@@ -188,7 +193,7 @@ impl Supervisor {
                 wish = self.signals.next() => match wish {
                     Wish::Reload => {
                         // The outcome is logged and counted; a signal has nobody to tell.
-                        let _ = self.reload().await;
+                        let _ = self.reload(SIGNAL).await;
                     }
                     Wish::Reopen => self.reopen(),
                     Wish::Upgrade => {
@@ -211,7 +216,7 @@ impl Supervisor {
     }
 
     /// Reads the configuration again and takes it over, or changes nothing.
-    async fn reload(&mut self) -> Result<Adopted, Refusal> {
+    async fn reload(&mut self, by: &str) -> Result<Adopted, Refusal> {
         if self.crew.draining() {
             // It would listen again on what has just been given up.
             return Err(Refusal::Machine(vec!["the process is ending: it takes no configuration any more".to_owned()]));
@@ -239,21 +244,30 @@ impl Supervisor {
         self.follow(&asked);
         match &outcome {
             Ok(Adopted { changes, warnings, .. }) => {
-                if !warnings.is_empty() {
-                    tracing::warn!("{}", warnings.trim_end());
+                if !warnings.rendered.is_empty() {
+                    tracing::warn!(event = events::RELOAD, "{}", warnings.rendered.trim_end());
                 }
-                tracing::info!(changes = changes.len(), "configuration reloaded");
+                tracing::info!(event = events::RELOAD, changes = changes.len(), by, "configuration reloaded");
+                self.reloads.serves(warnings.clone());
             }
-            Err(Refusal::Unserved(errors)) => {
-                self.reloads.failed();
+            Err(refusal @ Refusal::Unserved(errors)) => {
+                self.reloads.failed(clock::wall(), by, refusal.rejection());
                 tracing::error!(
+                    event = events::RELOAD,
+                    by,
                     "the new configuration is in force, but not all of it is served: {}",
                     errors.join("\n")
                 );
             }
             Err(refusal) => {
-                self.reloads.failed();
-                tracing::error!("reload refused, the old configuration serves on: {}", refusal.text().trim_end());
+                self.reloads.failed(clock::wall(), by, refusal.rejection());
+                let why = refusal.text();
+                tracing::error!(
+                    event = events::RELOAD,
+                    by,
+                    "reload refused, the old configuration serves on: {}",
+                    why.trim_end()
+                );
             }
         }
         let status = outcome.as_ref().map_or_else(|refusal| refusal.brief().to_owned(), |_| self.status());
@@ -282,11 +296,13 @@ impl Supervisor {
         match edits.look(&load::ask(&self.origin)) {
             Look::Nothing => {}
             Look::Edited => {
-                tracing::info!("the configuration's files have changed");
+                tracing::info!(event = events::RELOAD, "the configuration's files have changed");
                 // The outcome is logged and counted.
-                let _ = self.reload().await;
+                let _ = self.reload(WATCH).await;
             }
-            Look::Emptied => tracing::warn!("{} is empty: an edit gone wrong, and not taken", self.origin),
+            Look::Emptied => {
+                tracing::warn!(event = events::RELOAD, "{} is empty: an edit gone wrong, and not taken", self.origin);
+            }
         }
     }
 
@@ -300,17 +316,17 @@ impl Supervisor {
         match self.next(loaded, &current) {
             Ok((next, warnings)) => {
                 let changes = diff(&current, &next).iter().map(ToString::to_string).collect();
-                Ok(Compared { changes, warnings })
+                Ok(Compared { changes, warnings: warnings.rendered })
             }
             Err(refusal) => Err(ReloadRejected {
                 error: "a reload of this configuration would be refused".to_owned(),
-                ..refusal.into_rejection()
+                ..refusal.rejection()
             }),
         }
     }
 
     /// What was read, if this process can become it, and its warnings as text.
-    fn next(&self, loaded: io::Result<Loaded>, current: &Snapshot) -> Result<(Snapshot, String), Refusal> {
+    fn next(&self, loaded: io::Result<Loaded>, current: &Snapshot) -> Result<(Snapshot, Warnings), Refusal> {
         let refused = |why: String| Err(Refusal::Machine(vec![why]));
         let mut loaded = match loaded {
             Ok(loaded) => loaded,
@@ -329,8 +345,7 @@ impl Supervisor {
                 return refused(format!("`{key}` cannot change while running: restart to change it"));
             }
         }
-        let warnings = if loaded.diagnostics.is_empty() { String::new() } else { loaded.render(false) };
-        Ok((next, warnings))
+        Ok((next, loaded.warnings()))
     }
 
     /// Prepares and commits `next`.
@@ -391,9 +406,9 @@ impl Supervisor {
             self.reloads.succeeded(clock::wall());
         }
         for change in &changes {
-            tracing::info!(generation = next.generation, "{change}");
+            tracing::info!(event = events::CHANGE, generation = next.generation, "{change}");
         }
-        Ok(Adopted { changes, unserved, warnings: String::new() })
+        Ok(Adopted { changes, unserved, warnings: Warnings::default() })
     }
 
     /// Says so where the file promises more connections than descriptors carry.
@@ -436,13 +451,17 @@ impl Supervisor {
 
     async fn answer(&mut self, request: Request) {
         match request {
-            Request::Reload { reply } => {
-                let outcome = self.reload().await;
+            Request::Reload { by, reply } => {
+                let outcome = self.reload(&by).await;
                 let generation = self.crew.snapshot.load().generation;
                 let shown = |changes: Vec<Change>| changes.iter().map(ToString::to_string).collect();
                 let answer = outcome
-                    .map(|Adopted { changes, warnings, .. }| Reloaded { generation, changes: shown(changes), warnings })
-                    .map_err(Refusal::into_rejection);
+                    .map(|Adopted { changes, warnings, .. }| Reloaded {
+                        generation,
+                        changes: shown(changes),
+                        warnings: warnings.rendered,
+                    })
+                    .map_err(|refusal| refusal.rejection());
                 // The asker may have gone; the reload has happened all the same.
                 let _ = reply.send(answer);
             }
@@ -492,7 +511,7 @@ impl Supervisor {
     /// Takes no more, lets what is open finish, and returns when it has, at the deadline, or on a second signal.
     async fn drain(&mut self) {
         let timeout = self.crew.snapshot.load().settings.drain_timeout;
-        tracing::info!(connections = self.crew.connections(), ?timeout, "draining");
+        tracing::info!(event = events::PROCESS, connections = self.crew.connections(), ?timeout, "draining");
         notify::stopping("finishes what it carries");
         self.crew.drain();
         self.close_listeners().await;
@@ -550,7 +569,7 @@ impl Refusal {
         }
     }
 
-    fn into_rejection(self) -> ReloadRejected {
+    fn rejection(&self) -> ReloadRejected {
         let rendered = self.text();
         match self {
             Refusal::Invalid(loaded) => ReloadRejected {

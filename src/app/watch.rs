@@ -16,6 +16,7 @@ use super::worker::Order;
 use crate::base::{Moment, clock, limits};
 use crate::net::Crew;
 use crate::net::pressure::{Level, Resource};
+use crate::observe::events;
 use crate::sys::memory::{self, Groups, Usage};
 use crate::sys::process;
 
@@ -103,11 +104,11 @@ impl Look {
         };
         match (is_stuck, self.stuck) {
             (true, None) => {
-                tracing::error!(?silence, "{} does not get to its tasks", who());
+                tracing::error!(event = events::PROCESS, ?silence, "{} does not get to its tasks", who());
                 self.stuck = Some(place);
             }
             (false, Some(_)) => {
-                tracing::warn!("all threads get to their tasks again");
+                tracing::warn!(event = events::PROCESS, "all threads get to their tasks again");
                 self.stuck = None;
             }
             (true, Some(_)) | (false, None) => {}
@@ -127,6 +128,7 @@ impl Look {
             (before, after) if before == after => {}
             (_, Level::Full) => {
                 tracing::error!(
+                    event = events::PRESSURE,
                     resource,
                     used,
                     limit,
@@ -134,12 +136,24 @@ impl Look {
                 );
             }
             (Level::Easy, Level::Sheds) => {
-                tracing::warn!(resource, used, limit, "little is left: idle connections are closed");
+                tracing::warn!(
+                    event = events::PRESSURE,
+                    resource,
+                    used,
+                    limit,
+                    "little is left: idle connections are closed"
+                );
             }
             (_, Level::Sheds) => {
-                tracing::warn!(resource, used, limit, "connections are taken again, and idle ones still closed");
+                tracing::warn!(
+                    event = events::PRESSURE,
+                    resource,
+                    used,
+                    limit,
+                    "connections are taken again, and idle ones still closed"
+                );
             }
-            (_, Level::Easy) => tracing::info!(resource, used, limit, "enough is free again"),
+            (_, Level::Easy) => tracing::info!(event = events::PRESSURE, resource, used, limit, "enough is free again"),
         }
     }
 }

@@ -239,6 +239,14 @@ pub const TOP_INTERVAL_MOST: Duration = Duration::from_secs(3600);
 pub const TOP_TEXT_CHARS: usize = 64;
 /// Lines and columns that `top` draws at most: a terminal may claim to be of any size.
 pub const TOP_SCREEN: usize = 1024;
+/// Bytes of the admin API's token: what cannot be guessed, and fits into a header.
+pub const ADMIN_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
+/// Changes and their causes that are kept to be shown, some 200 bytes each: a bad night of a hundred endpoints.
+pub const EVENTS: usize = 2048;
+/// Bytes of one of them: all mistakes of a refused reload may be long, and stand in the log and in the diagnostics.
+pub const EVENT_BYTES: usize = 2 * 1024;
+/// Refused requests to the admin API are logged once in this time, with their number: whoever guesses does not fill the log.
+pub const ADMIN_REFUSED_LOG: Duration = Duration::from_secs(1);
 /// How long the control side may take for an answer that a document can do without.
 pub const ADMIN_REPORT: Duration = Duration::from_millis(500);
 

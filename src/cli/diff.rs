@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 
-use super::{remote, say};
+use super::{Admin, remote, say};
 use crate::admin::document::{Candidate, Compared};
 use crate::app::load::{self, Origin};
 
@@ -18,7 +18,7 @@ const SAME: u8 = 0;
 const DIFFERENT: u8 = 1;
 const TROUBLE: u8 = 2;
 
-pub fn diff(file: Option<&Path>, admin: &str, json: bool) -> ExitCode {
+pub fn diff(file: Option<&Path>, admin: &Admin, json: bool) -> ExitCode {
     let code = compare(file, admin, json).unwrap_or_else(|error| {
         eprintln!("strata: {error:#}");
         TROUBLE
@@ -26,7 +26,7 @@ pub fn diff(file: Option<&Path>, admin: &str, json: bool) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn compare(file: Option<&Path>, admin: &str, json: bool) -> anyhow::Result<u8> {
+fn compare(file: Option<&Path>, admin: &Admin, json: bool) -> anyhow::Result<u8> {
     let candidate = match file {
         Some(file) => match candidate(file)? {
             Some(candidate) => Some(candidate),

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{read_config, remote, say};
+use super::{Admin, read_config, remote, say};
 use crate::admin::document::Dump;
 use crate::config::dump::toml;
 
-pub fn dump(file: Option<&Path>, admin: &str, json: bool) -> anyhow::Result<ExitCode> {
+pub fn dump(file: Option<&Path>, admin: &Admin, json: bool) -> anyhow::Result<ExitCode> {
     let (dump, whose) = match file {
         Some(file) => {
             let Some(snapshot) = read_config(file)? else { return Ok(ExitCode::FAILURE) };

@@ -130,7 +130,7 @@ impl Arguments {
                 (text, one.chain(self.headers.iter().map(|header| ("header", &**header))).collect())
             }
         };
-        remote::explain(&self.admin.admin, what, &pairs)
+        remote::explain(&self.admin, what, &pairs)
     }
 
     fn imagine(&self, file: &Path, snapshot: &Snapshot) -> anyhow::Result<Explained> {

@@ -23,6 +23,7 @@ mod diff;
 mod doctor;
 mod dump;
 mod echo;
+mod events;
 mod explain;
 pub mod generate;
 pub mod list;
@@ -89,6 +90,8 @@ enum Command {
         #[command(flatten)]
         admin: Admin,
     },
+    /// The last changes and their causes: reloads, states, weights, drains, what ran out
+    Events(events::Arguments),
     /// Have a new process of the binary that is in its place now take over, without losing a connection; waits until it serves
     Upgrade {
         #[command(flatten)]
@@ -162,6 +165,9 @@ struct Admin {
     /// Its admin listener: an address, or unix:/path
     #[arg(long, env = "STRATA_ADMIN", default_value = "127.0.0.1:9900")]
     admin: String,
+    /// The file of its token, where it has one; or the token itself in STRATA_ADMIN_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -208,23 +214,20 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Demo => demo::demo(),
         Command::Quick(arguments) => quick::quick(&arguments),
-        Command::Status { admin, json } => remote::status(&admin.admin, json),
+        Command::Status { admin, json } => remote::status(&admin, json),
         Command::Top(arguments) => top::top(&arguments),
-        Command::Drain(target) => remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Draining),
-        Command::Maintain(target) => {
-            remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Maintenance)
-        }
-        Command::Restore(target) => remote::intent(&target.admin.admin, &target.pool, &target.endpoint, Intent::Ready),
-        Command::Weight { target, weight } => {
-            remote::weight(&target.admin.admin, &target.pool, &target.endpoint, weight)
-        }
-        Command::Reload { admin } => remote::reload(&admin.admin),
-        Command::Upgrade { admin } => remote::upgrade(&admin.admin),
-        Command::Dump { file, admin, json } => dump::dump(file.as_deref(), &admin.admin, json),
-        Command::Diff { file, admin, json } => Ok(diff::diff(file.as_deref(), &admin.admin, json)),
+        Command::Drain(target) => remote::intent(&target.admin, &target.pool, &target.endpoint, Intent::Draining),
+        Command::Maintain(target) => remote::intent(&target.admin, &target.pool, &target.endpoint, Intent::Maintenance),
+        Command::Restore(target) => remote::intent(&target.admin, &target.pool, &target.endpoint, Intent::Ready),
+        Command::Weight { target, weight } => remote::weight(&target.admin, &target.pool, &target.endpoint, weight),
+        Command::Events(arguments) => events::events(&arguments),
+        Command::Reload { admin } => remote::reload(&admin),
+        Command::Upgrade { admin } => remote::upgrade(&admin),
+        Command::Dump { file, admin, json } => dump::dump(file.as_deref(), &admin, json),
+        Command::Diff { file, admin, json } => Ok(diff::diff(file.as_deref(), &admin, json)),
         Command::List { topic, json } => list::list(topic, json),
         Command::Gen { what } => generate::generate(&what),
-        Command::Healthcheck { admin } => remote::healthcheck(&admin.admin),
+        Command::Healthcheck { admin } => remote::healthcheck(&admin),
         Command::Echo { listen, name } => echo::echo(listen, name),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::SetupEndpoint(arguments) => setup_endpoint::setup(&arguments),

@@ -71,8 +71,9 @@ pub fn first(origin: &Origin) -> anyhow::Result<Option<First>> {
     if !loaded.diagnostics.is_empty() {
         eprint!("{}", loaded.render(std::io::stderr().is_terminal()));
     }
+    let warnings = loaded.warnings();
     let Some((config, snapshot)) = loaded.config.zip(snapshot) else { return Ok(None) };
-    Ok(Some(First { config, snapshot, asked: loaded.asked }))
+    Ok(Some(First { config, snapshot, asked: loaded.asked, warnings }))
 }
 
 /// Runs the control thread's work, on this thread.

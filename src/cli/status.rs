@@ -50,6 +50,12 @@ fn head(out: &mut Out, status: &Status) {
         let warning = format!("the last reload was rejected: generation {} serves on", status.generation);
         let line = out.paint(&warning, Style::Bad);
         out.line(&line);
+        out.line("why: strata events, or strata check FILE");
+    }
+    if status.warnings > 0 {
+        let warning = format!("{}: strata check FILE", counted(status.warnings as u64, "warning"));
+        let line = out.paint(&warning, Style::Warn);
+        out.line(&line);
     }
     if status.probes_static {
         let warning = "probes reach nobody, and this machine is cut off: endpoints keep the state they had";

@@ -55,7 +55,7 @@ fn every(text: &str) -> Result<Duration, String> {
 
 /// 1: Strata did not answer; on a terminal only where it did not at the start.
 pub(super) fn top(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let client = remote::client(&arguments.admin.admin)?;
+    let client = remote::client(&arguments.admin)?;
     let sort = Sort::parse(&arguments.sort).unwrap_or(Sort::File);
     // An empty NO_COLOR is none (no-color.org).
     let colour = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());

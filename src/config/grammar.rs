@@ -163,7 +163,20 @@ pub static SECTIONS: &[Section] = &[
         kind: "admin",
         title: "[admin]",
         about: "the API that commands ask",
-        keys: &[key("listen", One(&[Shape::Listen]), Required, "a loopback address, or \"unix:/run/strata.sock\"")],
+        keys: &[
+            key(
+                "listen",
+                One(&[Shape::Listen]),
+                Required,
+                "a loopback address, \"unix:/run/strata.sock\", or with a token any address",
+            ),
+            key(
+                "token",
+                One(&[Shape::Secret]),
+                Optional,
+                "16 to 512 bytes without spaces, for `Authorization: Bearer`: asked of everybody where it is set",
+            ),
+        ],
     },
     Section {
         kind: "log",

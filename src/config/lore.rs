@@ -136,7 +136,6 @@ pub(super) static LORE: Lore = Lore {
         ("pool", "source", "endpoints are listed in the file"),
         ("pool", "sticky", "use a hashing `balance` with `key = \"cookie:NAME\"`"),
         ("pool", "tls", "endpoints are spoken to in plain TCP and HTTP"),
-        ("admin", "token", "the API is for loopback addresses and unix sockets only"),
         ("log", "output", "log lines go to standard error"),
     ],
 };

@@ -189,6 +189,8 @@ fn read_metrics(table: &mut Table<'_>, survey: &mut Survey) -> Option<Metrics> {
 }
 
 fn read_admin(table: &mut Table<'_>, survey: &mut Survey) -> Option<Admin> {
+    let given = table.get("token");
+    let token = given.as_ref().and_then(read_token);
     let item = table.need("listen", "listen = \"127.0.0.1:9900\"")?;
     if let Some(path) = item.is_text().then(|| item.text()).flatten().and_then(|text| text.value.strip_prefix("unix:"))
     {
@@ -196,19 +198,40 @@ fn read_admin(table: &mut Table<'_>, survey: &mut Survey) -> Option<Admin> {
             let help = Some("a unix socket has an absolute path, as in \"unix:/run/strata.sock\"".to_owned());
             return item.fail(&codes::MALFORMED, format!("{} is not the path of a socket", quote(path)), help);
         }
-        return Some(Admin { listen: Spanned::new(AdminListen::Unix(PathBuf::from(path)), item.span()) });
+        return Some(Admin { listen: Spanned::new(AdminListen::Unix(PathBuf::from(path)), item.span()), token });
     }
     let listen = item.listen()?;
     refuse_port_zero(table, listen.port(), listen.span);
     survey.listeners.push(Listener { address: listen, owner: "[admin]".to_owned() });
-    if !listen.is_loopback() {
-        let help = format!("use \"127.0.0.1:{}\" or \"unix:/run/strata.sock\"", listen.port());
-        let message = "the admin API may not be reachable from other machines";
+    // A wrong one has been told already.
+    if !listen.is_loopback() && given.is_none() {
+        let help = format!(
+            "add `token = \"file:/run/secrets/strata-admin\"`, or use \"127.0.0.1:{}\" or \"unix:/run/strata.sock\"",
+            listen.port()
+        );
+        let message = "the admin API may not be reachable from other machines without a token";
         table.report(
             Diagnostic::new(&codes::ADMIN_EXPOSED, listen.span, message).label("not a loopback address").help(help),
         );
     }
-    Some(Admin { listen: listen.map(AdminListen::Tcp) })
+    Some(Admin { listen: listen.map(AdminListen::Tcp), token })
+}
+
+/// What can be sent in a header, and is too long to be guessed. Messages do not show it.
+fn read_token(item: &Item<'_>) -> Option<Secret> {
+    let secret = item.secret()?.value;
+    let text = secret.expose();
+    let help = || Some("make one with `openssl rand -hex 32`".to_owned());
+    if !limits::ADMIN_TOKEN_BYTES.contains(&text.len()) {
+        let (least, most) = limits::ADMIN_TOKEN_BYTES.into_inner();
+        let message = format!("a token has {least} to {most} bytes; this has {}", text.len());
+        return item.fail(&codes::BAD_TOKEN, message, help());
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = "a token is ASCII without spaces: it is sent in a header";
+        return item.fail(&codes::BAD_TOKEN, message.to_owned(), help());
+    }
+    Some(secret)
 }
 
 pub(super) fn refuse_port_zero(table: &Table<'_>, port: u16, span: Span) {

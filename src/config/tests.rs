@@ -38,6 +38,7 @@ pub(super) fn empty() -> Snapshot {
         workers: 3,
         metrics: None,
         admin: None,
+        admin_token: None,
         random_key: true,
         hash_key: HashKey::new([0; 16]),
         packet_io: None,

@@ -64,6 +64,9 @@ pub struct Metrics {
 pub struct Admin {
     #[serde(serialize_with = "shown")]
     pub listen: Spanned<AdminListen>,
+    /// Needed where the listener is more than loopback or a unix socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
 }
 
 /// Strata's own log lines.

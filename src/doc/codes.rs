@@ -62,7 +62,7 @@ pub static NO_ROUTE: Code = Code::absence("E024", "an l7 service without a route
 pub static SAME_ROUTE: Code =
     Code::new("E025", "two routes of one service with the same url and priority: the second never wins");
 pub static ADMIN_EXPOSED: Code =
-    Code::new("E026", "the admin API on an address that others can reach; it needs loopback or a unix socket");
+    Code::new("E026", "the admin API on an address that others can reach, without a token");
 pub static KEY_NEEDS_HTTP: Code =
     Code::new("E027", "a pool picks by something of an HTTP request but is used by a service that sees none");
 pub static TOO_MANY_NAMES: Code =
@@ -119,6 +119,8 @@ pub static BAD_SECRET_FILE: Code =
 
 pub static TEST_FAILED: Code =
     Code::new("E060", "a [[test]] of the file itself that fails: it does not do what its author says it does");
+pub static BAD_TOKEN: Code =
+    Code::new("E061", "a token of the admin API that can be guessed, or cannot be sent in a header");
 
 pub static UNUSED_POOL: Code = Code::absence("W001", "a pool that no service uses");
 pub static EMPTY_POOL: Code = Code::absence("W002", "a pool without endpoints: it answers 503 or closes");
@@ -197,6 +199,7 @@ pub static CODES: &[&Code] = &[
     &TWO_FILES,
     &BAD_SECRET_FILE,
     &TEST_FAILED,
+    &BAD_TOKEN,
     &UNUSED_POOL,
     &EMPTY_POOL,
     &SAME_ENDPOINT,

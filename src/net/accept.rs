@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::worker::{Handed, Worker};
 use crate::base::{Reason, ServiceId};
-use crate::observe::ServiceCells;
+use crate::observe::{ServiceCells, events};
 use crate::seam::Accepted;
 use crate::state::{Kept, Limits};
 
@@ -120,7 +120,7 @@ pub async fn accept(
         match listener.accept().await {
             Ok((stream, peer)) => {
                 if std::mem::take(&mut paused) {
-                    tracing::info!("accepting goes on");
+                    tracing::info!(event = events::PRESSURE, "accepting goes on");
                 }
                 bring(&worker, service.get(), stream, peer, &*serve);
             }
@@ -129,7 +129,7 @@ pub async fn accept(
                 if !std::mem::replace(&mut paused, true) {
                     count_refusal(&worker, service.get(), Reason::NoDescriptor);
                     worker.crew.pressure.count_pause();
-                    tracing::warn!(%error, "accepting pauses");
+                    tracing::warn!(event = events::PRESSURE, %error, "accepting pauses");
                 }
                 tokio::time::sleep(PAUSE).await;
             }

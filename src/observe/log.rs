@@ -18,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use super::events;
 use super::sink::{Destination, Output, Sink, Writer as Thread};
 
 /// The filter of the one log there is, so that a reload can change its level.
@@ -43,7 +44,8 @@ pub fn start(level: &str, json: bool, output: &Output) -> Result<(), Box<dyn std
     let colour = *output == Output::Stderr && io::stderr().is_terminal();
     let queue = Queue(sink.clone());
     tracing::subscriber::set_global_default(
-        Registry::default().with(filter).with(lines(json, colour, move || queue.clone())),
+        // Events are kept whatever the level of the log is.
+        Registry::default().with(lines(json, colour, move || queue.clone()).with_filter(filter)).with(events::layer()),
     )?;
     // Set once: only the first start gets here.
     let _ = (FILTER.set(handle), SINK.set(sink));
@@ -114,8 +116,11 @@ where
     }
 }
 
-/// The message as it is, other fields as `name=value`.
+/// The message as it is, other fields as `name=value`. The kind of event that a line is, JSON alone shows.
 fn write_field(line: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() == events::FIELD {
+        return Ok(());
+    }
     if field.name() != "message" {
         write!(line, "{}=", field.name())?;
     }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod cells;
+pub mod events;
 pub mod log;
 pub mod names;
 pub mod packets;

@@ -6,6 +6,8 @@
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::events;
+
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// From now on panics of every thread are logged and counted.
@@ -36,6 +38,7 @@ fn note(info: &PanicHookInfo<'_>) {
     let what = info.payload_as_str().unwrap_or("no message");
     let thread = std::thread::current();
     tracing::error!(
+        event = events::PROCESS,
         thread = thread.name().unwrap_or("unnamed"),
         location = info.location().map(tracing::field::display),
         "panicked: {what}: a mistake of Strata's, please report it"

@@ -57,7 +57,7 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
     let (a, b) = (&old.settings, &new.settings);
     let what = named(&[
         ("metrics", a.metrics != b.metrics),
-        ("admin", a.admin != b.admin),
+        ("admin", (&a.admin, &a.admin_token) != (&b.admin, &b.admin_token)),
         ("workers", a.workers != b.workers),
         ("hash_key", a.hash_key != b.hash_key),
         ("packets", a.packet_io != b.packet_io),

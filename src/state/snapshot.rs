@@ -13,7 +13,7 @@ use super::pool::{Pool, PoolSpec};
 use super::service::{Kept, Service, ServiceSpec, TrafficSpec};
 use crate::base::address::AdminListen;
 use crate::base::{HashKey, Listen, PoolId, ServiceId, VipId};
-use crate::doc::Place;
+use crate::doc::{Place, Secret};
 use crate::health::Health;
 use crate::observe::PerWorker;
 use crate::observe::sink::Output;
@@ -25,6 +25,8 @@ pub struct Settings {
     pub workers: usize,
     pub metrics: Option<Listen>,
     pub admin: Option<AdminListen>,
+    /// Whoever uses the admin API has to know it.
+    pub admin_token: Option<Secret>,
     pub hash_key: HashKey,
     /// Nobody chose the key: each process has another one.
     pub random_key: bool,

@@ -89,6 +89,7 @@ impl World {
             workers: 1,
             metrics: None,
             admin: None,
+            admin_token: None,
             random_key: false,
             hash_key: HashKey::new([1; 16]),
             packet_io: None,

@@ -18,6 +18,7 @@ use crate::health::{
     Transition, Trouble, Warming, Warmth, Why, errors,
 };
 use crate::net::Crew;
+use crate::observe::events;
 use crate::probe;
 use crate::seam::probe::{Aim, Failure, Pace, Probe, goes_through};
 use crate::seam::through::{Passage, Path};
@@ -245,7 +246,8 @@ impl Wards {
         self.changed.insert(ward.pool);
         let pool = self.pools.get(&ward.pool).map(|kept| kept.pool.spec.name.clone()).unwrap_or_default();
         let (from, to) = (status.weight.get(), weight.get());
-        tracing::info!(pool = &*pool, endpoint = &*ward.endpoint.name, from, to, cause, "endpoint changed weight");
+        let endpoint = &*ward.endpoint.name;
+        tracing::info!(event = events::WEIGHT, pool = &*pool, endpoint, from, to, cause, "endpoint changed weight");
     }
 
     /// Feeds the machine, and puts its answer into force.
@@ -428,11 +430,11 @@ impl Wards {
         match trouble {
             Some(why) if !kept.troubled && lasts(ward) => {
                 kept.troubled = true;
-                tracing::error!(pool = &*kept.pool.spec.name, %why, "probes cannot be made: no endpoint is taken out");
+                tracing::error!(event = events::PROBES, pool = &*kept.pool.spec.name, %why, "probes cannot be made: no endpoint is taken out");
             }
             None if kept.troubled && !self.wards.values().any(lasts) => {
                 kept.troubled = false;
-                tracing::info!(pool = &*kept.pool.spec.name, "probes can be made again");
+                tracing::info!(event = events::PROBES, pool = &*kept.pool.spec.name, "probes can be made again");
             }
             _ => {}
         }
@@ -597,9 +599,10 @@ impl Wards {
         let was = self.crew.probes_static.swap(is, Relaxed);
         match (was, is) {
             (false, true) => tracing::error!(
+                event = events::PROBES,
                 "probes reach nobody, and it is this machine that is cut off: endpoints keep their state until one answers"
             ),
-            (true, false) => tracing::info!("probes are answered again"),
+            (true, false) => tracing::info!(event = events::PROBES, "probes are answered again"),
             _ => {}
         }
         was != is
@@ -701,14 +704,20 @@ impl Kept {
         match (before.0, now.0) {
             (false, true) => {
                 let cause = format!("fewer than {percent} % of its endpoints are usable");
-                tracing::warn!(pool, serving, cause, "pool panics: all serve that are not drained");
+                tracing::warn!(
+                    event = events::POOL,
+                    pool,
+                    serving,
+                    cause,
+                    "pool panics: all serve that are not drained"
+                );
             }
-            (true, false) => tracing::info!(pool, serving, "pool panics no more"),
+            (true, false) => tracing::info!(event = events::POOL, pool, serving, "pool panics no more"),
             _ => {}
         }
         match (before.1, now.1) {
-            (false, true) => tracing::warn!(pool, serving, "backups serve: no primary is usable"),
-            (true, false) => tracing::info!(pool, serving, "primaries serve again"),
+            (false, true) => tracing::warn!(event = events::POOL, pool, serving, "backups serve: no primary is usable"),
+            (true, false) => tracing::info!(event = events::POOL, pool, serving, "primaries serve again"),
             _ => {}
         }
     }

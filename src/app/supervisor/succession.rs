@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{DRAIN_POLL, Refusal, Supervisor, Wish as Signalled, order};
+use super::{DRAIN_POLL, Refusal, SIGNAL, Supervisor, Wish as Signalled, order};
 use crate::admin::document::Upgraded;
 use crate::app::notify;
 use crate::app::upgrade::{Predecessor, Successor, Talk, Wish};
@@ -15,6 +15,7 @@ use crate::app::worker::Order;
 use crate::base::address::AdminListen;
 use crate::base::{Weight, clock, limits};
 use crate::health::Intent;
+use crate::observe::events;
 use crate::state::Snapshot;
 use crate::sys::inherited::Inherited;
 
@@ -80,8 +81,12 @@ impl Supervisor {
             false => self.succeed().await,
         };
         match &outcome {
-            Ok(Upgraded { pid }) => tracing::info!(pid, "another process serves: this one finishes what it carries"),
-            Err(why) => tracing::error!("no upgrade, this process serves on: {why}"),
+            Ok(Upgraded { pid }) => tracing::info!(
+                event = events::UPGRADE,
+                pid,
+                "another process serves: this one finishes what it carries"
+            ),
+            Err(why) => tracing::error!(event = events::UPGRADE, "no upgrade, this process serves on: {why}"),
         }
         outcome
     }
@@ -90,7 +95,8 @@ impl Supervisor {
         let timeout = self.crew.snapshot.load().settings.process.upgrade_timeout;
         let sockets = self.lend().await?;
         let wishes = self.wishes();
-        tracing::info!(binary = %self.program.path().display(), "upgrade: a new process is started");
+        let binary = self.program.path().display();
+        tracing::info!(event = events::UPGRADE, %binary, "upgrade: a new process is started");
         let mut successor = Successor::start(&self.program)?;
         let until = clock::now() + timeout;
         let late = || format!("it was not ready within {timeout:?} (`[process] upgrade_timeout`)");
@@ -115,7 +121,7 @@ impl Supervisor {
         if let Err(why) = prepared {
             successor.end();
             if reload {
-                let _ = Box::pin(self.reload()).await;
+                let _ = Box::pin(self.reload(SIGNAL)).await;
             }
             return Err(why);
         }

@@ -228,6 +228,7 @@ mod tests {
                     workers: 1,
                     metrics: None,
                     admin: None,
+                    admin_token: None,
                     random_key: false,
                     hash_key: MACHINE.random_key,
                     packet_io: None,

@@ -31,6 +31,7 @@ use crate::flow::decide::{Event, Shared};
 use crate::flow::slots::Changed;
 use crate::flow::tables::{LinkId, Route, Tables};
 use crate::flow::{Survey, nat, records};
+use crate::observe::events;
 use crate::state::{Family, PacketSpec, Snapshot, Traffic};
 use crate::sys::neighbour::{self, Asker};
 use crate::sys::too_big::TooBig;
@@ -342,7 +343,7 @@ impl Control {
                 if (room || self.conflicts.contains_key(&(address, mac)))
                     && self.conflicts.insert((address, mac), now).is_none()
                 {
-                    tracing::error!(vip = %address, %mac, "another machine claims the VIP");
+                    tracing::error!(event = events::VIP, vip = %address, %mac, "another machine claims the VIP");
                 }
             }
         }

@@ -88,6 +88,7 @@ impl World {
             workers: 1,
             metrics: None,
             admin: None,
+            admin_token: None,
             random_key: false,
             hash_key: HashKey::new([7; 16]),
             packet_io: None,
