@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::explain::Story;
 
 /// `GET /api/status`: everything that `strata status` shows.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     pub version: String,
     /// Generation of the configuration in force.
@@ -40,14 +41,14 @@ pub struct Status {
 }
 
 /// `POST /api/upgrade`, where another process serves now.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Upgraded {
     /// The process that serves.
     pub pid: u32,
 }
 
 /// An entry of `GET /api/services`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
     pub name: String,
     /// `l2`, `l3`, `l4`, `l7`.
@@ -83,7 +84,7 @@ pub struct Service {
 }
 
 /// How long things took since the object exists: the histogram of the metric with the same name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Durations {
     pub sum_us: u64,
     /// Those with a count above zero, shortest first.
@@ -91,7 +92,7 @@ pub struct Durations {
 }
 
 /// What took longer than `from_us` and up to `to_us`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bucket {
     pub from_us: u64,
     /// Absent in the last: no bound.
@@ -99,7 +100,7 @@ pub struct Bucket {
     pub count: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Route {
     /// Canonical; `*` for the default route.
     pub url: String,
@@ -107,14 +108,14 @@ pub struct Route {
     pub pool: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Drop {
     pub reason: String,
     pub count: u64,
 }
 
 /// A virtual address that packet services are reached at.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Vip {
     pub name: String,
     pub interface: String,
@@ -125,7 +126,7 @@ pub struct Vip {
     pub conflicts_total: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VipAddress {
     pub address: String,
     /// What neighbours are told; absent while the interface is not there.
@@ -133,7 +134,7 @@ pub struct VipAddress {
 }
 
 /// What the packet engine holds and loses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Packets {
     /// Flows remembered because their slot is in transition, and the most of them.
     pub flow_records: usize,
@@ -148,7 +149,7 @@ pub struct Packets {
 }
 
 /// An interface that packets come in by.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Interface {
     pub name: String,
     /// Threads that take its frames.
@@ -161,7 +162,7 @@ pub struct Interface {
 }
 
 /// An entry of `GET /api/pools`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pool {
     pub name: String,
     pub balance: String,
@@ -191,7 +192,7 @@ pub struct Pool {
     pub endpoints: Vec<Endpoint>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
     /// What commands call it.
     pub name: String,
@@ -231,7 +232,7 @@ pub struct Endpoint {
 }
 
 /// `GET /api/explain?what=…`: what becomes of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Explained {
     /// A request, or a connection to a listener.
@@ -241,21 +242,21 @@ pub enum Explained {
 }
 
 /// `POST /api/pools/{pool}/endpoints/{endpoint}/drain` and its like: what is wanted of it now.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Intended {
     /// `ready`, `draining`, `maintenance`.
     pub intent: String,
 }
 
 /// Body of `POST /api/pools/{pool}/endpoints/{endpoint}/weight`, and its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetWeight {
     pub weight: u64,
 }
 
 /// `POST /api/reload`, 200: what is in force now.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
     pub generation: u64,
     /// A sentence for each change; empty when nothing changed.
@@ -267,7 +268,7 @@ pub struct Reloaded {
 
 /// Body of `POST /api/diff`: a configuration, and all that it refers to, as another process found it. An empty body stands for
 /// the file that this process reads.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Candidate {
     /// Of the main file, among the files.
@@ -288,7 +289,7 @@ impl fmt::Debug for Candidate {
 }
 
 /// `POST /api/diff`, 200: what a reload would change. Wrong configurations get what a reload of them would.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Compared {
     /// A sentence for each change; empty when nothing would change.
     pub changes: Vec<String>,
@@ -297,7 +298,7 @@ pub struct Compared {
 }
 
 /// `GET /api/dump`: the configuration in force, defaults filled in and secrets masked.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Dump {
     pub generation: u64,
     pub config: serde_json::Value,
@@ -306,7 +307,7 @@ pub struct Dump {
 }
 
 /// `POST /api/reload`, 422: what is wrong. What was in force still is, unless the error says that the new is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadRejected {
     pub error: String,
     pub diagnostics: Vec<Diagnostic>,
@@ -315,7 +316,7 @@ pub struct ReloadRejected {
 }
 
 /// `GET /api/diagnostics`: what is to be said of the configuration in force, and of one that was refused after it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Diagnostics {
     /// Of the configuration in force.
     pub generation: u64,
@@ -326,7 +327,7 @@ pub struct Diagnostics {
     pub refused: Option<RefusedReload>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedReload {
     /// Unix time in ms.
     pub at_ms: u64,
@@ -340,7 +341,7 @@ pub struct RefusedReload {
 }
 
 /// `GET /api/events`: changes and their causes, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Events {
     /// Numbers begin anew with each process.
     pub pid: u32,
@@ -351,7 +352,7 @@ pub struct Events {
     pub events: Vec<Event>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// From 1, without gaps.
     pub seq: u64,
@@ -367,7 +368,7 @@ pub struct Event {
     pub text: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Diagnostic {
     /// `error`, `warning`.
     pub severity: String,
@@ -381,7 +382,7 @@ pub struct Diagnostic {
 }
 
 /// Any answer but 2xx.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     pub error: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,7 @@
 //! Shell: tests of the metrics page and the API over real sockets, with a control side that is played.
 
+mod described;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;

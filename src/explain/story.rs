@@ -1,9 +1,10 @@
 //! Value: what is told of a request or a connection. The same document from a file and from a running process; what does not apply is
 //! absent. `show` has it as text.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Story {
     /// Absent where it is not read: of a connection through an `l4` proxy.
     pub request: Option<Request>,
@@ -28,7 +29,7 @@ pub struct Story {
     pub generation: Option<u64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     /// As it was asked.
     pub asked: String,
@@ -38,20 +39,20 @@ pub struct Request {
     pub path: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Listener {
     pub address: String,
     /// It would take the connection. False: the service was named, and this is its first.
     pub reached: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceTold {
     pub name: String,
     pub mode: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteTold {
     /// Canonical; `*` for the default route.
     pub url: String,
@@ -65,7 +66,7 @@ pub struct RouteTold {
     pub why: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Other {
     pub url: String,
     pub priority: i64,
@@ -76,7 +77,7 @@ pub struct Other {
     pub why: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// It takes the request too, and another goes first.
@@ -89,7 +90,7 @@ pub enum Fate {
 }
 
 /// What the endpoint gets, beside what the client sent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sent {
     pub line: String,
     /// The client's line was another one.
@@ -101,7 +102,7 @@ pub struct Sent {
     pub trusted: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolTold {
     pub name: String,
     pub balance: String,
@@ -114,7 +115,7 @@ pub struct PoolTold {
     pub endpoints: Vec<Candidate>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Candidate {
     pub name: String,
     pub intent: String,
@@ -142,7 +143,7 @@ pub struct Candidate {
     pub cause: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Choice {
     /// Absent where it is a matter of chance.
     pub endpoint: Option<String>,
@@ -155,7 +156,7 @@ pub struct Choice {
     pub notes: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// `forward`, `refuse`, `unreached`.
     pub action: String,
