@@ -28,6 +28,8 @@ pub mod terminal;
 pub mod too_big;
 pub mod tun;
 
+#[cfg(test)]
+pub(crate) use listen::fall_silent;
 pub use listen::{Claim, ListenError, listen, overflows, refuse_new};
 pub use socket::{reset_all_on_close, reset_on_close};
 pub use splice::{Pipe, Pipes};

@@ -17,7 +17,7 @@ use crate::doc::Settings;
 use crate::net::ControlEvent;
 use crate::net::rig::{Rig, local, settings, until};
 use crate::observe::access::{Format, Output, Sink};
-use crate::sys::{Claim, listen, refuse_new};
+use crate::sys::{Claim, fall_silent, listen};
 
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -46,7 +46,7 @@ async fn nobody() -> SocketAddr {
 /// A listener that never answers a SYN.
 fn silent() -> (std::net::TcpListener, SocketAddr) {
     let listener = listen(Listen::parse("127.0.0.1:0").unwrap(), 1, Claim::Exclusive).unwrap().remove(0);
-    refuse_new(&listener).unwrap();
+    fall_silent(&listener).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
