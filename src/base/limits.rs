@@ -119,8 +119,8 @@ pub const FLOW_RECORD_SHARDS: usize = 64;
 pub const FLOW_UNPROVEN_SHARE: usize = 2;
 /// Records that one hold of a lock sweeps: 16 KiB, a few µs.
 pub const FLOW_SWEEP: usize = 256;
-/// Records that an insertion into a full shard looks at for one that has expired, and translated flows that have proven nothing of
-/// which one has to make room or give its port, or that close.
+/// Records that an insertion into a full shard looks at for one that has expired, and translated flows, of each pool of ports that
+/// would do, for one that may give its port.
 pub const FLOW_RECLAIM: usize = 16;
 /// A TCP flow that is silent for longer may change its endpoint, if the service says nothing else; as in IPVS.
 pub const TCP_IDLE: Duration = Duration::from_secs(15 * 60);
@@ -140,12 +140,17 @@ pub const SYN_BITS: usize = 1 << 20;
 pub const TABLE_SKEW: Duration = Duration::from_secs(1);
 /// Flows under full NAT or recorded NAT, 250 bytes each with the way back: 32 MiB. Two of our addresses have ports for as many.
 pub const NAT_FLOWS: usize = 1 << 17;
+/// Of them, one in this many may be of datagrams and go last of all that may go; above that they go as the others do. So a flood that
+/// makes such flows leaves room for handshakes as long as fewer than the other three quarters are connections.
+pub const NAT_DATAGRAM_SHARE: usize = 4;
 /// Our addresses that full NAT lends ports of at a time; each takes 3 MiB. As many again may wait for their last flows to end.
 pub const NAT_SOURCES: usize = 16;
 /// Ports that are lent: above those that services listen on (RFC 6335 §6).
 pub const NAT_PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
 /// A port rests between two flows while there are others: TIME-WAIT of Linux.
 pub const NAT_PORT_REST: Duration = Duration::from_secs(60);
+/// A port of UDP or ICMP rests before it goes to another client of the same endpoint: what answers takes less, but for some DNS.
+pub const NAT_DATAGRAM_REST: Duration = Duration::from_secs(1);
 /// A flow that was not answered, or did not answer back, keeps its port this long. Clients repeat a SYN after 1, 2, 4 and 8 s.
 pub const NAT_OPENING_IDLE: Duration = Duration::from_secs(20);
 /// Fragmented datagrams under way, 130 bytes each. At full they push each other out, so honest ones need a flood to leave them

@@ -176,7 +176,7 @@ reasons! {
     Unroutable = "unroutable", 0;
     /// The next hop's MAC address is not known yet; it is asked for.
     NoNeighbor = "no-neighbor", 0;
-    /// Every port of the addresses that endpoints see is lent to a connection that lives.
+    /// Every port of the addresses that endpoints see has a connection that lives, or had datagrams of the same endpoint a second ago.
     NatPortsExhausted = "nat-ports-exhausted", 0;
     /// There is no room for another translated flow: all that there are live.
     NatTableFull = "nat-table-full", 0;

@@ -9,8 +9,8 @@
 //! endpoint's own traffic stays as it is. A binding keeps its endpoint: no slot is asked again while it lives.
 //!
 //! Bounded: flows that nobody answered and that have not answered back take a part of the room only, and are pushed out by others
-//! that begin, from there and from the ports they were lent, as are flows that close (`nat/shard`). What lives never is. In full NAT a
-//! TCP flow begins with SYN, or stray segments would use up the ports.
+//! that begin, from there and from the ports they were lent, as are flows that close, and flows of datagrams (`nat/shard`). A connection
+//! that lives never is. In full NAT a TCP flow begins with SYN, or stray segments would use up the ports.
 //!
 //! Shards behind locks: bindings by `inside`, and the way back by `outside`. A thread that holds a binding's shard may take one
 //! of the way back or of the ports, never the other way round, so none waits for another in a circle.
@@ -23,8 +23,8 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
-use bound::{Bound, Class, Side};
-use shard::Shard;
+use bound::{Bound, Side};
+use shard::{Fit, Shard};
 
 use super::key::{FlowKey, Kind, TCP};
 use super::ports::{Lease, Ports, Rest};
@@ -85,7 +85,7 @@ impl Refused {
 }
 
 /// Flows in use, those of them that have proven nothing, the most of each, ports that are not lent, and how many flows that had
-/// proven nothing have gone so that others could come.
+/// proven nothing, or no more than datagrams do, have gone so that others could come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fill {
     pub flows: usize,
@@ -271,8 +271,7 @@ impl Nat {
             self.give_back(lease, now);
         }
         let protocol = inside.protocol();
-        let lease =
-            among.map(|among| self.lend(&mut shard, protocol, target.address.ip(), among, tag, now)).transpose()?;
+        let lease = among.map(|among| self.lend(&mut shard, protocol, target.address, among, tag, now)).transpose()?;
         let source = lease.map_or(inside.source(), |lease| SocketAddr::new(lease.address, lease.port));
         let outside = FlowKey::new(protocol, source, target.address);
         let (endpoint, generation) = (target.endpoint, target.generation);
@@ -285,7 +284,8 @@ impl Nat {
             None => Err(Refused::TableFull),
         };
         if linked.is_err() {
-            self.give_back(lease.map(|lease| (lease, Rest::None)), now);
+            let rest = if protocol == TCP { Rest::None } else { Rest::Short };
+            self.give_back(lease.map(|lease| (lease, rest)), now);
         }
         linked.map(|()| binding)
     }
@@ -296,17 +296,29 @@ impl Nat {
         &self,
         shard: &mut Shard,
         protocol: u8,
-        towards: IpAddr,
+        towards: SocketAddr,
         among: &[IpAddr],
         tag: u32,
         now: Moment,
     ) -> Result<Lease, Refused> {
-        if let Some(lease) = self.ports.take(protocol, towards, among, u64::from(tag), now) {
+        if let Some(lease) = self.ports.take(protocol, towards.ip(), among, u64::from(tag), now) {
             return Ok(lease);
         }
-        let fits = |bound: &Bound| bound.lease.is_some_and(|lease| lease.suits(protocol, towards, among));
+        let fits = |bound: &Bound| match bound.lease {
+            Some(lease) if lease.suits(protocol, towards.ip(), among) => {
+                if bound.yields_to(towards, now) {
+                    Fit::Goes
+                } else {
+                    Fit::Next
+                }
+            }
+            _ => Fit::Never,
+        };
         let place = shard.silent_for_longest(fits).ok_or(Refused::PortsExhausted)?;
-        self.evict(shard, place, now).map(|(lease, _)| lease).ok_or(Refused::PortsExhausted)
+        let tired = shard.table.get(place).is_some_and(|bound| !bound.has_rested(now));
+        let (mut lease, _) = self.evict(shard, place, now).ok_or(Refused::PortsExhausted)?;
+        lease.tired = tired;
+        Ok(lease)
     }
 
     fn link(&self, outside: &FlowKey, shard: usize, place: usize) -> Result<(), Refused> {
@@ -343,8 +355,7 @@ impl Nat {
         {
             back.remove(place);
         }
-        let rest = if bound.class() == Some(Class::Unproven) { Rest::None } else { Rest::Full };
-        bound.lease.map(|lease| (lease, rest))
+        bound.lease.map(|lease| (lease, bound.rest()))
     }
 
     fn give_back(&self, lease: Option<(Lease, Rest)>, now: Moment) {

@@ -9,6 +9,9 @@
 //! SYNs must not have its ports rest for a minute after it. One that still rests comes last. Whoever gets it too early loses a
 //! second in the same way, and who gets none loses the connection.
 //!
+//! One that carried datagrams is lent after the same ones, and not before its endpoint has had time for what it still had to say
+//! (`limits::NAT_DATAGRAM_REST`): that would reach the next client.
+//!
 //! One lock per address and protocol, taken when a flow begins and ends and at no packet between. Addresses come and go while flows
 //! live, for a reload must not end those of another service: one that nobody names any more stays until its ports are back.
 //! Not here: who has a port (`nat`).
@@ -33,24 +36,25 @@ pub(super) struct Ports {
 struct Source {
     address: IpAddr,
     /// TCP, UDP, identifiers of ICMP echoes.
-    pools: [Mutex<Pool>; 3],
+    pools: [Mutex<Pool>; PROTOCOLS],
 }
 
 /// Ports that are not lent, each once.
 struct Pool {
     ports: VecDeque<Rested>,
-    /// Those whose last flow proved nothing.
-    unproven: VecDeque<u16>,
+    /// Those whose last flow proved nothing, or was none of TCP.
+    brief: VecDeque<Rested>,
 }
 
 impl Pool {
     fn len(&self) -> usize {
-        self.ports.len().saturating_add(self.unproven.len())
+        self.ports.len().saturating_add(self.brief.len())
     }
 
     fn take(&mut self, now: Moment) -> Option<u16> {
-        let rested = self.ports.pop_front_if(|rested| rested.until <= now).map(|rested| rested.port);
-        rested.or_else(|| self.unproven.pop_front())
+        let is_over = |rested: &mut Rested| rested.until <= now;
+        let rested = self.ports.pop_front_if(is_over).or_else(|| self.brief.pop_front_if(is_over));
+        rested.map(|rested| rested.port)
     }
 
     /// The one that has rested for longest, though it should go on.
@@ -63,6 +67,8 @@ impl Pool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     Full,
+    /// A flow of datagrams ended.
+    Short,
     None,
 }
 
@@ -93,9 +99,16 @@ pub(super) struct Lease {
     pub port: u16,
     source: u8,
     pool: u8,
+    /// It did not rest, and another endpoint may still answer whoever had it.
+    pub tired: bool,
 }
 
 impl Lease {
+    /// Which of the `POOLS` it is of.
+    pub(super) fn pool(&self) -> usize {
+        usize::from(self.source).saturating_mul(PROTOCOLS).saturating_add(usize::from(self.pool))
+    }
+
     /// Whether it is what `take` would lend.
     pub(super) fn suits(&self, protocol: u8, towards: IpAddr, among: &[IpAddr]) -> bool {
         Some(self.pool) == pool_of(protocol)
@@ -137,7 +150,7 @@ impl Ports {
             Rng::with_seed(self.secret.mix(place, pool)).shuffle(&mut all);
             let ports = all.into_iter().map(|port| Rested { port, until: Moment::ZERO }).collect();
             // Nothing is allocated while packets come.
-            Mutex::new(Pool { ports, unproven: VecDeque::with_capacity(self.ports.len()) })
+            Mutex::new(Pool { ports, brief: VecDeque::with_capacity(self.ports.len()) })
         });
         Source { address, pools }
     }
@@ -165,7 +178,7 @@ impl Ports {
             let Some(mut free) = source.pools.get(usize::from(pool)).map(Mutex::lock) else { continue };
             if let Some(port) = if early { free.take_resting() } else { free.take(now) } {
                 let source = u8::try_from(nth).unwrap_or(u8::MAX);
-                return Some(Lease { address: sources.get(nth)?.address, port, source, pool });
+                return Some(Lease { address: sources.get(nth)?.address, port, source, pool, tired: false });
             }
         }
         None
@@ -176,10 +189,11 @@ impl Ports {
         let pools = sources.get(usize::from(lease.source)).map(|source| &source.pools);
         if let Some(pool) = pools.and_then(|pools| pools.get(usize::from(lease.pool))) {
             let (mut pool, port) = (pool.lock(), lease.port);
+            // Both queues have room for every port.
             match rest {
-                // The queue has room: it held this port before.
                 Rest::Full => pool.ports.push_back(Rested { port, until: now + limits::NAT_PORT_REST }),
-                Rest::None => pool.unproven.push_back(port),
+                Rest::Short => pool.brief.push_back(Rested { port, until: now + limits::NAT_DATAGRAM_REST }),
+                Rest::None => pool.brief.push_back(Rested { port, until: now }),
             }
         }
     }
@@ -196,8 +210,8 @@ impl Ports {
         Some(source.pools.each_ref().map(|pool| {
             let pool = pool.lock();
             // In the order in which they came back.
-            let rested = pool.ports.partition_point(|rested| rested.until <= now);
-            let free = rested.saturating_add(pool.unproven.len());
+            let free_of = |queue: &VecDeque<Rested>| queue.partition_point(|rested| rested.until <= now);
+            let free = free_of(&pool.ports).saturating_add(free_of(&pool.brief));
             PortUse { lent: self.ports.len().saturating_sub(pool.len()), free }
         }))
     }
@@ -210,6 +224,9 @@ impl Ports {
 
 /// Those in use and as many that are on their way out.
 const PLACES: usize = 2 * limits::NAT_SOURCES;
+const PROTOCOLS: usize = 3;
+/// Of all addresses and protocols.
+pub(super) const POOLS: usize = PLACES * PROTOCOLS;
 
 fn pool_of(protocol: u8) -> Option<u8> {
     match protocol {

@@ -142,7 +142,7 @@ metrics! {
             "Those of them that have not been answered, or did not answer back.";
         NAT_FLOWS_LIMIT = Gauge "strata_nat_flows_limit" [] "The most flows that are translated by a record.";
         NAT_FLOWS_EVICTED = Counter "strata_nat_flows_evicted_total" []
-            "Flows that had not been answered, or did not answer back, and made room for others: a flood of forged packets.";
+            "Flows that had not been answered, or did not answer back, and made room for others, as do all of UDP: a flood of forged packets.";
         NAT_PORTS_LENT = Gauge "strata_nat_ports_lent" ["source" "protocol"]
             "Ports of an address of full NAT that flows have now.";
         NAT_PORTS_FREE = Gauge "strata_nat_ports_free" ["source" "protocol"]

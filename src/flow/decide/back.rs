@@ -14,12 +14,12 @@ use crate::base::{MacAddr, Reason, ServiceId};
 use crate::flow::fragments::{Carried, Datagram, Refused};
 use crate::flow::nat::Binding;
 use crate::flow::{FlowKey, Kind};
-use crate::wire::Fault;
 use crate::wire::ethernet::EtherType;
 use crate::wire::icmp::{Embedded, Icmp, Problem};
 use crate::wire::ip::{Fragment, Protocol};
 use crate::wire::packet::{Packet, Transport};
 use crate::wire::rewrite::{Edit, Place};
+use crate::wire::{Fault, icmpv4, icmpv6, ipv6};
 
 /// Whose reply a packet is, and what its client sees instead of the endpoint.
 struct Reply {
@@ -192,22 +192,58 @@ impl Engine<'_> {
     }
 }
 
-/// What a datagram says of its source, its protocol and its port, whatever else of it is wrong: what the kernel's classifier goes by
-/// (`sys::classify`). `None` for ICMP, of which it looks at errors only, and where so much is not there.
-fn claims(ether_type: EtherType, ip: &[u8]) -> Option<(IpAddr, Protocol, Option<u16>)> {
+/// An end of a datagram: its address, protocol and port.
+type Claim = (IpAddr, Protocol, Option<u16>);
+
+/// What a datagram says of its source, or an ICMP error of the destination of what it is about, whatever else of it is wrong: what the
+/// kernel's classifier goes by (`sys::classify`). `None` for other ICMP, which is the kernel's, and where so much is not there.
+fn claims(ether_type: EtherType, ip: &[u8]) -> Option<Claim> {
+    let is_ipv6 = ether_type == EtherType::IPV6;
+    let own = if is_ipv6 { Protocol::ICMPV6 } else { Protocol::ICMP };
+    let claim = end(is_ipv6, ip, Side::Source)?;
+    if claim.1 != own {
+        return Some(claim);
+    }
+    let byte = |at: usize| ip.get(at).copied();
+    let (message, is_whole) = if is_ipv6 {
+        (ipv6::HEADER_LEN, Protocol(byte(6)?) == own)
+    } else {
+        let fragment = u16::from_be_bytes([byte(6)?, byte(7)?]) & 0x3fff;
+        (usize::from(byte(0)? & 0x0f) * 4, fragment == 0)
+    };
+    let errors: &[u8] = if is_ipv6 {
+        &[icmpv6::UNREACHABLE, icmpv6::PACKET_TOO_BIG, icmpv6::TIME_EXCEEDED, icmpv6::PARAMETER_PROBLEM]
+    } else {
+        &[icmpv4::UNREACHABLE, icmpv4::TIME_EXCEEDED, icmpv4::PARAMETER_PROBLEM]
+    };
+    let is_error = is_whole && errors.contains(&byte(message)?);
+    let embedded = ip.get(message.checked_add(icmpv4::HEADER_LEN)?..)?;
+    if is_error { end(is_ipv6, embedded, Side::Destination) } else { None }
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Source,
+    Destination,
+}
+
+fn end(is_ipv6: bool, ip: &[u8], side: Side) -> Option<Claim> {
     let byte = |at: usize| ip.get(at).copied();
     let half = |at: usize| Some(u16::from_be_bytes([byte(at)?, byte(at.checked_add(1)?)?]));
-    let (source, protocol, later, port) = if ether_type == EtherType::IPV6 {
-        let source: &[u8; 16] = ip.get(8..)?.first_chunk()?;
+    let place = |source: usize, len: usize| match side {
+        Side::Source => source,
+        Side::Destination => source.saturating_add(len),
+    };
+    let (address, protocol, later, ports) = if is_ipv6 {
+        let address: &[u8; 16] = ip.get(place(8, 16)..)?.first_chunk()?;
         match Protocol(byte(6)?) {
-            Protocol::FRAGMENT => (IpAddr::from(*source), Protocol(byte(40)?), half(42)? & 0xfff8 != 0, 48),
-            protocol => (IpAddr::from(*source), protocol, false, 40),
+            Protocol::FRAGMENT => (IpAddr::from(*address), Protocol(byte(40)?), half(42)? & 0xfff8 != 0, 48),
+            protocol => (IpAddr::from(*address), protocol, false, 40),
         }
     } else {
-        let source: &[u8; 4] = ip.get(12..)?.first_chunk()?;
-        (IpAddr::from(*source), Protocol(byte(9)?), half(6)? & 0x1fff != 0, usize::from(byte(0)? & 0x0f) * 4)
+        let address: &[u8; 4] = ip.get(place(12, 4)..)?.first_chunk()?;
+        (IpAddr::from(*address), Protocol(byte(9)?), half(6)? & 0x1fff != 0, usize::from(byte(0)? & 0x0f) * 4)
     };
-    let own = if source.is_ipv6() { Protocol::ICMPV6 } else { Protocol::ICMP };
-    let port = if has_ports(protocol.0) && !later { Some(half(port)?) } else { None };
-    (protocol != own).then_some((source, protocol, port))
+    let port = if has_ports(protocol.0) && !later { Some(half(place(ports, 2))?) } else { None };
+    Some((address, protocol, port))
 }

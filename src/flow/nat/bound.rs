@@ -8,11 +8,13 @@
 //!
 //! Both directions are seen, so an answer from the endpoint and an answer of the client to that prove a flow: under TCP one that
 //! acknowledges what the endpoint sent, which who forges packets does not see. RST is no answer: whoever is refused proves nothing.
+//! Under UDP two datagrams around an answer are forged as easily as one, so such a flow has a class of its own.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::super::key::Kind;
-use super::super::ports::Lease;
+use super::super::key::{Kind, TCP};
+use super::super::ports::{Lease, Rest};
 use super::super::sequence::{is_near, opens};
 use super::super::table::Entry;
 use super::Binding;
@@ -24,6 +26,8 @@ use crate::base::{Moment, limits};
 pub(super) enum Class {
     /// A flood of forged packets makes such flows.
     Unproven,
+    /// Both ends spoke, as far as that can be told without a handshake.
+    Datagram,
     /// Both ends are done with it, or one of them and the other has nothing to say.
     Closing,
 }
@@ -57,7 +61,7 @@ pub(super) struct Bound {
     tag: u32,
     /// TCP: the client's SYN, later its last packet.
     seq: u32,
-    /// TCP: the endpoint's last packet before the client answered it: its SYN-ACK.
+    /// TCP: where the endpoint began before the client answered it: its SYN-ACK.
     theirs: u32,
     stage: Stage,
     /// When its client last had its life extended, or anybody once it closes.
@@ -92,9 +96,34 @@ impl Bound {
     pub(super) const fn class(&self) -> Option<Class> {
         match self.stage {
             Stage::Opening | Stage::Amid | Stage::Answered => Some(Class::Unproven),
-            Stage::Live => None,
+            Stage::Live if self.is_tcp() => None,
+            Stage::Live => Some(Class::Datagram),
             Stage::Closing => Some(Class::Closing),
         }
+    }
+
+    /// How its port has to rest after it.
+    pub(super) fn rest(&self) -> Rest {
+        match self.class() {
+            _ if !self.is_tcp() => Rest::Short,
+            Some(Class::Unproven) => Rest::None,
+            _ => Rest::Full,
+        }
+    }
+
+    /// Whether its port may go to another flow to `endpoint`. What that says is a client's by its addresses alone where there are no
+    /// sequence numbers, so its answers to the one before have to be over.
+    pub(super) fn yields_to(&self, endpoint: SocketAddr, now: Moment) -> bool {
+        let is_other = self.binding.outside.destination() != endpoint && self.lease.is_some_and(|lease| !lease.tired);
+        is_other || self.has_rested(now)
+    }
+
+    pub(super) fn has_rested(&self, now: Moment) -> bool {
+        self.is_tcp() || self.heard + limits::NAT_DATAGRAM_REST <= now
+    }
+
+    const fn is_tcp(&self) -> bool {
+        self.binding.inside.protocol() == TCP
     }
 
     /// What a packet changes. The client's may be forged, so they must fit what came before; the endpoint's are believed.
@@ -134,7 +163,11 @@ impl Bound {
             (Side::Endpoint, Stage::Opening | Stage::Amid | Stage::Answered, Kind::Rst { .. }) => return,
             // It repeats itself for a minute, whether there is a client or not (RFC 9293 §3.8.1).
             (Side::Endpoint, Stage::Answered, kind) if kind != Kind::Other => {
-                self.theirs = seq_of(kind);
+                // One that takes data with the SYN (RFC 7413) goes on before any ACK, as far as a window that is not scaled. The first
+                // ACK may be of all of that, so where it began stays: it begins anew where it does not go on.
+                if !opens(self.theirs, seq_of(kind)) {
+                    self.theirs = seq_of(kind);
+                }
                 return;
             }
             (Side::Endpoint, Stage::Opening | Stage::Answered, kind) => {

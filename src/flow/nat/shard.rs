@@ -5,32 +5,53 @@
 //! answers back within a round trip; a flood has to fill all of that part in this time to be in its way, and when it ends nothing of
 //! it is.
 //!
+//! **Datagrams that were answered.** They prove little, and yet most are of somebody who is there. They may have all the room that is
+//! free, and make way where there is none: up to a share of it last of all, and beyond that like the others.
+//!
 //! **What closes.** Its end is awaited for two minutes, which would be the most connections a second that one table or one address
 //! could have: 1000 and 500. So where there is no room it goes as well, as it does in Linux's NAT (`nf_nat_used_tuple_harder`).
 //!
-//! The orders are lists through the bindings, so that all of this costs a packet of a flow that lives nothing.
+//! The orders are lists through the bindings, so that all of this costs a packet of a connection that lives nothing. Flows with a
+//! port of one pool have one of their own: whoever needs a port finds the next one at once, whatever else a flood is made of.
 //! Not here: ways back and ports (`nat`).
 
 use super::bound::{Bound, Class, Side};
 use super::{Binding, FlowKey, Kind};
 use crate::base::{Moment, ServiceId, limits};
+use crate::flow::ports::{Lease, POOLS};
 use crate::flow::table::Table;
 
 pub(super) struct Shard {
     pub(super) table: Table<Bound>,
-    unproven: Order,
+    unproven: Orders,
     unproven_capacity: usize,
-    closing: Order,
-    /// Those that had proven nothing and went for others to come.
+    datagrams: Orders,
+    datagram_share: usize,
+    closing: Orders,
+    /// Those that had proven nothing, or little, and went for others to come.
     evicted: u64,
 }
 
-/// Flows of one class from the one that has been silent for longest on, by their places.
-#[derive(Debug)]
+/// Flows of one class: those without a port, and those with one of each pool.
+struct Orders {
+    of: Box<[Order]>,
+    len: usize,
+}
+
+/// Flows from the one that has been silent for longest on, by their places.
+#[derive(Clone, Copy)]
 struct Order {
     oldest: u32,
     newest: u32,
-    len: usize,
+}
+
+/// Whether a flow may go.
+pub(super) enum Fit {
+    Goes,
+    /// Perhaps the one after it.
+    Next,
+    /// None of this order.
+    Never,
 }
 
 /// Those before and after one in its order.
@@ -48,7 +69,9 @@ impl Shard {
     pub(super) fn new(capacity: usize) -> Shard {
         let table = Table::new(capacity);
         let unproven_capacity = table.capacity().div_ceil(limits::FLOW_UNPROVEN_SHARE);
-        Shard { table, unproven: Order::EMPTY, unproven_capacity, closing: Order::EMPTY, evicted: 0 }
+        let datagram_share = table.capacity().div_ceil(limits::NAT_DATAGRAM_SHARE);
+        let [unproven, datagrams, closing] = [(); 3].map(|()| Orders::new());
+        Shard { table, unproven, unproven_capacity, datagrams, datagram_share, closing, evicted: 0 }
     }
 
     pub(super) fn unproven(&self) -> usize {
@@ -85,7 +108,7 @@ impl Shard {
         Some(binding)
     }
 
-    /// Puts in a flow that has proven nothing.
+    /// Puts in a flow that begins.
     pub(super) fn insert(&mut self, bound: Bound) -> Option<usize> {
         let class = bound.class();
         let place = self.table.insert(bound)?;
@@ -101,87 +124,131 @@ impl Shard {
     /// The place of a flow that has to go before another one can come, `Err` if there is none that may.
     pub(super) fn in_the_way(&mut self, now: Moment) -> Result<Option<usize>, ()> {
         if self.unproven.len >= self.unproven_capacity {
-            return self.first(Class::Unproven, |_| true).map(Some).ok_or(());
+            return self.first(Class::Unproven, &|_| Fit::Goes).map(Some).ok_or(());
         }
         if !self.table.is_full() {
             return Ok(None);
         }
         let expired = self.table.hunt(limits::FLOW_RECLAIM, |bound| bound.expires < now);
-        expired.or_else(|| self.silent_for_longest(|_| true)).map(Some).ok_or(())
+        expired.or_else(|| self.silent_for_longest(|_| Fit::Goes)).map(Some).ok_or(())
     }
 
     /// The place of a flow that may go and `fits`.
-    pub(super) fn silent_for_longest(&self, fits: impl Fn(&Bound) -> bool) -> Option<usize> {
-        let found = [Class::Unproven, Class::Closing].into_iter().filter_map(|class| self.first(class, &fits));
-        found.min_by_key(|place| self.table.get(*place).map(|bound| bound.heard))
+    pub(super) fn silent_for_longest(&self, fits: impl Fn(&Bound) -> Fit) -> Option<usize> {
+        let others = [Class::Unproven, Class::Closing].into_iter().filter_map(|class| self.first(class, &fits));
+        let found = others.min_by_key(|place| self.heard(*place));
+        if found.is_some() && self.datagrams.len < self.datagram_share {
+            return found;
+        }
+        found.into_iter().chain(self.first(Class::Datagram, &fits)).min_by_key(|place| self.heard(*place))
     }
 
-    /// The place of the one among the first in its order that `fits`.
-    fn first(&self, class: Class, fits: impl Fn(&Bound) -> bool) -> Option<usize> {
-        let mut place = self.order(class).oldest;
+    /// The place of the flow of a class that `fits` and has been silent for longest.
+    fn first(&self, class: Class, fits: &impl Fn(&Bound) -> Fit) -> Option<usize> {
+        let found = self.orders(class).of.iter().filter_map(|order| self.first_of(order, fits));
+        found.min_by_key(|place| self.heard(*place))
+    }
+
+    fn first_of(&self, order: &Order, fits: &impl Fn(&Bound) -> Fit) -> Option<usize> {
+        let mut place = order.oldest;
         for _ in 0..limits::FLOW_RECLAIM {
             let bound = self.table.get(place as usize)?;
-            if fits(bound) {
-                return Some(place as usize);
+            match fits(bound) {
+                Fit::Goes => return Some(place as usize),
+                Fit::Next => place = bound.beside.newer,
+                Fit::Never => return None,
             }
-            place = bound.beside.newer;
         }
         None
     }
 
-    /// Counts a flow that goes before its time, if it has proven nothing.
+    fn heard(&self, place: usize) -> Option<Moment> {
+        self.table.get(place).map(|bound| bound.heard)
+    }
+
+    /// Counts a flow that goes before its time, unless that is over already.
     pub(super) fn note_evicted(&mut self, bound: &Bound, now: Moment) {
-        let early = bound.class() == Some(Class::Unproven) && bound.expires >= now;
+        let early = matches!(bound.class(), Some(Class::Unproven | Class::Datagram)) && bound.expires >= now;
         self.evicted = self.evicted.saturating_add(u64::from(early));
     }
 
     /// Puts a place at the end of an order.
     fn link(&mut self, class: Class, place: usize) {
-        let Ok(own) = u32::try_from(place) else { return };
-        let last = self.order(class).newest;
+        let (Ok(own), Some(bound)) = (u32::try_from(place), self.table.get(place)) else { return };
+        let pool = pool_of(bound);
+        let mut order = self.order(class, pool);
         if let Some(bound) = self.table.get_mut(place) {
-            bound.beside = Beside { older: last, newer: NONE };
+            bound.beside = Beside { older: order.newest, newer: NONE };
         }
-        match self.table.get_mut(last as usize) {
+        match self.table.get_mut(order.newest as usize) {
             Some(bound) => bound.beside.newer = own,
-            None => self.order_mut(class).oldest = own,
+            None => order.oldest = own,
         }
-        let order = self.order_mut(class);
         order.newest = own;
-        order.len = order.len.saturating_add(1);
+        let orders = self.orders_mut(class);
+        orders.put(pool, order);
+        orders.len = orders.len.saturating_add(1);
     }
 
     fn unlink(&mut self, class: Class, place: usize) {
-        let Some(Beside { older, newer }) = self.table.get(place).map(|bound| bound.beside) else { return };
+        let Some((Beside { older, newer }, pool)) = self.table.get(place).map(|bound| (bound.beside, pool_of(bound)))
+        else {
+            return;
+        };
+        let mut order = self.order(class, pool);
         match self.table.get_mut(older as usize) {
             Some(bound) => bound.beside.newer = newer,
-            None => self.order_mut(class).oldest = newer,
+            None => order.oldest = newer,
         }
         match self.table.get_mut(newer as usize) {
             Some(bound) => bound.beside.older = older,
-            None => self.order_mut(class).newest = older,
+            None => order.newest = older,
         }
-        let order = self.order_mut(class);
-        order.len = order.len.saturating_sub(1);
+        let orders = self.orders_mut(class);
+        orders.put(pool, order);
+        orders.len = orders.len.saturating_sub(1);
     }
 
-    const fn order(&self, class: Class) -> &Order {
+    fn order(&self, class: Class, pool: usize) -> Order {
+        self.orders(class).of.get(pool).copied().unwrap_or(Order::EMPTY)
+    }
+
+    const fn orders(&self, class: Class) -> &Orders {
         match class {
             Class::Unproven => &self.unproven,
+            Class::Datagram => &self.datagrams,
             Class::Closing => &self.closing,
         }
     }
 
-    const fn order_mut(&mut self, class: Class) -> &mut Order {
+    const fn orders_mut(&mut self, class: Class) -> &mut Orders {
         match class {
             Class::Unproven => &mut self.unproven,
+            Class::Datagram => &mut self.datagrams,
             Class::Closing => &mut self.closing,
         }
     }
 }
 
+impl Orders {
+    fn new() -> Orders {
+        // The last one is of those without a port.
+        Orders { of: vec![Order::EMPTY; POOLS.saturating_add(1)].into(), len: 0 }
+    }
+
+    fn put(&mut self, pool: usize, order: Order) {
+        if let Some(place) = self.of.get_mut(pool) {
+            *place = order;
+        }
+    }
+}
+
 impl Order {
-    const EMPTY: Order = Order { oldest: NONE, newest: NONE, len: 0 };
+    const EMPTY: Order = Order { oldest: NONE, newest: NONE };
+}
+
+fn pool_of(bound: &Bound) -> usize {
+    bound.lease.as_ref().map_or(POOLS, Lease::pool)
 }
 
 /// No place: a table has fewer.
@@ -191,16 +258,20 @@ const NONE: u32 = u32::MAX;
 impl Shard {
     /// Panics where an order is not that of exactly its class, in the order in which they were heard.
     pub(super) fn check(&self) {
-        for class in [Class::Unproven, Class::Closing] {
-            let order = self.order(class);
-            let (mut place, mut older, mut count, mut heard) = (order.oldest, NONE, 0, Moment::ZERO);
-            while let Some(bound) = self.table.get(place as usize) {
-                assert!(bound.class() == Some(class) && bound.beside.older == older && bound.heard >= heard);
-                (older, place, count, heard) = (place, bound.beside.newer, count + 1, bound.heard);
+        for class in [Class::Unproven, Class::Datagram, Class::Closing] {
+            let mut count = 0;
+            for (pool, order) in self.orders(class).of.iter().enumerate() {
+                let (mut place, mut older, mut heard) = (order.oldest, NONE, Moment::ZERO);
+                while let Some(bound) = self.table.get(place as usize) {
+                    assert!(bound.class() == Some(class) && pool_of(bound) == pool);
+                    assert!(bound.beside.older == older && bound.heard >= heard);
+                    (older, place, count, heard) = (place, bound.beside.newer, count + 1, bound.heard);
+                }
+                assert_eq!((place, older), (NONE, order.newest), "{class:?}");
             }
             let all = (0..self.table.places()).filter_map(|at| self.table.get(at));
             let of_class = all.filter(|bound| bound.class() == Some(class)).count();
-            assert_eq!((place, older, count, order.len), (NONE, order.newest, of_class, of_class), "{class:?}");
+            assert_eq!((count, self.orders(class).len), (of_class, of_class), "{class:?}");
         }
         assert!(self.unproven.len <= self.unproven_capacity);
     }

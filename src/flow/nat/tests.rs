@@ -166,6 +166,18 @@ const STORIES: &[(&str, Story)] = &[
             (900, Side::Client, data(11), true),
         ],
     ),
+    (
+        "a download that begins before the client's first ACK (RFC 7413), and comes in another order",
+        &[
+            (1, Side::Endpoint, data(1466), true),
+            (1, Side::Endpoint, data(5), true),
+            (1, Side::Endpoint, data(30_000), true),
+            (1, Side::Endpoint, data(60_000), true),
+            (2, Side::Client, data(10), true),
+            (3, Side::Endpoint, data(120_000), true),
+            (900, Side::Client, Kind::TcpData { seq: 10, ack: 120_000 }, true),
+        ],
+    ),
     ("nor does data before the answer", &[(2, Side::Client, data(10), true), (21, Side::Client, data(10), false)]),
     (
         "closed, it is soon forgotten",
@@ -249,6 +261,123 @@ fn a_datagram_flow_is_proven_by_an_answer_and_an_answer_to_it() {
     assert_eq!(nat.fill().unproven, 0);
     assert!(nat.forward(S, &inside, Kind::Other, at(32)).is_some());
     assert_eq!(nat.forward(S, &inside, Kind::Other, at(63)), None);
+}
+
+/// A flow of UDP whose client and endpoint have both spoken: two datagrams around an answer, forged or not.
+fn exchange(nat: &Nat, port: u16, to: u8, now: Moment) -> Result<Binding, Refused> {
+    let binding = nat.bind_full(S, &client(UDP, port), Kind::Other, &datagrams(to), &ours(), now)?;
+    nat.reply(&binding.outside.reversed(), Kind::Other, now);
+    nat.forward(S, &client(UDP, port), Kind::Other, now);
+    Ok(binding)
+}
+
+fn datagrams(to: u8) -> Target {
+    Target { idle: limits::FLOW_IDLE, ..target(to) }
+}
+
+#[test]
+fn who_is_there_comes_through_a_flood_of_datagrams_that_are_answered() {
+    // One address has ports for half of the flows that fit. Here those are 40 of each of 64 shards, which go round in 5 s.
+    let nat = nat(4096, 2600);
+    let mut millis = 0;
+    let mut forged = |count| {
+        for _ in 0..count {
+            millis += 2;
+            let (port, to) = (2000 + u16::try_from(millis % 60_000).unwrap(), u8::from(millis % 4 == 0));
+            assert!(exchange(&nat, port, to, Moment::from_millis(millis)).is_ok(), "at {millis} ms");
+        }
+        Moment::from_millis(millis)
+    };
+    forged(5000);
+    assert_eq!(nat.fill().flows, 2600);
+    for port in 1..=100 {
+        let bound = nat.bind_full(S, &client(UDP, port), Kind::Other, &datagrams(1), &ours(), forged(0));
+        let binding = bound.unwrap_or_else(|why| panic!("client {port}: {why:?}"));
+        // A round trip of the flood.
+        assert_eq!(nat.reply(&binding.outside.reversed(), Kind::Other, forged(30)), Some(binding), "client {port}");
+        assert_eq!(nat.forward(S, &binding.inside, Kind::Other, forged(30)), Some(binding), "client {port}");
+        assert_eq!(nat.forward(S, &binding.inside, Kind::Other, forged(30)), Some(binding), "client {port}");
+    }
+    let over = forged(0) + limits::FLOW_IDLE;
+    nat.shards.iter().for_each(|shard| shard.lock().check());
+    let mut cursor = Cursor::default();
+    while !nat.sweep(&mut cursor, over + Duration::from_secs(1)) {}
+    let later = over + Duration::from_secs(2);
+    assert!((1..=2600).all(|port| exchange(&nat, port, 1, later).is_ok()), "no port of a flood's rests for long");
+}
+
+#[test]
+fn datagrams_that_are_answered_fill_the_table_for_nobody_else() {
+    let nat = nat(64, 1000);
+    let live = establish(&nat, &client(TCP, 1), 0).unwrap();
+    for n in 0..2000_u16 {
+        let now = Moment::from_millis(u64::from(n));
+        let inside = client(UDP, 1000 + n);
+        let binding = nat.bind_plain(S, &inside, Kind::Other, &datagrams(1), now).unwrap();
+        nat.reply(&binding.outside.reversed(), Kind::Other, now);
+        nat.forward(S, &inside, Kind::Other, now);
+        if n % 100 == 99 {
+            let inside = client(TCP, n);
+            let binding = nat.bind_full(S, &inside, syn(1), &target(1), &ours(), now).unwrap();
+            nat.reply(&binding.outside.reversed(), data(5), now);
+        }
+        if n >= 100 && n % 100 == 19 {
+            assert!(nat.forward(S, &client(TCP, n - 20), data(2), now).is_some(), "twenty flows later");
+        }
+    }
+    let fill = nat.fill();
+    assert_eq!((fill.flows, fill.capacity), (64, 64));
+    assert!(fill.evicted > 1900, "they are counted: {}", fill.evicted);
+    assert!((199..1900).step_by(100).all(|port| nat.forward(S, &client(TCP, port), data(3), at(600)).is_some()));
+    assert_eq!(nat.forward(S, &client(TCP, 1), data(11), at(600)), Some(live));
+    nat.shards.iter().for_each(|shard| shard.lock().check());
+}
+
+#[test]
+fn datagram_flows_in_a_quarter_of_the_room_stay_while_connections_come_and_go() {
+    let nat = nat(64, 1000);
+    let live: Vec<Binding> = (1..=15).map(|port| exchange(&nat, port, 1, at(0)).unwrap()).collect();
+    for n in 0..2000_u16 {
+        let (inside, now) = (client(TCP, 1000 + n), at(1) + Duration::from_millis(u64::from(n)));
+        let binding = nat.bind_full(S, &inside, syn(1), &target(1), &ours(), now).unwrap();
+        if n % 2 == 0 {
+            nat.reply(&binding.outside.reversed(), data(5), now);
+            nat.forward(S, &inside, data(2), now);
+            nat.forward(S, &inside, fin(3), now);
+        }
+    }
+    assert_eq!(nat.fill().flows, 64);
+    assert!(live.iter().all(|live| nat.forward(S, &live.inside, Kind::Other, at(20)) == Some(*live)));
+}
+
+/// The endpoint may still answer the client that had the port.
+#[test]
+fn a_port_of_datagrams_goes_to_another_endpoint_at_once_and_to_the_same_one_after_a_while() {
+    let nat = nat(64, 2);
+    assert!((1..=2).all(|port| exchange(&nat, port, 1, at(0)).is_ok()));
+    assert_eq!(exchange(&nat, 3, 1, at(0)), Err(Refused::PortsExhausted));
+    let other = exchange(&nat, 4, 2, at(0)).unwrap();
+    assert_eq!(exchange(&nat, 3, 1, at(0)), Err(Refused::PortsExhausted), "nor by way of the other one");
+    assert_eq!(nat.fill().flows, 2);
+    assert!(exchange(&nat, 5, 1, at(1)).is_ok());
+    nat.unbind(S, &other.inside, at(1));
+    assert_eq!(nat.ports_of(ours()[0], at(1)).unwrap()[1], PortUse { lent: 1, free: 0 });
+    assert_eq!(exchange(&nat, 6, 1, at(1)), Err(Refused::PortsExhausted));
+    assert_eq!(nat.ports_of(ours()[0], at(2)).unwrap()[1], PortUse { lent: 1, free: 1 });
+    assert!((7..=8).all(|port| exchange(&nat, port, 1, at(2)).is_ok()));
+}
+
+#[test]
+fn a_port_is_found_behind_any_number_of_older_flows_that_have_none_to_give() {
+    let nat = nat(64, 4);
+    for port in 1..=25 {
+        nat.bind_plain(S, &client(UDP, port), Kind::Other, &target(1), at(0)).unwrap();
+    }
+    let bind = |port, seconds| nat.bind_full(S, &client(TCP, port), syn(1), &target(1), &ours(), at(seconds));
+    let lent: Vec<Binding> = (1..=4).map(|port| bind(port, 1).unwrap()).collect();
+    assert_eq!(bind(5, 2).map(|binding| binding.outside), Ok(lent[0].outside), "of who has been silent for longest");
+    assert!((6..100).all(|port| bind(port, 2).is_ok()));
+    nat.shards.iter().for_each(|shard| shard.lock().check());
 }
 
 #[test]
@@ -389,10 +518,12 @@ fn the_way_back_always_agrees_with_the_flows() {
         let mut seconds = 0;
         for _ in 0..3000 {
             let port = rng.u16(1..150);
-            let inside = client(TCP, port);
+            let is_udp = port.is_multiple_of(3);
+            let inside = client(if is_udp { UDP } else { TCP }, port);
+            let say = |kind| if is_udp { Kind::Other } else { kind };
             match rng.u8(..10) {
                 0..5 => {
-                    let bound = nat.bind_full(S, &inside, syn(1), &target(rng.u8(1..9)), &ours(), at(seconds));
+                    let bound = nat.bind_full(S, &inside, say(syn(1)), &target(rng.u8(1..9)), &ours(), at(seconds));
                     if let Ok(binding) = bound {
                         let before = model.insert(port, binding).filter(|before| *before != binding);
                         if let Some(before) = before {
@@ -409,11 +540,12 @@ fn the_way_back_always_agrees_with_the_flows() {
                 }
                 5 => {
                     let binding = model.get(&port).and_then(|binding| {
-                        nat.reply(&binding.outside.reversed(), if rng.bool() { data(5) } else { fin(5) }, at(seconds))
+                        let kind = say(if rng.bool() { data(5) } else { fin(5) });
+                        nat.reply(&binding.outside.reversed(), kind, at(seconds))
                     });
                     let sent = [syn(1), syn(9), data(2), blind(2), fin(3), RST][rng.usize(..6)];
                     if binding.is_some_and(|binding| binding.inside == inside) {
-                        nat.forward(S, &inside, sent, at(seconds));
+                        nat.forward(S, &inside, say(sent), at(seconds));
                     }
                 }
                 6 => sweep(&nat, seconds),
