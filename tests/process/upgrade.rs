@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use super::cli::{ask, strata as run};
@@ -18,9 +19,15 @@ pub fn serving(strata: &Strata) -> Successor {
 
 #[track_caller]
 fn pid(strata: &Strata) -> u32 {
-    let said = ask(strata, &["status", "--json"]);
-    let status: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{said:?}"));
-    u32::try_from(status["pid"].as_u64().expect("a pid")).unwrap()
+    let mut pid = None;
+    // The one that leaves may cut its answer.
+    await_that("somebody says its status", || {
+        let said = ask(strata, &["status", "--json"]);
+        let status: Option<serde_json::Value> = serde_json::from_str(&said.out).ok();
+        pid = status.and_then(|status| u32::try_from(status["pid"].as_u64()?).ok());
+        pid.is_some()
+    });
+    pid.unwrap()
 }
 
 /// Serves 200 KB as well, so that there is something to truncate.
@@ -157,8 +164,11 @@ impl Binary {
         match self {
             Binary::Real => symlink(env!("CARGO_BIN_EXE_strata"), at).unwrap(),
             Binary::Script(text) => {
-                fs::write(at, text).unwrap();
-                fs::set_permissions(at, fs::Permissions::from_mode(0o755)).unwrap();
+                // By a process of its own: what another test starts meanwhile would inherit a file that this one writes, and a
+                // file that anybody writes cannot be run.
+                let write = "printf %s \"$2\" > \"$1\" && chmod 755 \"$1\"";
+                let written = Command::new("sh").args(["-c", write, "sh"]).arg(at).arg(text).status();
+                assert!(written.is_ok_and(|status| status.success()), "{}", at.display());
             }
             Binary::None => {}
         }
