@@ -148,6 +148,7 @@ impl Supervisor {
         }
         match supervisor.adopt(snapshot, Some(&heir)).await {
             Ok(Adopted { unserved, .. }) if !unserved.is_empty() => {
+                supervisor.renounce(&heir);
                 supervisor.stop().await;
                 anyhow::bail!("{}", unserved.join("\n"))
             }
@@ -168,6 +169,7 @@ impl Supervisor {
                 Ok(supervisor)
             }
             Err(errors) => {
+                supervisor.renounce(&heir);
                 supervisor.stop().await;
                 anyhow::bail!("{}", errors.join("\n"))
             }

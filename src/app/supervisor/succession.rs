@@ -220,6 +220,11 @@ impl Supervisor {
         talk.prepared().await.map_err(|error| vec![error.to_string()])
     }
 
+    /// This process will not serve after all: files of sockets that it was given stay, for whoever gave them listens there.
+    pub(super) fn renounce(&mut self, heir: &Heir) {
+        self.admin.release(&heir.inherited.borrow_mut().taken());
+    }
+
     /// This process serves: whoever gave it something hears so.
     pub(super) async fn begin(&mut self, heir: Heir) {
         let Heir { inherited, talk, .. } = heir;
