@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -18,6 +19,9 @@ use crate::health::Intent;
 use crate::observe::events;
 use crate::state::Snapshot;
 use crate::sys::inherited::Inherited;
+
+/// How long a successor that is prepared may take to serve at least, whatever preparing has left of its time.
+const TAKING_OVER: Duration = Duration::from_secs(5);
 
 /// What a process begins with that others gave it.
 #[derive(Default)]
@@ -127,7 +131,8 @@ impl Supervisor {
         }
         // From here on no frame is anybody's for the few ms until the other's taps hear.
         self.packets.stop();
-        let left = until.since(clock::now());
+        // However late it was prepared: it gets the time to take over that it needs.
+        let left = until.since(clock::now()).max(TAKING_OVER);
         let taken = tokio::time::timeout(left, successor.take_over()).await.unwrap_or_else(|_| Err(late()));
         match taken {
             Ok(kept) => {
