@@ -63,6 +63,8 @@ pub struct Supervisor {
     program: Program,
     /// Another process serves on these addresses: this one is to end.
     successor: Option<Vec<AdminListen>>,
+    /// It was told to end while an upgrade was under way.
+    told_to_stop: bool,
     /// With `watch = true`.
     edits: Option<Edits>,
 }
@@ -140,6 +142,7 @@ impl Supervisor {
             signals,
             program,
             successor: None,
+            told_to_stop: false,
             edits: None,
             crew,
         };
@@ -180,7 +183,7 @@ impl Supervisor {
     pub async fn run(mut self) -> ExitCode {
         let mut mend = tokio::time::interval(MEND);
         mend.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while self.successor.is_none() {
+        while self.successor.is_none() && !self.told_to_stop {
             tokio::select! {
                 _ = mend.tick() => {
                     let snapshot = self.crew.snapshot.load_full();
@@ -510,10 +513,12 @@ impl Supervisor {
         }
     }
 
-    /// Takes no more, lets what is open finish, and returns when it has, at the deadline, or on a second signal.
+    /// Takes no more, lets what is open finish, and returns when it has, at the deadline, or on a second signal. One that ends because
+    /// another process serves was not told to by a signal yet.
     async fn drain(&mut self) {
         let timeout = self.crew.snapshot.load().settings.drain_timeout;
-        tracing::info!(event = events::PROCESS, connections = self.crew.connections(), ?timeout, "draining");
+        let mut told = self.successor.is_none() || self.told_to_stop;
+        tracing::info!(connections = self.crew.connections(), ?timeout, "draining");
         notify::stopping("finishes what it carries");
         self.crew.drain();
         self.close_listeners().await;
@@ -527,7 +532,11 @@ impl Supervisor {
             tokio::select! {
                 () = tokio::time::sleep(DRAIN_POLL) => {}
                 wish = self.signals.next() => match wish {
-                    Wish::Stop => break,
+                    Wish::Stop if told => break,
+                    Wish::Stop => {
+                        tracing::info!("it ends already, since another process serves: the same signal again cuts what is open");
+                        told = true;
+                    }
                     Wish::Reopen => self.reopen(),
                     Wish::Reload | Wish::Upgrade => {}
                 },

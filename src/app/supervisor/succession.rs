@@ -85,12 +85,9 @@ impl Supervisor {
             false => self.succeed().await,
         };
         match &outcome {
-            Ok(Upgraded { pid }) => tracing::info!(
-                event = events::UPGRADE,
-                pid,
-                "another process serves: this one finishes what it carries"
-            ),
-            Err(why) => tracing::error!(event = events::UPGRADE, "no upgrade, this process serves on: {why}"),
+            Ok(Upgraded { pid }) => tracing::info!(pid, "another process serves: this one finishes what it carries"),
+            Err(why) if self.told_to_stop => tracing::info!("no upgrade: {why}"),
+            Err(why) => tracing::error!("no upgrade, this process serves on: {why}"),
         }
         outcome
     }
@@ -112,8 +109,10 @@ impl Supervisor {
                 tokio::select! {
                     outcome = &mut prepared => break outcome.unwrap_or_else(|_| Err(late())),
                     wish = self.signals.next() => match wish {
-                        // The same signal again ends this process; this one is for the upgrade.
-                        Signalled::Stop => break Err("it was told to stop".to_owned()),
+                        Signalled::Stop => {
+                            self.told_to_stop = true;
+                            break Err("this process was told to stop".to_owned());
+                        }
                         // The successor has read the file perhaps; this one has not.
                         Signalled::Reload => reload = true,
                         Signalled::Reopen => self.reopen(),
@@ -124,8 +123,8 @@ impl Supervisor {
         };
         if let Err(why) = prepared {
             successor.end();
-            if reload {
-                let _ = Box::pin(self.reload(SIGNAL)).await;
+            if reload && !self.told_to_stop {
+                let _ = Box::pin(self.reload()).await;
             }
             return Err(why);
         }
@@ -133,6 +132,7 @@ impl Supervisor {
         self.packets.stop();
         // However late it was prepared: it gets the time to take over that it needs.
         let left = until.since(clock::now()).max(TAKING_OVER);
+        // A signal of now is heard after it: where the other one serves, one to stop is for what this one still carries.
         let taken = tokio::time::timeout(left, successor.take_over()).await.unwrap_or_else(|_| Err(late()));
         match taken {
             Ok(kept) => {
