@@ -8,6 +8,7 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -649,6 +650,11 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
         })
+    }
+
+    /// Whether a reload has been asked for that nobody has heard of; now somebody has.
+    fn reload_is_pending(&mut self) -> bool {
+        self.hup.poll_recv(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     async fn next(&mut self) -> Wish {

@@ -32,6 +32,16 @@ pub fn open_descriptors() -> io::Result<u64> {
     }
 }
 
+/// Sends `SIGHUP` to a child that nobody has waited for yet, so that its number is nobody else's.
+///
+/// # Errors
+/// What the kernel said.
+pub fn hang_up(child: u32) -> io::Result<()> {
+    let child = libc::pid_t::try_from(child).map_err(io::Error::other)?;
+    // SAFETY: this call takes numbers and no pointer.
+    check(unsafe { libc::kill(child, libc::SIGHUP) })
+}
+
 /// From now on nothing writes the memory of this process to a disk, nor reads it from another process of the same user: it holds
 /// keys. Children inherit the first (hardening J16).
 ///

@@ -18,7 +18,7 @@ fn draining(strata: &Strata) -> bool {
 }
 
 /// A connection with a request that its endpoint has and does not answer.
-fn in_flight(strata: &Strata, gated: &Gated) -> super::common::Wire {
+pub fn in_flight(strata: &Strata, gated: &Gated) -> super::common::Wire {
     let mut wire = strata.connect();
     wire.send(SLOW);
     let seen = || (0..gated.origin.connections()).any(|n| wire::find(&gated.origin.seen(n), b"GET /slow").is_some());

@@ -3,12 +3,13 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::cli::{ask, strata as run};
 use super::common::{Origin, Strata, Successor, await_that, free_address};
+use super::signals::in_flight;
 use super::{GET, Gated, edge, load};
 
 /// The process that serves now.
@@ -223,4 +224,80 @@ fn the_admin_socket_and_its_file_go_to_the_successor() {
     successor.signal("TERM");
     await_that("it ends", || successor.is_gone());
     assert!(!socket.exists(), "the last one takes the file away");
+}
+
+/// A service whose binary is `script` from the next upgrade on, and the folder that it stands in.
+fn with_script(gated: &Gated, name: &str, script: &str) -> (Strata, PathBuf) {
+    let folder = std::env::temp_dir().join(format!("strata-upgrade-{name}-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let binary = folder.join("strata");
+    Binary::Real.put(&binary);
+    let called = binary.clone();
+    let strata = Strata::start_as(&edge(&[gated.address()]), move |command| {
+        command.env("BINARY", &called);
+    });
+    Binary::Script(format!("#!/bin/sh\n{script}\n")).put(&binary);
+    (strata, folder)
+}
+
+#[test]
+fn a_stop_during_an_upgrade_ends_the_successor_and_then_the_process() {
+    let gated = Gated::new("web");
+    let (strata, folder) =
+        with_script(&gated, "stop", "echo $$ > \"$0.new\"; mv \"$0.new\" \"$0.pid\"; exec sleep 600");
+    let mut wire = in_flight(&strata, &gated);
+    strata.signal("USR2");
+    let mut successor = String::new();
+    await_that("the successor runs", || {
+        successor = fs::read_to_string(folder.join("strata.pid")).unwrap_or_default();
+        !successor.is_empty()
+    });
+    strata.signal("TERM");
+    await_that("it drains", || strata.log().contains("draining"));
+    let proc = format!("/proc/{}", successor.trim());
+    assert!(!Path::new(&proc).exists(), "the successor is killed first");
+    gated.open();
+    assert_eq!(wire.response().unwrap().text(), "web", "what was open finishes");
+    assert_eq!(strata.await_exit().code(), Some(0));
+    let _ = fs::remove_dir_all(folder);
+}
+
+#[test]
+fn the_first_stop_after_an_upgrade_cuts_nothing_and_the_second_does() {
+    for second in [false, true] {
+        let gated = Gated::new("web");
+        let strata = Strata::start(&edge(&[gated.address()]));
+        let mut wire = in_flight(&strata, &gated);
+        let said = ask(&strata, &["upgrade"]);
+        assert_eq!(said.code, 0, "{said:?}\n{}", strata.log_tail());
+        let _successor = serving(&strata);
+        strata.signal("TERM");
+        await_that("the first is noted", || strata.log().contains("the same signal again cuts"));
+        if second {
+            strata.signal("TERM");
+            assert!(wire.response().is_err());
+        } else {
+            gated.open();
+            assert_eq!(wire.response().unwrap().text(), "web");
+        }
+        assert_eq!(strata.await_exit().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_reload_during_an_upgrade_is_the_successors() {
+    let gated = Gated::new("web");
+    let real = env!("CARGO_BIN_EXE_strata");
+    let script = format!("until test -e \"$0.go\"; do sleep 0.05; done; exec '{real}' \"$@\"");
+    let (strata, folder) = with_script(&gated, "reload", &script);
+    let first = pid(&strata);
+    strata.signal("USR2");
+    await_that("the upgrade has begun", || strata.log().contains("a new process is started"));
+    strata.signal("HUP");
+    await_that("the reload waits", || strata.log().contains("a reload waits"));
+    fs::write(folder.join("strata.go"), "").unwrap();
+    await_that("the successor reloads", || strata.log().contains("configuration reloaded"));
+    let successor = serving(&strata);
+    assert_ne!(successor.0, first);
+    let _ = fs::remove_dir_all(folder);
 }

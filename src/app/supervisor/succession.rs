@@ -18,6 +18,7 @@ use crate::base::{Weight, clock, limits};
 use crate::health::Intent;
 use crate::observe::events;
 use crate::state::Snapshot;
+use crate::sys;
 use crate::sys::inherited::Inherited;
 
 /// How long a successor that is prepared may take to serve at least, whatever preparing has left of its time.
@@ -113,8 +114,11 @@ impl Supervisor {
                             self.told_to_stop = true;
                             break Err("this process was told to stop".to_owned());
                         }
-                        // The successor has read the file perhaps; this one has not.
-                        Signalled::Reload => reload = true,
+                        // The successor has read the file perhaps, perhaps not; this one has not.
+                        Signalled::Reload => {
+                            tracing::info!("a reload waits for the outcome of the upgrade");
+                            reload = true;
+                        }
                         Signalled::Reopen => self.reopen(),
                         Signalled::Upgrade => {}
                     },
@@ -134,9 +138,13 @@ impl Supervisor {
         let left = until.since(clock::now()).max(TAKING_OVER);
         // A signal of now is heard after it: where the other one serves, one to stop is for what this one still carries.
         let taken = tokio::time::timeout(left, successor.take_over()).await.unwrap_or_else(|_| Err(late()));
+        reload |= self.signals.reload_is_pending();
         match taken {
             Ok(kept) => {
                 let pid = successor.id();
+                if reload && let Err(error) = sys::process::hang_up(pid) {
+                    tracing::warn!(%error, "a reload was asked for that the successor cannot be told of: reload again");
+                }
                 notify::hand_over(pid);
                 successor.let_go().await;
                 self.successor = Some(kept);
@@ -145,6 +153,9 @@ impl Supervisor {
             Err(why) => {
                 successor.end();
                 self.take_packets_back().await;
+                if reload {
+                    let _ = Box::pin(self.reload()).await;
+                }
                 Err(why)
             }
         }
