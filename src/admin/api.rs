@@ -257,7 +257,7 @@ impl Api {
     async fn upgrade(&self) -> Result<Answer, Refusal> {
         match self.ask(|reply| control::Request::Upgrade { reply }).await? {
             Ok(upgraded) => Ok(json(StatusCode::OK, &upgraded)),
-            Err(why) => Err(Refusal::new(StatusCode::CONFLICT, format!("no upgrade, this process serves on: {why}"))),
+            Err(why) => Err(Refusal::new(StatusCode::CONFLICT, why)),
         }
     }
 

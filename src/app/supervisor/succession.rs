@@ -85,10 +85,14 @@ impl Supervisor {
             }
             false => self.succeed().await,
         };
+        let outcome = outcome.map_err(|why| match self.crew.draining() || self.told_to_stop {
+            true => format!("no upgrade: {why}"),
+            false => format!("no upgrade, this process serves on: {why}"),
+        });
         match &outcome {
             Ok(Upgraded { pid }) => tracing::info!(pid, "another process serves: this one finishes what it carries"),
-            Err(why) if self.told_to_stop => tracing::info!("no upgrade: {why}"),
-            Err(why) => tracing::error!("no upgrade, this process serves on: {why}"),
+            Err(why) if self.told_to_stop => tracing::info!("{why}"),
+            Err(why) => tracing::error!("{why}"),
         }
         outcome
     }
