@@ -10,7 +10,6 @@ pub mod client;
 mod describe;
 mod explain;
 mod metrics;
-pub mod openapi;
 mod operations;
 mod server;
 

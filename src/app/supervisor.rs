@@ -519,7 +519,7 @@ impl Supervisor {
     async fn drain(&mut self) {
         let timeout = self.crew.snapshot.load().settings.drain_timeout;
         let mut told = self.successor.is_none() || self.told_to_stop;
-        tracing::info!(connections = self.crew.connections(), ?timeout, "draining");
+        tracing::info!(event = events::PROCESS, connections = self.crew.connections(), ?timeout, "draining");
         notify::stopping("finishes what it carries");
         self.crew.drain();
         self.close_listeners().await;

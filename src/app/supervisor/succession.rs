@@ -90,9 +90,13 @@ impl Supervisor {
             false => format!("no upgrade, this process serves on: {why}"),
         });
         match &outcome {
-            Ok(Upgraded { pid }) => tracing::info!(pid, "another process serves: this one finishes what it carries"),
-            Err(why) if self.told_to_stop => tracing::info!("{why}"),
-            Err(why) => tracing::error!("{why}"),
+            Ok(Upgraded { pid }) => tracing::info!(
+                event = events::UPGRADE,
+                pid,
+                "another process serves: this one finishes what it carries"
+            ),
+            Err(why) if self.told_to_stop => tracing::info!(event = events::UPGRADE, "{why}"),
+            Err(why) => tracing::error!(event = events::UPGRADE, "{why}"),
         }
         outcome
     }
@@ -132,7 +136,7 @@ impl Supervisor {
         if let Err(why) = prepared {
             successor.end();
             if reload && !self.told_to_stop {
-                let _ = Box::pin(self.reload()).await;
+                let _ = Box::pin(self.reload(SIGNAL)).await;
             }
             return Err(why);
         }
