@@ -46,6 +46,12 @@ fn every_check_of_doctor_stands_in_its_page() {
 }
 
 #[test]
+fn the_description_of_the_api_is_what_it_answers() {
+    let described = serde_json::to_string_pretty(&strata::admin::openapi::document()).unwrap();
+    held("docs/openapi.json", &(described + "\n"));
+}
+
+#[test]
 fn every_kind_of_event_stands_in_the_page_of_the_api() {
     let page = fs::read_to_string("docs/api.md").unwrap();
     for (kind, meaning) in strata::observe::events::KINDS {

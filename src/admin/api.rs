@@ -21,6 +21,7 @@ use super::describe;
 use super::document::{self, Problem};
 use super::explain::{self, Wish};
 use super::metrics::Metrics;
+use super::openapi;
 use super::operations::{Action, Does, Operation, Reach};
 use crate::balance;
 use crate::base::{Moment, Weight, clock, limits};
@@ -182,6 +183,7 @@ impl Api {
                 json(StatusCode::OK, &describe::events(since, limit))
             }
             Action::Diagnostics => json(StatusCode::OK, &describe::diagnostics(&self.control)),
+            Action::OpenApi => json(StatusCode::OK, &openapi::document()),
             _ => return Err(Refusal::not_found()),
         })
     }
@@ -321,16 +323,7 @@ impl Api {
 
 /// Every change is logged, with who asked for it and what came of it.
 fn note_change(peer: &str, action: Action, names: &[&str], outcome: &Result<Answer, Refusal>) {
-    let verb = match action {
-        Action::Reload => "reload",
-        Action::Upgrade => "upgrade",
-        Action::Drain => "drain",
-        Action::Maintain => "maintain",
-        Action::Restore => "restore",
-        Action::Weight => "weight",
-        _ => "change",
-    };
-    let request = [&[verb], names].concat().join(" ");
+    let request = [&[action.word()], names].concat().join(" ");
     match outcome {
         Ok(answer) if answer.status().is_success() => {
             let status = answer.status().as_u16();

@@ -242,14 +242,14 @@ pub enum Explained {
 }
 
 /// `POST /api/pools/{pool}/endpoints/{endpoint}/drain` and its like: what is wanted of it now.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Intended {
     /// `ready`, `draining`, `maintenance`.
     pub intent: String,
 }
 
 /// Body of `POST /api/pools/{pool}/endpoints/{endpoint}/weight`, and its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetWeight {
     pub weight: u64,
@@ -316,7 +316,7 @@ pub struct ReloadRejected {
 }
 
 /// `GET /api/diagnostics`: what is to be said of the configuration in force, and of one that was refused after it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Diagnostics {
     /// Of the configuration in force.
     pub generation: u64,
@@ -327,7 +327,7 @@ pub struct Diagnostics {
     pub refused: Option<RefusedReload>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedReload {
     /// Unix time in ms.
     pub at_ms: u64,
@@ -341,7 +341,7 @@ pub struct RefusedReload {
 }
 
 /// `GET /api/events`: changes and their causes, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Events {
     /// Numbers begin anew with each process.
     pub pid: u32,
@@ -352,7 +352,7 @@ pub struct Events {
     pub events: Vec<Event>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// From 1, without gaps.
     pub seq: u64,
@@ -368,7 +368,7 @@ pub struct Event {
     pub text: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Diagnostic {
     /// `error`, `warning`.
     pub severity: String,

@@ -10,6 +10,7 @@ pub mod client;
 mod describe;
 mod explain;
 mod metrics;
+pub mod openapi;
 mod operations;
 mod server;
 

@@ -1,4 +1,4 @@
-//! Value: the operations of the admin API, in one table: what is routed, what `Allow` says, and what each is for.
+//! Value: the operations of the admin API, in one table: what is routed, what `Allow` says, and what `openapi` describes.
 //!
 //! Nothing is answered that does not stand here. Not here: answers (`api`).
 
@@ -18,6 +18,7 @@ pub enum Action {
     Explain,
     Events,
     Diagnostics,
+    OpenApi,
     Reload,
     Upgrade,
     Compare,
@@ -34,7 +35,6 @@ pub struct Operation {
     pub does: Does,
     /// `{name}` stands for one segment.
     pub path: &'static str,
-    #[allow(dead_code, reason = "the description of the API shows it")]
     pub summary: &'static str,
     pub reach: Reach,
 }
@@ -85,6 +85,7 @@ pub static OPERATIONS: &[Operation] = &[
         "/api/diagnostics",
         "Warnings of the configuration in force, and mistakes of the one last refused",
     ),
+    read(Action::OpenApi, "/api/openapi.json", "This description"),
     change(Action::Reload, "/api/reload", "Read the file again; answers when it is in force or refused"),
     change(Action::Upgrade, "/api/upgrade", "Have a new process take over; answers when it serves, or cannot"),
     Operation { does: Does::Judge, ..change(Action::Compare, "/api/diff", "What a reload would change") },
@@ -105,6 +106,33 @@ pub static OPERATIONS: &[Operation] = &[
         "Set an endpoint's weight until the file changes it",
     ),
 ];
+
+impl Action {
+    /// What a description and the log call it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Action::Metrics => "metrics",
+            Action::Alive => "alive",
+            Action::Ready => "ready",
+            Action::Status => "status",
+            Action::Services => "services",
+            Action::Pools => "pools",
+            Action::Config => "config",
+            Action::Dump => "dump",
+            Action::Explain => "explain",
+            Action::Events => "events",
+            Action::Diagnostics => "diagnostics",
+            Action::OpenApi => "openapi",
+            Action::Reload => "reload",
+            Action::Upgrade => "upgrade",
+            Action::Compare => "diff",
+            Action::Drain => "drain",
+            Action::Maintain => "maintain",
+            Action::Restore => "restore",
+            Action::Weight => "weight",
+        }
+    }
+}
 
 impl Operation {
     /// Which operation a path is, and what stands for its `{name}`s.
