@@ -40,6 +40,8 @@ struct Knobs {
     status: AtomicU64,
     /// How long an answer takes, ms.
     takes_ms: AtomicU64,
+    /// Answers no traffic until this is taken back.
+    held: AtomicBool,
     /// Requests of traffic so far.
     requests: AtomicU64,
     /// Of them, under way; and the most that were at once.
@@ -74,6 +76,9 @@ impl Server {
                 let busy = own.busy.fetch_add(1, Relaxed) + 1;
                 own.busiest.fetch_max(busy, Relaxed);
                 thread::sleep(Duration::from_millis(own.takes_ms.load(Relaxed)));
+                while own.held.load(Relaxed) {
+                    thread::sleep(Duration::from_millis(5));
+                }
                 own.busy.fetch_sub(1, Relaxed);
                 if own.closes.load(Relaxed) {
                     return None;
@@ -127,6 +132,16 @@ fn health(strata: &Strata, server: &Server, health: &str) -> bool {
     strata.scrape().sum("strata_endpoint_state", &labels) == 1.0
 }
 
+/// Whether the view in force has it: a state is set before the view that follows from it.
+fn serves(strata: &Strata, server: &Server) -> bool {
+    strata.scrape().sum("strata_endpoint_up", &[("pool", "web"), ("endpoint", &server.name())]) == 1.0
+}
+
+/// It is `down` or `ejected`, and nothing new goes there.
+fn is_out(strata: &Strata, server: &Server, state: &str) -> bool {
+    health(strata, server, state) && !serves(strata, server)
+}
+
 /// Statuses of so many requests, one after the other, each on a connection of its own.
 fn statuses(strata: &Strata, count: usize) -> Vec<u16> {
     (0..count).map(|_| strata.ask(GET).status()).collect()
@@ -152,7 +167,7 @@ fn i3_with_all_endpoints_down_nothing_waits() {
     servers.iter().for_each(|server| server.knobs.ill.store(true, Relaxed));
     let limits = "limits = { max_requests = 1, queue = 1000, queue_timeout = \"60s\" }";
     let strata = edge(&servers, &format!("{PROBE}\n{limits}"));
-    await_that("all are down", || servers.iter().all(|server| health(&strata, server, "down")));
+    await_that("all are down", || servers.iter().all(|server| is_out(&strata, server, "down")));
     let before = strata.scrape();
     let began = Instant::now();
     // At once: had one of them to wait, all would for a minute.
@@ -169,6 +184,9 @@ fn i3_with_all_endpoints_down_nothing_waits() {
     strata.counted(&before, "no-endpoint", 50.0).unwrap();
 }
 
+/// Retries a second that the budget allows however few requests come: 10, of which each of the two workers has half.
+const RETRIES_FLOOR: f64 = 5.0;
+
 #[test]
 fn i4_a_brown_out_is_not_made_worse_by_retries() {
     let servers = [Server::start(), Server::start(), Server::start()];
@@ -177,18 +195,20 @@ fn i4_a_brown_out_is_not_made_worse_by_retries() {
     let seen = || servers.iter().map(Server::requests).sum::<u64>();
     let mut client = strata.connect();
     let mut ask = |count: u64| {
-        let before = seen();
+        let (before, began) = (seen(), Instant::now());
         for _ in 0..count {
             client.send(GET);
             assert!(matches!(client.response().expect("an answer").status(), 502 | 503));
         }
-        (seen() - before) as f64 / count as f64
+        ((seen() - before) as f64 / count as f64, began.elapsed())
     };
     // What a quiet pool has saved up is spent first.
-    let first = ask(300);
-    let amplification = ask(1500);
+    let (first, _) = ask(300);
+    let (amplification, took) = ask(1500);
     println!("requests at the endpoints for each: {first:.2} at first, then {amplification:.3}");
-    assert!(amplification <= 1.205, "{amplification}");
+    // While this machine stands still, the floor under the budget goes on paying.
+    let floor = RETRIES_FLOOR * took.as_secs_f64() / 1500.0;
+    assert!(amplification <= 1.205 + floor, "{amplification}, of it {floor} by the floor");
     assert!(amplification > 1.1, "the budget is there to be used: {amplification}");
 }
 
@@ -260,7 +280,7 @@ fn i7_endpoints_that_fail_traffic_are_ejected_but_not_too_many() {
     let mut seen = Vec::new();
     await_that("it is ejected", || {
         seen.extend(statuses(&strata, 4));
-        health(&strata, &servers[0], "ejected")
+        is_out(&strata, &servers[0], "ejected")
     });
     assert!(strata.log().contains("3 requests in a row failed"), "{}", strata.log_tail());
     let before = servers[0].requests();
@@ -334,7 +354,7 @@ fn i7_what_comes_back_from_an_ejection_is_tried_with_one_request() {
         statuses(&strata, 2);
         health(&strata, bad, "ejected")
     });
-    await_that("its time is over", || health(&strata, bad, "up"));
+    await_that("its time is over", || health(&strata, bad, "up") && serves(&strata, bad));
     // Whatever is on trial and does not answer yet has one request, however many come.
     bad.knobs.closes.store(false, Relaxed);
     bad.knobs.takes_ms.store(1500, Relaxed);
@@ -402,7 +422,7 @@ fn i8_endpoints_that_really_died_are_down_however_many() {
     await_usable(&strata, "web", 2.0);
     // Silence of all, and nobody gets an answer: that is death, and not the prober's trouble.
     servers.iter().for_each(|server| server.knobs.mute.store(true, Relaxed));
-    await_that("both are down", || servers.iter().all(|server| health(&strata, server, "down")));
+    await_that("both are down", || servers.iter().all(|server| is_out(&strata, server, "down")));
     assert_eq!(strata.scrape().sum("strata_probes_static", &[]), 0.0);
     assert_eq!(strata.ask(GET).status(), 503);
     servers.iter().for_each(|server| server.knobs.mute.store(false, Relaxed));
@@ -473,11 +493,14 @@ fn backups_and_other_zones_take_over_when_there_is_nobody_else() {
     );
     let strata = Strata::start(&body);
     await_that("all are up", || [local, remote, backup].iter().all(|server| health(&strata, server, "up")));
+    await_that("the own zone serves alone", || {
+        serves(&strata, local) && !serves(&strata, remote) && !serves(&strata, backup)
+    });
     let counts = || [local.requests(), remote.requests(), backup.requests()];
     assert_eq!(statuses(&strata, 6), [200; 6]);
     assert_eq!(counts(), [6, 0, 0], "the own zone serves");
     local.knobs.ill.store(true, Relaxed);
-    await_that("the own zone is down", || health(&strata, local, "down"));
+    await_that("the own zone is down", || is_out(&strata, local, "down"));
     assert_eq!(statuses(&strata, 6), [200; 6]);
     assert_eq!(counts(), [6, 6, 0], "then the others");
     remote.knobs.ill.store(true, Relaxed);

@@ -53,7 +53,8 @@ fn what_does_not_fit_is_refused_by_name() {
         ("limits = { max_requests = 1, queue = 1, queue_timeout = \"100ms\" }", "queue-timeout", 0),
         ("limits = { max_connections = 1, queue = 0 }", "endpoint-limit", 0),
     ] {
-        let (server, strata) = one_at_a_time(2000, limits);
+        let (server, strata) = one_at_a_time(0, limits);
+        server.knobs.held.store(true, Relaxed);
         let before = strata.scrape();
         let mut first = asking(&strata);
         await_that("the endpoint has a request", || server.requests() == 1);
@@ -62,7 +63,7 @@ fn what_does_not_fit_is_refused_by_name() {
         let mut refused = asking(&strata);
         assert_eq!(reason(&mut refused), (503, word.to_owned()), "{limits}");
         strata.counted(&before, word, 1.0).unwrap();
-        server.knobs.takes_ms.store(0, Relaxed);
+        server.knobs.held.store(false, Relaxed);
         for client in std::iter::once(&mut first).chain(&mut waiters) {
             assert_eq!(client.response().expect("an answer").status(), 200, "{limits}");
         }
@@ -75,7 +76,8 @@ fn what_does_not_fit_is_refused_by_name() {
 
 #[test]
 fn a_client_that_goes_away_leaves_the_queue() {
-    let (server, strata) = one_at_a_time(1500, "limits = { max_requests = 1, queue = 9, queue_timeout = \"60s\" }");
+    let (server, strata) = one_at_a_time(0, "limits = { max_requests = 1, queue = 9, queue_timeout = \"60s\" }");
+    server.knobs.held.store(true, Relaxed);
     let before = strata.scrape();
     let mut first = asking(&strata);
     await_that("the endpoint has a request", || server.requests() == 1);
@@ -85,6 +87,7 @@ fn a_client_that_goes_away_leaves_the_queue() {
     await_that("one has left", || waiting(&strata) == 1.0);
     drop(closes);
     await_that("both have left", || waiting(&strata) == 0.0);
+    server.knobs.held.store(false, Relaxed);
     assert_eq!(first.response().expect("an answer").status(), 200);
     assert_eq!(server.requests(), 1, "nothing was done for those that left");
     strata.counted(&before, "client-closed", 2.0).unwrap();
@@ -93,13 +96,13 @@ fn a_client_that_goes_away_leaves_the_queue() {
 #[test]
 fn another_endpoint_with_room_is_taken_before_anyone_waits() {
     let servers = [Server::start(), Server::start()];
-    servers[0].knobs.takes_ms.store(1500, Relaxed);
     // Every request is the same key: all would go to one.
     let balance = "balance = { type = \"rendezvous\", key = \"path\" }";
     let strata = edge(&servers, &format!("{balance}\nlimits = {{ max_requests = 1, queue = 9 }}"));
-    servers.iter().for_each(|server| server.knobs.takes_ms.store(800, Relaxed));
+    servers.iter().for_each(|server| server.knobs.held.store(true, Relaxed));
     let mut clients = [asking(&strata), asking(&strata)];
     await_that("each has one", || servers.iter().all(|server| server.requests() == 1));
+    servers.iter().for_each(|server| server.knobs.held.store(false, Relaxed));
     for client in &mut clients {
         assert_eq!(client.response().expect("an answer").status(), 200);
     }
