@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use fastrand::Rng;
 
@@ -54,7 +53,7 @@ pub(super) fn tell(scene: &Scene<'_>, pool: &Pool, key: &Key<'_>) -> (PoolTold, 
             weight_now: (!status.warmth.is_full()).then(|| status.weight_in_force()),
             backup: said.backup,
             full: index.is_some_and(|index| full.iter().any(|full| usize::from(*full) == index)),
-            trial: scene.live && endpoint.trial.load(Relaxed),
+            trial: scene.live && endpoint.is_on_trial(),
             zone: said.zone.as_ref().map(ToString::to_string),
             in_flight: scene.live.then(|| endpoint.load.in_flight()),
             score: score.map(|score| score.value),
@@ -150,11 +149,13 @@ fn full(scene: &Scene<'_>, pool: &Pool, view: &PoolView) -> Tried {
     if !scene.live {
         return Tried::new();
     }
-    let is_full = |endpoint: &Arc<Endpoint>| {
-        let most = if endpoint.trial.load(Relaxed) { 1 } else { capacity.most_in_flight() };
-        endpoint.load.in_flight() >= most
-    };
-    (0_u16..).zip(&view.endpoints).filter(|(_, endpoint)| is_full(endpoint)).map(|(index, _)| index).collect()
+    // A connection that carries nothing is idle, or makes room in a moment.
+    let is_full =
+        |endpoint: &Arc<Endpoint>| !endpoint.has_place(capacity, || endpoint.open() > endpoint.load.in_flight());
+    let full: Tried =
+        (0_u16..).zip(&view.endpoints).filter(|(_, endpoint)| is_full(endpoint)).map(|(index, _)| index).collect();
+    // Where nothing bounds them but their trials, those go before turning somebody away.
+    if !capacity.is_bounded() && full.len() == view.endpoints.len() { Tried::new() } else { full }
 }
 
 fn address(endpoint: &Arc<Endpoint>) -> usize {

@@ -5,7 +5,7 @@ use crate::app::imagined::all_up;
 use crate::base::{HashKey, Moment};
 use crate::config;
 use crate::health::{Health, Intent};
-use crate::state::{Snapshot, Status};
+use crate::state::{Seat, Snapshot, Status};
 
 const TEXT: &str = r#"
 [cluster]
@@ -296,8 +296,15 @@ fn backups_warmth_and_limits_are_told() {
     }
     pool.endpoints[1].set_status(Status { health: Health::Up, ..backup });
     let two = snapshot.pool_named("first").unwrap();
-    two.endpoints[0].trial.store(true, std::sync::atomic::Ordering::Relaxed);
+    two.endpoints[0].set_trial(true);
     two.endpoints[0].load.begin();
+    let story = ask(&snapshot, true, "GET http://10.0.0.2:8080/", None, &[]);
+    assert!(
+        !story.to_string().contains("on trial: one at a time  full"),
+        "what is there from before is no trial: {story}"
+    );
+    let trial = Seat::take_on_trial(&two.endpoints[0], 9);
+    assert!(trial.is_some());
     let story = ask(&snapshot, true, "GET http://10.0.0.2:8080/", None, &[]);
     assert_eq!(story.choice.as_ref().unwrap().endpoint.as_deref(), Some("10.1.0.2:80"), "{story}");
     assert!(story.to_string().contains("on trial: one at a time  full"), "{story}");

@@ -83,6 +83,7 @@ impl Tries {
             [] => Tried::new(),
             tried => (0u16..).zip(&view.members).filter(|(_, m)| tried.contains(&m.identity)).map(|(i, _)| i).collect(),
         };
+        let tried = left_out.len();
         let places = Places { capacity: &pool.spec.capacity, idle, idles: Cell::new(false) };
         let mut found = None;
         for _ in 0..=SPILLS {
@@ -95,7 +96,8 @@ impl Tries {
             }
             left_out.push(u16::try_from(index).unwrap_or(u16::MAX));
         }
-        if found.is_none() && left_out.len() > self.tried.len() {
+        // Those that were tried and have left the view since are not among the left out.
+        if found.is_none() && left_out.len() > tried {
             found = self.scan(&view, worker.entropy(), &places);
             if found.is_none() {
                 return Found::Full { idle: places.idles.get() };
@@ -163,15 +165,14 @@ struct Places<'a, F> {
 impl<F: Fn(&Arc<Endpoint>) -> bool> Places<'_, F> {
     /// `trials`: an endpoint on trial has one place for its trial.
     fn take(&self, endpoint: &Arc<Endpoint>, trials: bool) -> Option<Picked> {
-        let most = self.capacity.max_connections;
-        if most != Capacity::UNBOUNDED && endpoint.open() >= most && !(self.idle)(endpoint) {
+        if !endpoint.has_connection(self.capacity, || (self.idle)(endpoint)) {
             if endpoint.load.in_flight() < self.capacity.most_in_flight() {
                 self.idles.set(true);
             }
             return None;
         }
         let most = self.capacity.most_in_flight();
-        let on_trial = trials && endpoint.trial.load(Relaxed);
+        let on_trial = trials && endpoint.is_on_trial();
         let seat = if on_trial { Seat::take_on_trial(endpoint, most) } else { Seat::take(endpoint, most) }?;
         Some(Picked { endpoint: endpoint.clone(), seat })
     }
@@ -333,7 +334,7 @@ fn failed_connect(worker: &Worker, pool: &Pool, endpoint: &Arc<Endpoint>, error:
 pub fn failed(worker: &Worker, pool: &Pool, endpoint: &Arc<Endpoint>) {
     let errors = endpoint.failed(worker.id);
     let most = pool.spec.outlier.consecutive_errors;
-    if most > 0 && (errors >= most || endpoint.trial.load(Relaxed)) {
+    if most > 0 && (errors >= most || endpoint.is_on_trial()) {
         worker.crew.tell(ControlEvent::Erring { pool: pool.id, endpoint: endpoint.clone(), errors });
     }
 }

@@ -10,7 +10,7 @@ use siphasher::sip::SipHasher13;
 
 use super::queue::Queue;
 
-use crate::balance::Load;
+use crate::balance::{Capacity, Load};
 use crate::base::{EndpointAddr, Weight, WorkerId};
 use crate::health::{Health, Intent, Warmth};
 use crate::observe::{EndpointCells, PerWorker};
@@ -50,9 +50,10 @@ pub struct Endpoint {
     /// Requests in a row that failed before an answer, connects included.
     pub errors_in_row: AtomicU32,
     /// Back from an ejection, and nothing was answered since: one request at a time.
-    pub trial: AtomicBool,
-    /// That request is out.
-    trying: AtomicBool,
+    trial: AtomicBool,
+    /// Which trial's request is out; 0: none. Numbered, because a trial's connection may outlive it, and must not end the next.
+    trying: AtomicU64,
+    trials: AtomicU64,
     /// When the last status change happened, ns of the monotonic clock.
     pub changed_at: AtomicU64,
 }
@@ -72,7 +73,8 @@ impl Endpoint {
             failures_in_row: AtomicU32::new(0),
             errors_in_row: AtomicU32::new(0),
             trial: AtomicBool::new(false),
-            trying: AtomicBool::new(false),
+            trying: AtomicU64::new(0),
+            trials: AtomicU64::new(0),
             changed_at: AtomicU64::new(0),
         }
     }
@@ -91,15 +93,48 @@ impl Endpoint {
         if self.errors_in_row.load(Relaxed) != 0 {
             self.errors_in_row.store(0, Relaxed);
         }
-        if self.trial.load(Relaxed) {
-            self.trial.store(false, Relaxed);
+        if self.is_on_trial() {
+            self.set_trial(false);
         }
+    }
+
+    pub fn is_on_trial(&self) -> bool {
+        self.trial.load(Relaxed)
+    }
+
+    /// What was out for an earlier trial counts no more, however long its connection lives.
+    pub fn set_trial(&self, on: bool) {
+        if !on {
+            self.trial.store(false, SeqCst);
+        }
+        self.trying.store(0, SeqCst);
+        // Last: from here on trials are taken, and one that is must not be wiped out.
+        if on {
+            self.trial.store(true, SeqCst);
+        }
+    }
+
+    /// Whether `capacity` leaves a connection for one more. `idle`: one to it is at hand.
+    pub fn has_connection(&self, capacity: &Capacity, idle: impl FnOnce() -> bool) -> bool {
+        let most = capacity.max_connections;
+        most == Capacity::UNBOUNDED || self.open() < most || idle()
+    }
+
+    /// Whether one more may go there now: what [`Seat`] would find, without taking a place.
+    pub fn has_place(&self, capacity: &Capacity, idle: impl FnOnce() -> bool) -> bool {
+        let tried = self.is_on_trial() && self.trying.load(SeqCst) != 0;
+        !tried && self.load.in_flight() < capacity.most_in_flight() && self.has_connection(capacity, idle)
     }
 
     /// A request failed before an answer: how many did in a row.
     pub fn failed(&self, worker: WorkerId) -> u32 {
         self.cells.row(worker).failed.one();
         self.errors_in_row.fetch_add(1, Relaxed).saturating_add(1)
+    }
+
+    /// The request of this trial is no longer out. Where another's is, that stays.
+    fn end_trial(&self, number: u64) {
+        let _ = self.trying.compare_exchange(number, 0, SeqCst, SeqCst);
     }
 
     /// For the control side only. The pool's view does not change until [`super::Pool::publish`].
@@ -114,24 +149,23 @@ impl Endpoint {
 pub struct Seat {
     endpoint: Arc<Endpoint>,
     /// It is the one request of a trial. Not to be told by what is in flight: that may be from before the ejection, and stay.
-    trial: bool,
+    trial: Option<u64>,
 }
 
 impl Seat {
     /// `None`: `most` are in flight.
     pub fn take(endpoint: &Arc<Endpoint>, most: u32) -> Option<Seat> {
-        endpoint.load.begin_below(most).then(|| Seat { endpoint: endpoint.clone(), trial: false })
+        endpoint.load.begin_below(most).then(|| Seat { endpoint: endpoint.clone(), trial: None })
     }
 
     /// The same at an endpoint on trial, where also no other request of its trial may be out.
     pub fn take_on_trial(endpoint: &Arc<Endpoint>, most: u32) -> Option<Seat> {
-        if endpoint.trying.swap(true, SeqCst) {
-            return None;
-        }
+        let number = endpoint.trials.fetch_add(1, Relaxed).wrapping_add(1);
+        endpoint.trying.compare_exchange(0, number, SeqCst, SeqCst).ok()?;
         if endpoint.load.begin_below(most) {
-            return Some(Seat { endpoint: endpoint.clone(), trial: true });
+            return Some(Seat { endpoint: endpoint.clone(), trial: Some(number) });
         }
-        endpoint.trying.store(false, SeqCst);
+        endpoint.end_trial(number);
         None
     }
 }
@@ -139,8 +173,8 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.endpoint.load.end();
-        if self.trial {
-            self.endpoint.trying.store(false, SeqCst);
+        if let Some(number) = self.trial {
+            self.endpoint.end_trial(number);
         }
         self.endpoint.queue.released();
     }
@@ -215,6 +249,54 @@ mod tests {
         assert!(Seat::take_on_trial(&endpoint, 9).is_some());
         drop(other);
         assert_eq!((endpoint.load.in_flight(), endpoint.open()), (0, 0));
+    }
+
+    #[test]
+    fn a_trial_that_was_answered_keeps_no_later_one_away_and_ends_none() {
+        let address = "192.0.2.1:80".parse::<std::net::SocketAddr>().unwrap();
+        let endpoint = Arc::new(Endpoint::new(address.into(), Weight::ONE, 1, Arc::default()));
+        endpoint.set_trial(true);
+        // A WebSocket: answered, and open for hours.
+        let long = Seat::take_on_trial(&endpoint, 9).expect("the trial");
+        endpoint.answered(WorkerId(0));
+        assert!(!endpoint.is_on_trial());
+        endpoint.set_trial(true);
+        let next = Seat::take_on_trial(&endpoint, 9);
+        assert!(next.is_some(), "its own trial");
+        drop(long);
+        assert!(Seat::take_on_trial(&endpoint, 9).is_none(), "that trial is still out");
+        // Ejected and back, without an answer.
+        endpoint.set_trial(true);
+        assert!(Seat::take_on_trial(&endpoint, 9).is_some());
+        drop(next);
+        assert_eq!(endpoint.load.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_place_is_seen_where_one_would_be_given() {
+        let address = "192.0.2.1:80".parse::<std::net::SocketAddr>().unwrap();
+        let endpoint = Arc::new(Endpoint::new(address.into(), Weight::ONE, 1, Arc::default()));
+        let capacity = |max_requests, max_connections| Capacity {
+            max_connections,
+            max_requests,
+            queue: 0,
+            queue_timeout: std::time::Duration::ZERO,
+        };
+        let wide = capacity(9, 9);
+        let other = Seat::take(&endpoint, 9);
+        endpoint.set_trial(true);
+        assert!(endpoint.has_place(&wide, || false), "what is in flight from before is no trial");
+        let trial = Seat::take_on_trial(&endpoint, 9);
+        assert!(!endpoint.has_place(&wide, || false), "the trial is out");
+        endpoint.set_trial(false);
+        assert!(endpoint.has_place(&wide, || false));
+        assert!(!endpoint.has_place(&capacity(2, 9), || true), "two are in flight");
+        drop((other, trial));
+        let opening = Opening::take(&endpoint, 1);
+        assert!(!endpoint.has_place(&capacity(9, 1), || false), "its only connection is not free");
+        assert!(endpoint.has_place(&capacity(9, 1), || true), "it is at hand");
+        drop(opening);
+        assert!(endpoint.has_place(&capacity(9, 1), || false));
     }
 
     #[test]

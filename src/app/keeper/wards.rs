@@ -281,7 +281,7 @@ impl Wards {
         ward.endpoint.changed_at.store(now.0, Relaxed);
         let returns = transition.from.1 == Health::Ejected && matches!(health, Health::Up | Health::Probing);
         if returns || matches!(health, Health::Down | Health::Ejected) {
-            ward.endpoint.trial.store(returns, Relaxed);
+            ward.endpoint.set_trial(returns);
         }
         if health == Health::Up {
             // Failures of its last life are none of this one's.
@@ -450,7 +450,7 @@ impl Wards {
     pub(super) fn troubled(&self, id: WardId, trouble: Trouble) -> Option<(bool, Peers)> {
         let ward = self.wards.get(&id)?;
         let rules = &self.pools.get(&ward.pool)?.rules.outlier;
-        let trial = ward.endpoint.trial.load(Relaxed);
+        let trial = ward.endpoint.is_on_trial();
         // Counting the others costs a walk over the pool, and under load most failures come after the ejection.
         let enough = match trouble {
             Trouble::Connects { in_a_row } => trial || in_a_row >= rules.failures,
