@@ -2,20 +2,21 @@
 //!
 //! ```text
 //!              a probe reaches nobody                nine in ten of the endpoints believed alive, on two hosts or more, and
-//!   well ────────────────────────────▶ doubtful ──── no route led to them, or traffic still gets answers ────▶ cut off
+//!   well ────────────────────────────▶ doubtful ──── no route led to them, or one still answers traffic ─────▶ cut off
 //!    ▲                                    │                                                                       │
 //!    ╰────────────────────────────────────┴──────── any probe is answered, well or not ───────────────────────────╯
 //! ```
 //!
 //! While it is cut off, what is known stays: a failed probe takes no endpoint out unless traffic fails there too. An endpoint that
-//! refuses or says 503 has answered: its death is believed always. So is silence, where no traffic shows that somebody is alive,
-//! and whatever befalls a single host.
+//! refuses or says 503 has answered: its death is believed always. So is silence, where no traffic shows that one of the silent is
+//! alive (what others answer says nothing of these), and whatever befalls a single host.
 //!
 //! Not here: what traffic meets (`outlier`), nor which endpoints there are.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::base::Moment;
 
@@ -34,15 +35,16 @@ pub enum Reach {
 #[derive(Debug)]
 pub struct CutOff<K> {
     unreached: HashMap<K, (IpAddr, Reach)>,
-    doubt: Option<Doubt>,
+    doubt: Option<Doubt<K>>,
 }
 
-/// Since when nobody has answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Doubt {
-    pub since: Moment,
-    /// Answers to traffic until then.
-    answers: u64,
+#[derive(Debug)]
+struct Doubt<K> {
+    since: Moment,
+    /// Answers to traffic until then, by endpoint, of those that were probed and believed alive.
+    answers: HashMap<K, u64>,
+    /// When it was last looked whether one of the unreached has answered traffic since, and whether one had.
+    looked: Option<(Moment, bool)>,
 }
 
 impl<K> Default for CutOff<K> {
@@ -52,45 +54,68 @@ impl<K> Default for CutOff<K> {
 }
 
 impl<K: Copy + Eq + Hash> CutOff<K> {
-    /// A probe of `key` has ended. `answers`: how much traffic was answered so far, asked for only where it matters. True: doubt
-    /// has just spread to a second host, and the others should be asked now.
-    pub fn probed(&mut self, key: K, host: IpAddr, reach: Reach, now: Moment, answers: impl FnOnce() -> u64) -> bool {
+    /// A probe of `key` has ended. `answers`: how much traffic each of those believed alive has answered so far, asked for only
+    /// where it matters. True: doubt has just spread to a second host, and the others should be asked now.
+    pub fn probed(
+        &mut self,
+        key: K,
+        host: IpAddr,
+        reach: Reach,
+        now: Moment,
+        answers: impl FnOnce() -> HashMap<K, u64>,
+    ) -> bool {
         if reach == Reach::Answered {
             self.unreached.clear();
             self.doubt = None;
             return false;
         }
         if self.doubt.is_none() {
-            self.doubt = Some(Doubt { since: now, answers: answers() });
+            self.doubt = Some(Doubt { since: now, answers: answers(), looked: None });
         }
         let before = self.hosts();
         self.unreached.insert(key, (host, reach));
         before < HOSTS && self.hosts() >= HOSTS
     }
 
-    /// Its probes are no more: it is not missed.
+    /// Its probes are no more: it is not missed. Doubt ends with the last of those that raised it.
     pub fn forget(&mut self, key: K) {
         self.unreached.remove(&key);
+        if self.unreached.is_empty() {
+            self.doubt = None;
+        }
     }
 
     /// Since when nobody has answered.
     pub fn since(&self) -> Option<Moment> {
-        self.doubt.map(|doubt| doubt.since)
+        self.doubt.as_ref().map(|doubt| doubt.since)
     }
 
     pub fn is_unreached(&self, key: K) -> bool {
         self.unreached.contains_key(&key)
     }
 
-    /// Whether the prober is cut off, where `reached` endpoints that are believed alive are none of the unreached ones.
-    pub fn is_cut_off(&self, reached: usize, answers: impl FnOnce() -> u64) -> bool {
-        let Some(doubt) = self.doubt else { return false };
+    /// Whether the prober is cut off, where `reached` endpoints that are believed alive are none of the unreached ones, and
+    /// each has given so many `answers` to traffic so far. Those are read every [`LOOKED_EVERY`] at most: it is a walk over all.
+    pub fn is_cut_off(&mut self, reached: usize, now: Moment, answers: impl Fn(K) -> u64) -> bool {
+        let hosts = self.hosts();
+        let Some(doubt) = &mut self.doubt else { return false };
         let unreached = self.unreached.len();
-        if self.hosts() < HOSTS || unreached * 100 < (unreached + reached) * NEARLY_ALL_PERCENT {
+        if hosts < HOSTS || unreached * 100 < (unreached + reached) * NEARLY_ALL_PERCENT {
             return false;
         }
         let unrouted = self.unreached.values().filter(|(_, reach)| *reach == Reach::NoRoute).count();
-        unrouted * 100 >= unreached * NEARLY_ALL_PERCENT || answers() > doubt.answers
+        if unrouted * 100 >= unreached * NEARLY_ALL_PERCENT {
+            return true;
+        }
+        match doubt.looked {
+            Some((at, alive)) if now.since(at) < LOOKED_EVERY => alive,
+            _ => {
+                let answered = |key: &K| doubt.answers.get(key).is_some_and(|before| answers(*key) != *before);
+                let alive = self.unreached.keys().any(answered);
+                doubt.looked = Some((now, alive));
+                alive
+            }
+        }
     }
 
     /// Distinct hosts, counted up to [`HOSTS`].
@@ -104,6 +129,7 @@ impl<K: Copy + Eq + Hash> CutOff<K> {
 const HOSTS: usize = 2;
 /// All but those that were dead before, or were probed just before it began.
 const NEARLY_ALL_PERCENT: usize = 90;
+const LOOKED_EVERY: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -112,13 +138,14 @@ mod tests {
     #[test]
     fn the_prober_is_cut_off_when_nearly_all_are_unreached_for_reasons_of_its_own() {
         // The results in order: endpoint (its last digit is the host), how far it came; then who else is believed alive, and
-        // answers to traffic since it began.
+        // answers of endpoint 1 to traffic since it began.
         use Reach::{Answered, NoRoute, Silent};
         for (name, results, reached, answers, want) in [
             ("nothing happened", vec![], 3, 9, false),
             ("all without a route", vec![(1, NoRoute), (2, NoRoute), (3, NoRoute)], 0, 0, true),
             ("all silent while traffic is answered", vec![(1, Silent), (2, Silent)], 0, 5, true),
             ("all silent, and no traffic is answered", vec![(1, Silent), (2, Silent)], 0, 0, false),
+            ("all silent while others are answered", vec![(3, Silent), (2, Silent)], 0, 5, false),
             ("two of three", vec![(1, NoRoute), (2, NoRoute)], 1, 5, false),
             ("nine of ten", (1..=9).map(|n| (n, NoRoute)).collect(), 1, 0, true),
             ("one host, however many endpoints", vec![(11, NoRoute), (21, NoRoute), (31, NoRoute)], 0, 5, false),
@@ -131,16 +158,44 @@ mod tests {
             let mut cut_off = CutOff::default();
             for (key, reach) in results {
                 let host = IpAddr::from([10, 0, 0, key % 10]);
-                cut_off.probed(key, host, reach, Moment::from_millis(key.into()), || 100);
+                cut_off.probed(key, host, reach, Moment::ZERO, || (0..40).map(|key| (key, 100)).collect());
             }
-            assert_eq!(cut_off.is_cut_off(reached, || 100 + answers), want, "{name}");
+            let answered = |key| if key == 1 { 100 + answers } else { 100 };
+            assert_eq!(cut_off.is_cut_off(reached, Moment::ZERO, answered), want, "{name}");
         }
+    }
+
+    #[test]
+    fn doubt_is_over_when_those_that_raised_it_are_no_longer_probed() {
+        let mut cut_off = CutOff::default();
+        for key in [1, 2] {
+            cut_off.probed(key, IpAddr::from([10, 0, 0, key]), Reach::NoRoute, Moment::ZERO, HashMap::new);
+        }
+        assert!(cut_off.is_cut_off(0, Moment::ZERO, |_| 0));
+        cut_off.forget(1);
+        assert!(cut_off.since().is_some());
+        cut_off.forget(2);
+        assert!(cut_off.since().is_none() && !cut_off.is_cut_off(0, Moment::ZERO, |_| 0));
+    }
+
+    #[test]
+    fn one_that_came_after_doubt_began_is_no_witness() {
+        // A pool that has carried traffic for long, and now gets a probe.
+        let mut cut_off = CutOff::default();
+        for key in [1, 2] {
+            let known = || HashMap::from([(1, 100)]);
+            cut_off.probed(key, IpAddr::from([10, 0, 0, key]), Reach::Silent, Moment::ZERO, known);
+        }
+        assert!(!cut_off.is_cut_off(0, Moment::ZERO, |key| if key == 2 { 900 } else { 100 }));
+        assert!(!cut_off.is_cut_off(0, Moment::from_millis(5), |_| 900), "not looked again so soon");
+        assert!(cut_off.is_cut_off(0, Moment::from_millis(50), |_| 900));
     }
 
     #[test]
     fn the_others_are_asked_once_when_doubt_spreads() {
         let mut cut_off = CutOff::default();
-        let mut probed = |key: u8, reach| cut_off.probed(key, IpAddr::from([10, 0, 0, key]), reach, Moment::ZERO, || 0);
+        let mut probed =
+            |key: u8, reach| cut_off.probed(key, IpAddr::from([10, 0, 0, key]), reach, Moment::ZERO, HashMap::new);
         let asked = [1, 1, 2, 3].map(|key| probed(key, Reach::Silent));
         assert_eq!(asked, [false, false, true, false]);
         assert!(!probed(1, Reach::Answered));

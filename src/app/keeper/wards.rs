@@ -40,8 +40,6 @@ pub(super) struct Wards {
     cut_off: CutOff<WardId>,
     /// Every endpoint is on this machine, as in a lab; else those that are tell nothing of the network.
     all_here: bool,
-    /// Answers to traffic so far, and when they were summed.
-    answers: (Moment, u64),
     /// Pools whose view is not what their endpoints say.
     changed: HashSet<PoolId>,
     /// Pools that keep their first view, in which everyone serves, until all are judged, or until this moment.
@@ -105,7 +103,6 @@ impl Wards {
             warming: HashSet::new(),
             cut_off: CutOff::default(),
             all_here: true,
-            answers: (Moment::ZERO, 0),
             changed: HashSet::new(),
             settling: HashMap::new(),
         }
@@ -140,10 +137,7 @@ impl Wards {
                 self.settling.insert(pool.id, now + (window + pace.timeout).min(SETTLING));
             }
             for (endpoint, EndpointSpec { weight, .. }) in pool.endpoints.iter().zip(&pool.spec.endpoints) {
-                let id = self.ward(pool.id, endpoint, *weight, rules, now);
-                if !first {
-                    self.welcome(id, now);
-                }
+                let id = self.ward(pool.id, endpoint, *weight, rules, (first, now));
                 happenings.extend(self.change_rules(id, rules, now));
                 self.change_weight(id, *weight);
                 match pace {
@@ -151,10 +145,11 @@ impl Wards {
                         let start = if first { Start::Within(window) } else { Start::Now };
                         schedule.add(id, pace.interval, start, now, random.u64(..));
                     }
-                    _ => schedule.remove(id),
+                    _ => self.stop_probing(id, schedule),
                 }
             }
         }
+        self.end_doubt();
         self.all_here = self.wards.values().all(|ward| ward.endpoint.address.ip().is_loopback());
         // Services and VIPs may have changed where pools have not.
         for kept in self.pools.values_mut() {
@@ -175,10 +170,9 @@ impl Wards {
         };
         let gone: Vec<WardId> = self.wards.iter().filter(|(_, ward)| !stays(ward)).map(|(id, _)| *id).collect();
         for id in gone {
-            schedule.remove(id);
+            self.stop_probing(id, schedule);
             self.timed.remove(&id);
             self.warming.remove(&id);
-            self.cut_off.forget(id);
             if let Some(ward) = self.wards.remove(&id) {
                 self.by_address.remove(&(ward.pool, ward.endpoint.address));
             }
@@ -186,27 +180,29 @@ impl Wards {
         self.pools.retain(|id, _| snapshot.pool(*id).is_some());
     }
 
-    /// The ward of an endpoint, made if it is new.
-    fn ward(&mut self, pool: PoolId, endpoint: &Arc<Endpoint>, weight: Weight, rules: Rules, now: Moment) -> WardId {
+    /// The ward of an endpoint, made if it is new. `first`: so are all.
+    fn ward(
+        &mut self,
+        pool: PoolId,
+        endpoint: &Arc<Endpoint>,
+        weight: Weight,
+        rules: Rules,
+        (first, now): (bool, Moment),
+    ) -> WardId {
         if let Some(id) = self.by_address.get(&(pool, endpoint.address)) {
             return *id;
         }
         let id = self.next_id;
         self.next_id += 1;
         let machine = Machine::new(rules);
-        endpoint.set_status(Status {
-            intent: machine.intent(),
-            health: machine.health(),
-            weight,
-            warmth: Warmth::FULL,
-        });
+        let (intent, health) = (machine.intent(), machine.health());
         endpoint.changed_at.store(now.0, Relaxed);
-        let (endpoint, cause) = (endpoint.clone(), Cause::Start);
+        let cause = Cause::Start;
         let address = endpoint.address;
-        let up_since = (machine.health() == Health::Up).then_some(now);
+        let up_since = (health == Health::Up).then_some(now);
         let ward = Ward {
             pool,
-            endpoint,
+            endpoint: endpoint.clone(),
             machine,
             weight,
             cause,
@@ -219,6 +215,8 @@ impl Wards {
         };
         self.wards.insert(id, ward);
         self.by_address.insert((pool, address), id);
+        let begins = if first { None } else { self.welcome(id, now) };
+        endpoint.set_status(Status { intent, health, weight, warmth: begins.unwrap_or(Warmth::FULL) });
         id
     }
 
@@ -276,8 +274,6 @@ impl Wards {
     fn settled(&mut self, id: WardId, transition: Transition, now: Moment) -> Option<Happening> {
         let ward = self.wards.get_mut(&id)?;
         let (intent, health) = transition.to;
-        let warmth = if health == Health::Up { ward.endpoint.status().warmth } else { Warmth::FULL };
-        ward.endpoint.set_status(Status { intent, health, warmth, ..ward.endpoint.status() });
         ward.endpoint.changed_at.store(now.0, Relaxed);
         let returns = transition.from.1 == Health::Ejected && matches!(health, Health::Up | Health::Probing);
         if returns || matches!(health, Health::Down | Health::Ejected) {
@@ -304,15 +300,20 @@ impl Wards {
             self.timed.remove(&id);
         }
         self.changed.insert(ward.pool);
-        let (pool, endpoint) = (ward.pool, ward.endpoint.name.clone());
-        self.welcome(id, now);
+        let (pool, endpoint) = (ward.pool, ward.endpoint.clone());
+        let begins = self.welcome(id, now);
+        // Last, and at once: a view built meanwhile must not find it up with all of its weight.
+        let status = endpoint.status();
+        let warmth = begins.unwrap_or(if health == Health::Up { status.warmth } else { Warmth::FULL });
+        endpoint.set_status(Status { intent, health, warmth, ..status });
+        let endpoint = endpoint.name.clone();
         let pool = self.pools.get(&pool).map(|kept| kept.pool.spec.name.clone()).unwrap_or_default();
         Some(Happening { at: clock::wall(), pool, endpoint, transition })
     }
 
     /// What a transition means for the probe.
     pub(super) fn follow(
-        &self,
+        &mut self,
         id: WardId,
         transition: &Transition,
         schedule: &mut Schedule<WardId>,
@@ -327,7 +328,22 @@ impl Wards {
                     schedule.hasten(id, now);
                 }
             }
-            _ => schedule.remove(id),
+            _ => {
+                self.stop_probing(id, schedule);
+                self.end_doubt();
+            }
+        }
+    }
+
+    fn stop_probing(&mut self, id: WardId, schedule: &mut Schedule<WardId>) {
+        schedule.remove(id);
+        self.cut_off.forget(id);
+    }
+
+    /// Where nobody is left whose probes could tell that it is over, it is.
+    fn end_doubt(&self) {
+        if self.cut_off.since().is_none() {
+            self.tell_cut_off(false);
         }
     }
 
@@ -473,12 +489,13 @@ impl Wards {
         if ward.machine.is_held_well() { self.peers(ward) } else { None }
     }
 
-    /// An endpoint that has just come up warms, where there is a slow start and somebody who is warm.
-    fn welcome(&mut self, id: WardId, now: Moment) {
-        let Some(ward) = self.wards.get(&id) else { return };
-        let Some(kept) = self.pools.get(&ward.pool) else { return };
+    /// An endpoint that has just come up warms, where there is a slow start and somebody who is warm: with what it
+    /// begins, for the caller to put into force.
+    fn welcome(&mut self, id: WardId, now: Moment) -> Option<Warmth> {
+        let ward = self.wards.get(&id)?;
+        let kept = self.pools.get(&ward.pool)?;
         if ward.up_since != Some(now) || ward.machine.intent() == Intent::Maintenance {
-            return;
+            return None;
         }
         let slow_start = kept.pool.spec.slow_start;
         let is_warm = |other: &Ward| {
@@ -487,15 +504,15 @@ impl Wards {
         };
         let others = kept.pool.endpoints.iter().filter_map(|other| self.by_address.get(&(kept.pool.id, other.address)));
         let mut others = others.filter(|other| **other != id).filter_map(|other| self.wards.get(other));
-        let Some(warming) = Warming::begin(slow_start, kept.pool.view().uses.hash, now) else { return };
+        let warming = Warming::begin(slow_start, kept.pool.view().uses.hash, now)?;
         if !others.any(is_warm) {
-            return;
+            return None;
         }
-        if let Some(ward) = self.wards.get_mut(&id) {
-            ward.warming = Some(warming);
-            self.warming.insert(id);
-            self.warm(now);
-        }
+        let (warmth, _) = warming.now(now)?;
+        self.wards.get_mut(&id)?.warming = Some(warming);
+        self.warming.insert(id);
+        self.changed.insert(self.wards.get(&id)?.pool);
+        Some(warmth)
     }
 
     /// Gives those that warm up what is theirs by now.
@@ -544,13 +561,11 @@ impl Wards {
         if reach != Reach::Answered && !believed && !self.cut_off.is_unreached(id) {
             return Vec::new();
         }
-        let (wards, answers) = (&self.wards, &mut self.answers);
         let host = ward.endpoint.address.ip();
-        let spreads = self.cut_off.probed(id, host, reach, now, || {
-            // To the last one: whoever answers from now on shows that somebody is alive.
-            *answers = (Moment::ZERO, 0);
-            count_answers(wards, answers, now)
-        });
+        let mut cut_off = std::mem::take(&mut self.cut_off);
+        let answers = || self.alive().filter_map(|id| Some((id, answered(self.wards.get(&id)?)))).collect();
+        let spreads = cut_off.probed(id, host, reach, now, answers);
+        self.cut_off = cut_off;
         if reach == Reach::Answered {
             self.tell_cut_off(false);
         }
@@ -573,8 +588,8 @@ impl Wards {
     /// Finds out whether the prober is cut off; those that its probes have taken out since then, wrongly.
     pub(super) fn wronged(&mut self, now: Moment) -> Vec<WardId> {
         let reached = self.alive().filter(|id| !self.cut_off.is_unreached(*id)).count();
-        let (wards, answers) = (&self.wards, &mut self.answers);
-        let is = self.cut_off.is_cut_off(reached, || count_answers(wards, answers, now));
+        let wards = &self.wards;
+        let is = self.cut_off.is_cut_off(reached, now, |id| wards.get(&id).map_or(0, answered));
         if !self.tell_cut_off(is) || !is {
             return Vec::new();
         }
@@ -602,6 +617,9 @@ impl Wards {
                 event = events::PROBES,
                 "probes reach nobody, and it is this machine that is cut off: endpoints keep their state until one answers"
             ),
+            (true, false) if self.alive().next().is_none() => {
+                tracing::info!(event = events::PROBES, "nobody is probed any more");
+            }
             (true, false) => tracing::info!(event = events::PROBES, "probes are answered again"),
             _ => {}
         }
@@ -660,17 +678,10 @@ fn fails_traffic(ward: &Ward, kept: Option<&Kept>) -> bool {
     ward.endpoint.failures_in_row.load(Relaxed) >= most
 }
 
-/// What traffic was answered so far, by all endpoints. Summed [`COUNTED_EVERY`] at most: it is a walk over all cells.
-fn count_answers(wards: &HashMap<WardId, Ward>, answers: &mut (Moment, u64), now: Moment) -> u64 {
-    if answers.0 == Moment::ZERO || now.since(answers.0) >= COUNTED_EVERY {
-        let answered =
-            |ward: &Ward| ward.endpoint.cells.sum(|row| row.answered.get().wrapping_add(row.received.packets.get()));
-        *answers = (now, wards.values().map(answered).fold(0, u64::wrapping_add));
-    }
-    answers.1
+/// What it has answered to traffic so far.
+fn answered(ward: &Ward) -> u64 {
+    ward.endpoint.cells.sum(|row| row.answered.get().wrapping_add(row.received.packets.get()))
 }
-
-const COUNTED_EVERY: Duration = Duration::from_millis(20);
 
 impl Kept {
     /// `before` gives its probe where the settings are the same, so that results under way still count.

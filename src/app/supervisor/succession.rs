@@ -162,7 +162,7 @@ impl Supervisor {
                 successor.end();
                 self.take_packets_back().await;
                 if reload {
-                    let _ = Box::pin(self.reload()).await;
+                    let _ = Box::pin(self.reload(SIGNAL)).await;
                 }
                 Err(why)
             }
