@@ -30,6 +30,17 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Files that were read, and cannot be opened any more. Not pipes, which are read once.
+    pub fn lost(&self) -> Vec<(&Path, io::Error)> {
+        let read = self.files.iter().filter(|(_, held)| held.is_some());
+        read.filter_map(|(path, _)| match std::fs::metadata(path) {
+            Ok(about) if !about.is_file() => None,
+            Ok(_) => File::open(path).err().map(|error| (path.as_path(), error)),
+            Err(error) => Some((path.as_path(), error)),
+        })
+        .collect()
+    }
+
     /// Everything that a running Strata needs to judge the configuration without a look at this machine. The text of the main
     /// file is in it; `None` when something is no text.
     pub fn candidate(self) -> Option<Candidate> {
@@ -89,12 +100,15 @@ impl Here {
 }
 
 fn read(path: &Path, most: usize, regular: bool) -> io::Result<Contents> {
+    // Nobody chose a pipe that a file names, and a device has no end. Before it is opened: that alone waits for a pipe's writer.
+    if regular {
+        let about = std::fs::metadata(path)?;
+        if !about.is_file() {
+            return Err(io::Error::other(if about.is_dir() { "it is a folder" } else { "it is no regular file" }));
+        }
+    }
     let file = File::open(path)?;
     let about = file.metadata()?;
-    // Nobody chose a pipe that a file names: it would be waited for, and a device has no end.
-    if regular && !about.is_file() {
-        return Err(io::Error::other(if about.is_dir() { "it is a folder" } else { "it is no regular file" }));
-    }
     let mut bytes = Vec::new();
     file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(Contents { bytes, is_public: about.mode() & 0o004 != 0 })
@@ -139,3 +153,39 @@ impl Outside for Here {
 
 /// Entries of a folder that are looked at: more than can be included, and an end all the same.
 const FOLDER: usize = limits::CONFIG_FILES * 16;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::app::load;
+
+    #[test]
+    fn a_pipe_that_a_secret_names_is_refused_and_not_waited_for() {
+        // To open a pipe without a writer waits for one.
+        let (reader, _) = io::pipe().unwrap();
+        let text = format!("[cluster]\nhash_key = \"file:/proc/self/fd/{}\"\n", reader.as_raw_fd());
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let loaded = load::parse("test", text.into_bytes(), &Here::default());
+            let _ = tell.send(loaded.render(false));
+        });
+        let said = told.recv_timeout(Duration::from_secs(60)).expect("it waits for the pipe");
+        assert!(said.contains("it is no regular file"), "{said}");
+    }
+
+    #[test]
+    fn files_that_cannot_be_opened_again_are_named_and_pipes_are_not() {
+        let (reader, _) = io::pipe().unwrap();
+        let pipe = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        let (here, gone, unread) = ("Cargo.toml", "/nowhere/strata.toml", "/nowhere/else.toml");
+        let held = |path: PathBuf| (path, Some(Vec::new()));
+        let files = vec![held(here.into()), held(pipe), held(gone.into()), (unread.into(), None)];
+        let asked = Asked { files, ..Asked::default() };
+        let lost: Vec<_> = asked.lost().into_iter().map(|(path, error)| (path.to_owned(), error.kind())).collect();
+        assert_eq!(lost, [(gone.into(), io::ErrorKind::NotFound)]);
+    }
+}

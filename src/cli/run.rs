@@ -41,6 +41,14 @@ fn serve(file: &Path, predecessor: Option<Predecessor>) -> anyhow::Result<ExitCo
     // After it: another user's memory is visible anew.
     let hidden = sys::process::hide_memory();
     start_log(&first.config)?;
+    // Root read them by a privilege that is gone.
+    for (path, error) in first.asked.lost() {
+        tracing::warn!(
+            path = %path.display(), %error,
+            "a file of the configuration cannot be read again, so every reload will fail: let the user that strata runs as own \
+             it, or read it by its mode"
+        );
+    }
     for what in strange {
         tracing::warn!("systemd has passed something that nothing can listen on: {what}");
     }
