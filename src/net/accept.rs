@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::worker::{Handed, Worker};
-use crate::base::{Reason, ServiceId};
+use crate::base::{Reason, ServiceId, clock};
 use crate::observe::{ServiceCells, events};
 use crate::seam::Accepted;
 use crate::state::{Kept, Limits};
@@ -110,8 +110,9 @@ pub async fn accept(
     listener: Rc<TcpListener>,
     serve: Rc<dyn Fn(Accepted)>,
 ) {
-    // Said and counted once, however long it lasts.
+    // Counted once, however long it lasts.
     let mut paused = false;
+    let mut said = false;
     loop {
         // What waits meanwhile waits in the kernel's queue, and is refused nothing.
         while worker.crew.pressure.is_full() {
@@ -119,7 +120,8 @@ pub async fn accept(
         }
         match listener.accept().await {
             Ok((stream, peer)) => {
-                if std::mem::take(&mut paused) {
+                paused = false;
+                if std::mem::take(&mut said) {
                     tracing::info!(event = events::PRESSURE, "accepting goes on");
                 }
                 bring(&worker, service.get(), stream, peer, &*serve);
@@ -129,7 +131,11 @@ pub async fn accept(
                 if !std::mem::replace(&mut paused, true) {
                     count_refusal(&worker, service.get(), Reason::NoDescriptor);
                     worker.crew.pressure.count_pause();
-                    tracing::warn!(event = events::PRESSURE, %error, "accepting pauses");
+                    // With each descriptor that comes free, a pause ends and the next begins.
+                    if worker.crew.pressure.may_say_pause(clock::now()) {
+                        said = true;
+                        tracing::warn!(event = events::PRESSURE, %error, "accepting pauses");
+                    }
                 }
                 tokio::time::sleep(PAUSE).await;
             }

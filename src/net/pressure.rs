@@ -10,7 +10,9 @@
 //! come from (`sys`), nor closing and pausing (`mode`, `accept`).
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
+use crate::base::clock::Moment;
 use crate::base::limits::{FULL_PERCENT, PRESSURE_EASES, SHED_PERCENT};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,12 @@ pub struct Pressure {
     level: AtomicU8,
     /// Client connections that the process takes at once; 0: no limit.
     most_connections: AtomicU32,
+    /// When a pause may be said again, in nanoseconds of the monotonic clock.
+    silent_until: AtomicU64,
 }
+
+/// How long the log is silent about pauses after one was said. The metrics count them all.
+const SILENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Gauge {
@@ -129,6 +136,12 @@ impl Pressure {
     /// Accepting pauses because the kernel gave no descriptor.
     pub fn count_pause(&self) {
         self.gauge(Resource::Descriptors).pauses.fetch_add(1, Relaxed);
+    }
+
+    /// Whether a pause is to be said: one in a while, whichever worker it is.
+    pub fn may_say_pause(&self, now: Moment) -> bool {
+        let until = self.silent_until.load(Relaxed);
+        now.0 >= until && self.silent_until.compare_exchange(until, (now + SILENCE).0, Relaxed, Relaxed).is_ok()
     }
 
     /// In use, and the limit.
@@ -206,5 +219,13 @@ mod tests {
         assert_eq!((pressure.shed(Resource::Descriptors), pressure.shed(Resource::Memory)), (1, 0));
         pressure.observe(Resource::Descriptors, 1, 100);
         assert!(!pressure.is_full() && pressure.sheds(), "memory presses still");
+    }
+
+    #[test]
+    fn pauses_are_said_once_in_a_while_whoever_has_them() {
+        let pressure = Pressure::default();
+        let said: Vec<u64> =
+            (0..25).filter(|second| pressure.may_say_pause(Moment::from_millis(second * 1000))).collect();
+        assert_eq!(said, [0, 10, 20]);
     }
 }
