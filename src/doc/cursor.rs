@@ -39,6 +39,12 @@ pub struct Lore {
 
 impl Lore {
     pub const NONE: Lore = Lore { named: &[], secrets: &[], homes: &[], aliases: &[], later: &[] };
+
+    /// Tables that a secret belongs in.
+    fn owners(&self) -> Vec<&'static str> {
+        let homes = self.homes.iter().filter(|(key, _)| self.secrets.contains(key));
+        homes.map(|(_, home)| home.trim_matches(['[', ']'])).collect()
+    }
 }
 
 /// What became of a file's bytes, and of the files it includes.
@@ -100,7 +106,7 @@ pub fn read<T>(
     found.dedup();
     cut(&mut found, left_out);
     if !found.is_empty() {
-        secrets.extend(hide::suspects(&sources, lore.secrets, &judged));
+        secrets.extend(hide::suspects(&sources, &lore.owners(), lore.secrets, &judged));
     }
     for diagnostic in &mut found {
         diagnostic.masked.clone_from(&secrets);

@@ -1,30 +1,67 @@
 //! Engine: lines that may hold a secret where none was read: its key is misspelt, misplaced or given twice, or its text does not end.
 //!
 //! Such a line is part of a diagnostic, and diagnostics are logged. What is hidden in vain costs little; so everything behind the
-//! key is hidden, to the end of the line.
+//! key is hidden to the end of its table, and so is a table that a secret belongs in where none was read in it.
 
 use super::source::Sources;
 use super::span::Span;
 use super::suggest;
 
-/// What stands behind keys that look like one of `names`, but for lines with one of `judged`, whose secrets are known.
-pub(super) fn suspects(sources: &Sources, names: &[&str], judged: &[Span]) -> Vec<Span> {
+/// What stands behind keys that look like one of `names`, but for lines with one of `judged`, whose secrets are known; and what
+/// the tables `owners` hold that have none of these.
+pub(super) fn suspects(sources: &Sources, owners: &[&str], names: &[&str], judged: &[Span]) -> Vec<Span> {
     let mut suspects = Vec::new();
-    for file in sources.files_with_starts() {
-        let (source, start) = file;
+    for (source, start) in sources.files_with_starts() {
+        let known = |from: usize, to: usize| judged.iter().any(|judged| from <= judged.start && judged.start <= to);
         let mut at = start;
+        // Of the table's lines, all that is behind a key; and from a suspect on, whatever may belong to its value.
+        let (mut owned, mut suspected) = (false, false);
         for line in source.text.split('\n') {
-            if let Some(behind) = behind_a_secrets_key(line, names) {
+            let end = at + line.len();
+            let mut behind = behind_a_secrets_key(line, names);
+            if known(at, end) {
+                (behind, suspected) = (None, false);
+            } else if let Some(table) = table(line) {
+                let rest = source.text.get(end - start..).unwrap_or_default();
+                let length = rest.split_inclusive('\n').skip(1).take_while(|line| self::table(line).is_none());
+                let length = length.map(str::len).sum::<usize>();
+                owned = owners.contains(&table) || suggest::nearest(table, owners.iter().copied()).is_some();
+                owned &= !known(end, end + 1 + length);
+                suspected = false;
+            } else if behind.is_some() {
+                suspected = true;
+            } else if suspected || owned {
+                let whole = || Some(line.len() - line.trim_start().len());
+                behind = behind_a_key(line).or_else(|| if suspected { whole() } else { Some(line.find('=')? + 1) });
+                suspected |= behind.is_some();
+            }
+            if let Some(behind) = behind {
                 let span = Span { start: at + behind, end: at + line.trim_end().len() };
-                let known = judged.iter().any(|judged| at <= judged.start && judged.start <= at + line.len());
-                if !known && !span.is_empty() {
+                if !span.is_empty() {
                     suspects.push(span);
                 }
             }
-            at += line.len() + 1;
+            at = end + 1;
         }
     }
     suspects
+}
+
+/// The name of the table that begins with this line.
+fn table(line: &str) -> Option<&str> {
+    let line = line.split_once('#').map_or(line, |(line, _)| line).trim();
+    let name = line.strip_prefix('[')?.strip_suffix(']')?;
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name).trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | ' ');
+    (name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(plain)).then_some(name)
+}
+
+/// Where the value begins in a line that is a key, a space, an equals sign and a value. The end of an encoded secret has no space.
+fn behind_a_key(line: &str) -> Option<usize> {
+    let (key, value) = line.split_once(" =")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let key = key.trim();
+    (!key.is_empty() && key.chars().all(plain)).then(|| line.len() - value.trim_start().len())
 }
 
 /// Where in the line the value of a secret begins, if it looks as if there were one.
@@ -66,5 +103,25 @@ mod tests {
             let found = behind_a_secrets_key(line, &["hash_key", "token"]).map(|at| &line[at..]);
             assert_eq!(found, want, "{line}");
         }
+    }
+
+    #[test]
+    fn a_table_with_a_secret_that_was_not_read_shows_no_value() {
+        for (text, hidden) in [
+            ("[cluster]\nhash_kye = [\n  \"SECRET\"\n]\n[log]\nlevel = 1", &["[", "\"SECRET\"", "]"][..]),
+            ("[cluster]\nkey = \"SECRET\"\nlevel", &["\"SECRET\"", "level"]),
+            ("[clutser]\nkey=\"SECRET\"", &["\"SECRET\""]),
+            ("[log]\ntokn = \"\"\"\nSECRET=\n\"\"\"\nlevel = 1", &["\"\"\"", "SECRET=", "\"\"\"", "1"]),
+            ("[log]\nlevel = 1\nkey = 2", &[]),
+        ] {
+            let sources = Sources::new(super::super::source::Source::new("test", text));
+            let found = suspects(&sources, &["cluster"], &["hash_key", "token"], &[]);
+            let found: Vec<&str> = found.iter().map(|span| &text[span.start..span.end]).collect();
+            assert_eq!(found, hidden, "{text}");
+        }
+        let text = "[cluster]\nhash_key = 'x'\nzone = 5";
+        let sources = Sources::new(super::super::source::Source::new("test", text));
+        let judged = Span { start: 21, end: 24 };
+        assert_eq!(suspects(&sources, &["cluster"], &["hash_key"], &[judged]), [], "the secret is known");
     }
 }
