@@ -179,6 +179,7 @@ mod tests {
     use std::net::{Shutdown, TcpStream};
 
     use super::*;
+    use crate::base::clock;
 
     fn at(text: &str) -> Listen {
         Listen::parse(text).unwrap()
@@ -265,7 +266,11 @@ mod tests {
                 client
             })
             .collect();
-        let counted = overflows(&short).unwrap();
-        assert!(counted >= 4, "{counted} of {}", crowd.len());
+        // On a busy machine the kernel works SYNs off later.
+        let deadline = clock::now() + Duration::from_secs(30);
+        while overflows(&short).unwrap() < 4 {
+            assert!(clock::now() < deadline, "{} of {}", overflows(&short).unwrap(), crowd.len());
+            std::thread::yield_now();
+        }
     }
 }

@@ -121,11 +121,13 @@ mod tests {
 
     #[test]
     fn open_descriptors_are_counted() {
-        let before = open_descriptors().unwrap();
-        let held: Vec<_> = (0..100).map(|_| fs::File::open("/dev/null").unwrap()).collect();
-        // Other tests open and close theirs meanwhile.
-        let after = open_descriptors().unwrap();
-        assert!(after >= before.saturating_sub(50) + held.len() as u64 / 2, "{before} then {after}");
+        let more = || {
+            let before = open_descriptors().unwrap();
+            let held: Vec<_> = (0..100).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+            open_descriptors().unwrap() >= before + held.len() as u64 / 2
+        };
+        // Other tests open and close theirs meanwhile, some a great many.
+        assert!((0..20).any(|_| more()), "what is held is not counted");
     }
 
     #[test]
