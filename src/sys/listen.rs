@@ -177,6 +177,7 @@ const fn instruction(code: u32, jump_true: u8, jump_false: u8, k: u32) -> SockFi
 mod tests {
     use std::io::{Read, Write};
     use std::net::{Shutdown, TcpStream};
+    use std::time::Duration;
 
     use super::*;
     use crate::base::clock;

@@ -121,9 +121,11 @@ fn j11_the_wall_clock_is_read_for_records_and_timestamps_alone() {
         ("src/app/keeper/wards.rs", "when an endpoint changed its state, to be shown"),
         ("src/app/supervisor.rs", "when a configuration came into force, a metric"),
         ("src/base/clock.rs", "the reader itself"),
+        ("src/cli/events.rs", "how long ago a change was, to be shown"),
         ("src/mode/l4/report.rs", "access records"),
         ("src/mode/l7/exchange.rs", "access records"),
         ("src/mode/l7/mod.rs", "access records"),
+        ("src/observe/events.rs", "when something changed, to be shown"),
     ];
     let mut found = Vec::new();
     look(Path::new("src"), &mut found);
