@@ -11,7 +11,6 @@ use std::sync::OnceLock;
 
 use tracing::Subscriber;
 use tracing::field::Field;
-use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -111,18 +110,18 @@ where
     if json {
         Box::new(lines.json().flatten_event(true).with_current_span(false).with_writer(writer))
     } else {
-        let fields = debug_fn(write_field).delimited(" ");
-        Box::new(lines.with_ansi(colour).fmt_fields(fields).with_writer(Indented(writer)))
+        Box::new(lines.with_ansi(colour).fmt_fields(debug_fn(write_field)).with_writer(Indented(writer)))
     }
 }
 
-/// The message as it is, other fields as `name=value`. The kind of event that a line is, JSON alone shows.
+/// The message as it is, which comes first, and behind it other fields as `name=value`. The kind of event that a line is, JSON alone
+/// shows: a delimiter of the subscriber's would stand for it all the same.
 fn write_field(line: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     if field.name() == events::FIELD {
         return Ok(());
     }
     if field.name() != "message" {
-        write!(line, "{}=", field.name())?;
+        write!(line, " {}=", field.name())?;
     }
     write!(Escaping(line), "{value:?}")
 }
