@@ -12,6 +12,8 @@ use strata::wire::http1::Reject;
 mod metrics;
 #[path = "docs/reference.rs"]
 mod reference;
+#[path = "docs/words.rs"]
+mod words;
 
 #[test]
 fn every_drop_reason_stands_in_its_page_with_its_meaning() {

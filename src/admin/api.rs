@@ -6,6 +6,7 @@
 //! but whether the process lives and serves. Changes are made by POST only, and logged with who asked and what came of it.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -16,16 +17,16 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::control::{self, Control, Refused};
+use super::control::{self, Control};
 use super::describe;
-use super::document::{self, Problem};
+use super::document;
 use super::explain::{self, Wish};
 use super::metrics::Metrics;
 use super::openapi;
 use super::operations::{Action, Does, Operation, Reach};
+use super::refusal::{Refusal, RefusalCounts, Why};
 use crate::balance;
 use crate::base::{Moment, Weight, clock, limits};
-use crate::doc::suggest;
 use crate::explain::Fault;
 use crate::health::Intent;
 use crate::observe::events;
@@ -49,12 +50,13 @@ pub struct Api {
     metrics: Metrics,
     started: Moment,
     comparing: Semaphore,
-    refused: Cell<Refusals>,
+    refusals: Arc<RefusalCounts>,
+    untold: Cell<Untold>,
 }
 
 /// Requests that were refused to whoever may not ask, since the log last told of them.
 #[derive(Clone, Copy, Default)]
-struct Refusals {
+struct Untold {
     count: u64,
     told: Option<Moment>,
 }
@@ -63,8 +65,10 @@ type Answer = Response<Full<Bytes>>;
 
 impl Api {
     pub fn new(control: Control) -> Api {
-        let (metrics, refused) = (Metrics::new(control.clone()), Cell::default());
-        Api { metrics, control, started: clock::now(), comparing: Semaphore::new(1), refused }
+        let refusals = Arc::<RefusalCounts>::default();
+        let metrics = Metrics::new(control.clone(), refusals.clone());
+        let (comparing, untold) = (Semaphore::new(1), Cell::default());
+        Api { metrics, control, started: clock::now(), comparing, refusals, untold }
     }
 
     /// `peer` is who asks, as far as it is known.
@@ -74,7 +78,13 @@ impl Api {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
-        self.reply(face, peer, &head, body).await.unwrap_or_else(Refusal::answer)
+        match self.reply(face, peer, &head, body).await {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                self.refusals.count(refusal.why);
+                refused(refusal)
+            }
+        }
     }
 
     async fn reply<B>(&self, face: Face, peer: &str, head: &Parts, body: B) -> Result<Answer, Refusal>
@@ -106,12 +116,12 @@ impl Api {
     /// Whether whoever asks may.
     fn admit(&self, face: Face, reach: Reach, head: &Parts) -> Result<(), Refusal> {
         if face == Face::Loopback && !head.headers.get(HOST).is_some_and(is_loopback) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "the admin API answers to names of this machine only")
+            return Err(Refusal::new(Why::Host, "the admin API answers to names of this machine only")
                 .help("use `localhost`, `127.0.0.1` or `[::1]`"));
         }
         let reads = matches!(head.method, Method::GET | Method::HEAD);
         if !reads && !is_own_origin(&head.headers) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "a page of another origin may not change anything"));
+            return Err(Refusal::new(Why::Origin, "a page of another origin may not change anything"));
         }
         if face != Face::Metrics && reach != Reach::Anybody {
             self.authorise(face, &head.headers)?;
@@ -119,8 +129,9 @@ impl Api {
         // What a form of a web page can send, whatever its browser says of where it comes from.
         let kind = head.headers.get(CONTENT_TYPE);
         if !reads && kind.is_some_and(|kind| !is_json(kind)) {
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a body is JSON here")
-                .help("send `Content-Type: application/json`"));
+            return Err(
+                Refusal::new(Why::ContentType, "a body is JSON here").help("send `Content-Type: application/json`")
+            );
         }
         Ok(())
     }
@@ -142,14 +153,14 @@ impl Api {
 
     /// Logs who may not ask, but not each time: whoever guesses tokens does not fill the log.
     fn note_refusal(&self, peer: &str, refusal: &Refusal) {
-        let Refusals { count, told } = self.refused.get();
+        let Untold { count, told } = self.untold.get();
         let now = clock::now();
         let count = count.saturating_add(1);
         if told.is_some_and(|told| now.since(told) < limits::ADMIN_REFUSED_LOG) {
-            return self.refused.set(Refusals { count, told });
+            return self.untold.set(Untold { count, told });
         }
-        self.refused.set(Refusals { count: 0, told: Some(now) });
-        let (status, why) = (refusal.status.as_u16(), &*refusal.problem.error);
+        self.untold.set(Untold { count: 0, told: Some(now) });
+        let (status, why) = (refusal.why.status(), &*refusal.problem.error);
         tracing::warn!(peer, status, why, count, "a request to the admin API is refused");
     }
 
@@ -190,11 +201,11 @@ impl Api {
 
     /// Refuses by 400 what is not understood.
     async fn explain(&self, query: &str) -> Result<document::Explained, Refusal> {
-        let bad = |fault: Fault| Refusal::new(StatusCode::BAD_REQUEST, fault.to_string()).help(explain::USAGE);
+        let bad = |fault: Fault| Refusal::new(Why::BadRequest, fault.to_string()).help(explain::USAGE);
         match Wish::read(query).map_err(bad)? {
             Wish::Packet { line, interface } => {
                 let ask = |reply| control::Request::ExplainPacket { line, interface, reply };
-                self.ask(ask).await?.map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, format!("packet: {why}")))
+                self.ask(ask).await?.map_err(|why| Refusal::new(Why::BadRequest, format!("packet: {why}")))
             }
             Wish::Request(question) => {
                 let (snapshot, reports) = (self.control.crew.snapshot.load_full(), self.reports().await);
@@ -257,7 +268,7 @@ impl Api {
     async fn upgrade(&self) -> Result<Answer, Refusal> {
         match self.ask(|reply| control::Request::Upgrade { reply }).await? {
             Ok(upgraded) => Ok(json(StatusCode::OK, &upgraded)),
-            Err(why) => Err(Refusal::new(StatusCode::CONFLICT, why)),
+            Err(why) => Err(Refusal::new(Why::Conflict, why)),
         }
     }
 
@@ -269,13 +280,13 @@ impl Api {
     {
         // A configuration is large, so one at a time is held.
         let Ok(_only) = self.comparing.try_acquire() else {
-            return Err(Refusal::new(StatusCode::CONFLICT, "another comparison is under way").help("try again"));
+            return Err(Refusal::new(Why::Conflict, "another comparison is under way").help("try again"));
         };
         let body = read_body(body, limits::ADMIN_CANDIDATE_BYTES).await?;
         let candidate = match &*body {
             [] => None,
             body => Some(serde_json::from_slice(body).map_err(|error| {
-                Refusal::new(StatusCode::BAD_REQUEST, format!("the body is no configuration to compare: {error}"))
+                Refusal::new(Why::BadRequest, format!("the body is no configuration to compare: {error}"))
             })?),
         };
         Ok(match self.ask(|reply| control::Request::Compare { candidate, reply }).await? {
@@ -288,7 +299,7 @@ impl Api {
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> control::Request) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         // Both fail only when the control side is gone: the process stops.
-        let stopping = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
+        let stopping = || Refusal::new(Why::Stopping, "the process is stopping");
         self.control.requests.send(request(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
     }
@@ -301,7 +312,7 @@ impl Api {
             Some(spec) if !spec.uses.weights => {
                 let error =
                     format!("pool `{pool}` is balanced by `{}`, which does not look at weights", spec.grammar.name);
-                Err(Refusal::new(StatusCode::CONFLICT, error).help("use `weighted-round-robin` or `p2c`"))
+                Err(Refusal::new(Why::Conflict, error).help("use `weighted-round-robin` or `p2c`"))
             }
             _ => Ok(()),
         }
@@ -334,7 +345,7 @@ fn note_change(peer: &str, action: Action, names: &[&str], outcome: &Result<Answ
             tracing::warn!(event = events::ADMIN, peer, request, status, "asked through the admin API, and refused");
         }
         Err(refusal) => {
-            let (status, why) = (refusal.status.as_u16(), &*refusal.problem.error);
+            let (status, why) = (refusal.why.status(), &*refusal.problem.error);
             tracing::warn!(
                 event = events::ADMIN,
                 peer,
@@ -351,7 +362,7 @@ fn note_change(peer: &str, action: Action, names: &[&str], outcome: &Result<Answ
 fn page(query: &str) -> Result<(Option<u64>, usize), Refusal> {
     let bad = |why: String| {
         let usage = format!("as in /api/events?since=12&limit=100, limit from 1 to {}", limits::EVENTS);
-        Refusal::new(StatusCode::BAD_REQUEST, why).help(usage)
+        Refusal::new(Why::BadRequest, why).help(usage)
     };
     let (mut since, mut limit) = (None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -375,100 +386,31 @@ fn page(query: &str) -> Result<(Option<u64>, usize), Refusal> {
     }
 }
 
-/// Why a request is not answered with what it asked for.
-struct Refusal {
-    status: StatusCode,
-    problem: Problem,
-    /// A field that this status comes with.
-    field: Option<(&'static str, &'static str)>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, error: impl Into<String>) -> Refusal {
-        Refusal { status, problem: Problem { error: error.into(), help: None }, field: None }
-    }
-
-    fn help(mut self, help: impl Into<String>) -> Refusal {
-        self.problem.help = Some(help.into());
-        self
-    }
-
-    fn not_found() -> Refusal {
-        Refusal::new(StatusCode::NOT_FOUND, "there is nothing here")
-    }
-
-    fn method(allow: &'static str) -> Refusal {
-        let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("this takes {allow} only"));
-        Refusal { field: Some(("allow", allow)), ..refusal }
-    }
-
-    /// RFC 6750 §3: no error code where nothing was given.
-    fn unauthorised(given: bool) -> Refusal {
-        let why = if given { "this is not the token of the admin API" } else { "the admin API wants its token" };
-        let challenge = match given {
-            true => "Bearer realm=\"strata\", error=\"invalid_token\"",
-            false => "Bearer realm=\"strata\"",
-        };
-        let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why);
-        Refusal { field: Some(("www-authenticate", challenge)), ..refusal }
-            .help("send `Authorization: Bearer TOKEN`; commands take `--token-file FILE` or STRATA_ADMIN_TOKEN")
-    }
-
-    fn unknown(kind: &str, name: &str, known: &[&str]) -> Refusal {
-        let refusal = Refusal::new(StatusCode::NOT_FOUND, format!("there is no {kind} `{name}`"));
-        match suggest::nearest(name, known.iter().copied()) {
-            Some(near) => refusal.help(format!("did you mean `{near}`?")),
-            None if known.len() <= LISTED => {
-                refusal.help(format!("there is {}", suggest::one_of(known.iter().copied())))
-            }
-            None => refusal,
-        }
-    }
-
-    fn answer(self) -> Answer {
-        let mut answer = json(self.status, &self.problem);
-        if let Some((name, value)) = self.field {
-            answer.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        answer
-    }
-}
-
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Refusal {
-        match refused {
-            Refused::Unknown => Refusal::new(StatusCode::NOT_FOUND, "the endpoint has just left the configuration"),
-            Refused::Because(why) => Refusal::new(StatusCode::CONFLICT, why),
-        }
-    }
-}
-
 async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {limit} bytes here"));
+    let too_large = || Refusal::new(Why::BodyTooLarge, format!("a body has at most {limit} bytes here"));
     // What says beforehand that it is too large need not be waited for.
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
     let whole = Limited::new(body, limit).collect();
     match tokio::time::timeout(limits::ADMIN_IDLE, whole).await {
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+        Err(_) => Err(Refusal::new(Why::BodyTimeout, "the body did not arrive in time")),
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
+        Ok(Err(error)) => Err(Refusal::new(Why::BadRequest, format!("the body cannot be read: {error}"))),
     }
 }
 
 fn weight(body: &[u8]) -> Result<Weight, Refusal> {
     let read: document::SetWeight = serde_json::from_slice(body).map_err(|error| {
-        Refusal::new(StatusCode::BAD_REQUEST, format!("the body does not say a weight: {error}"))
-            .help("send `{\"weight\": 5}`")
+        Refusal::new(Why::BadRequest, format!("the body does not say a weight: {error}")).help("send `{\"weight\": 5}`")
     })?;
     Weight::new(read.weight).ok_or_else(|| {
-        Refusal::new(StatusCode::BAD_REQUEST, format!("a weight is 1 to {}", limits::WEIGHT))
+        Refusal::new(Why::BadRequest, format!("a weight is 1 to {}", limits::WEIGHT))
             .help("drain the endpoint to send it nothing")
     })
 }
@@ -536,6 +478,16 @@ fn is_own_origin(headers: &HeaderMap) -> bool {
     site && origin
 }
 
+/// Says why, and what helps.
+fn refused(refusal: Refusal) -> Answer {
+    let status = StatusCode::from_u16(refusal.why.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = json(status, &refusal.problem);
+    if let Some((name, value)) = refusal.field {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
 fn json(status: StatusCode, document: &impl Serialize) -> Answer {
     // Our documents have text keys only, so nothing in them can fail to be JSON.
     let mut text = serde_json::to_vec_pretty(document).unwrap_or_default();
@@ -557,5 +509,3 @@ fn answer(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Answer {
 
 const BEARER: &[u8] = b"Bearer ";
 const TEXT: &str = "text/plain; charset=utf-8";
-/// Names that a help line lists.
-const LISTED: usize = 8;

@@ -4,6 +4,7 @@
 //! registered or forgotten. Not here: names (`observe::names`), nor counting (`observe::cells`).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus::core::{Collector, Desc};
@@ -13,7 +14,8 @@ use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::control::Control;
 use super::describe::{self, Carriers, Usable};
-use crate::base::Reason;
+use super::refusal::{RefusalCounts, Why};
+use crate::base::{Reason, clock};
 use crate::health::{Health, Intent};
 use crate::net::pressure::{Pressure, Resource};
 use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
@@ -30,11 +32,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(control: Control) -> Metrics {
+    pub fn new(control: Control, refusals: Arc<RefusalCounts>) -> Metrics {
         let registry = Registry::new();
         // Fails only for names that clash: the test that scrapes would have found it.
         let registered = registry
-            .register(Box::new(Collected::new(control)))
+            .register(Box::new(Collected::new(control, refusals)))
             .and_then(|()| registry.register(Box::new(ProcessCollector::for_self())));
         debug_assert!(registered.is_ok(), "{registered:?}");
         Metrics { registry }
@@ -53,16 +55,17 @@ impl Metrics {
 
 struct Collected {
     control: Control,
+    refusals: Arc<RefusalCounts>,
     descs: Vec<Desc>,
 }
 
 impl Collected {
-    fn new(control: Control) -> Collected {
+    fn new(control: Control, refusals: Arc<RefusalCounts>) -> Collected {
         let desc = |metric: &&Metric| {
             let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
             Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, HashMap::new()).ok()
         };
-        Collected { control, descs: names::ALL.iter().filter_map(desc).collect() }
+        Collected { control, refusals, descs: names::ALL.iter().filter_map(desc).collect() }
     }
 }
 
@@ -79,13 +82,19 @@ impl Collector for Collected {
         page.value(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
         page.value(&names::WORKERS, &[], snapshot.settings.workers as u64);
         page.value(&names::DRAINING, &[], crew.draining().into());
+        let now = clock::now();
+        page.float(&names::THREAD_SILENCE, &[], now.since(crew.quietest().1).as_secs_f64());
         page.value(&names::PROBES_STATIC, &[], crew.probes_static.load(Relaxed).into());
+        page.float(&names::PROBES_OVERDUE, &[], crew.probes_overdue(now).as_secs_f64());
         page.value(&names::PANICS, &[], panics::count());
         page.pressure(&crew.pressure);
         page.value(&names::LOGS_DROPPED, &["access"], crew.access.dropped());
         page.value(&names::LOGS_DROPPED, &["program"], log::dropped());
         page.value(&names::EVENTS_LOST, &[], crew.control_lost.load(Relaxed) + crew.packets.events_lost.get());
         page.value(&names::ACCESS_UNWRITTEN, &[], crew.access.unwritten());
+        for why in Why::ALL {
+            page.value(&names::ADMIN_REFUSED, &[why.word()], self.refusals.of(*why));
+        }
         page.value(&names::RELOAD_SUCCESSFUL, &[], self.control.reloads.last_successful().into());
         page.float(&names::RELOAD_SUCCESS_AT, &[], self.control.reloads.success_at_ms() as f64 / 1000.0);
         page.value(&names::GENERATION, &[], snapshot.generation);
@@ -178,6 +187,8 @@ impl Page {
     fn pool(&mut self, pool: &Pool, carriers: Carriers) {
         let name = &*pool.spec.name;
         let view = pool.view();
+        let probe = pool.spec.probe.as_ref().map_or("none", |probe| probe.name);
+        self.value(&names::POOL_INFO, &[name, pool.spec.balance.name, probe], 1);
         self.value(&names::POOL_USABLE, &[name], view.endpoints.len() as u64);
         if carriers.proxies {
             self.value(&names::POOL_QUEUE, &[name], pool.queue.waiting().into());

@@ -12,11 +12,13 @@ mod explain;
 mod metrics;
 pub mod openapi;
 mod operations;
+mod refusal;
 mod server;
 
 pub use client::Client;
 pub use control::{Control, EndpointReport, Refused, ReloadStatus, Request};
 pub use explain::{causes, is_packet};
+pub use refusal::Why;
 pub use server::{Prepared, Servers};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Shell: tests of the metrics page and the API over real sockets, with a control side that is played.
 
 mod described;
+mod refused;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;

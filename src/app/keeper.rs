@@ -163,6 +163,7 @@ impl Keeper {
             self.wards.warm(now);
             self.wards.publish(now);
             self.probe(now);
+            self.wards.next_probe_due(self.schedule.waiting_since());
             let timer = self.next_timer(now);
             let wake = tokio::select! {
                 biased;

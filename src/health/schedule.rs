@@ -150,6 +150,11 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
         if self.running >= self.most_running {
             return None;
         }
+        self.waiting_since()
+    }
+
+    /// When the most overdue of those that wait was due, or the first of them will be, whether or not it may run then.
+    pub fn waiting_since(&self) -> Option<Moment> {
         self.waiting.first().map(|(due, _)| *due)
     }
 
@@ -292,6 +297,7 @@ mod tests {
         }
         assert_eq!((schedule.take(at(10)), schedule.take(at(10)), schedule.take(at(10))), (Some(1), Some(2), None));
         assert_eq!(schedule.next_due(), None, "only an end can make room");
+        assert_eq!(schedule.waiting_since(), Some(at(3)), "and until then one is late");
         schedule.done(1, at(11), 0);
         assert_eq!(schedule.take(at(11)), Some(3));
     }

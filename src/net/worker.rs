@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
@@ -44,6 +45,8 @@ pub struct Crew {
     draining: AtomicBool,
     /// The prober is cut off, and what is known of endpoints stays.
     pub probes_static: AtomicBool,
+    /// When the probe that waits for longest was due, in ns; [`Moment::NEVER`] while none waits.
+    probe_due: AtomicU64,
     pub pressure: Pressure,
     /// When each worker, and last the control thread, has shown that it lives, in ns.
     beats: Box<[CachePadded<AtomicU64>]>,
@@ -79,6 +82,7 @@ impl Crew {
             handover: handover.into(),
             draining: AtomicBool::new(false),
             probes_static: AtomicBool::new(false),
+            probe_due: AtomicU64::new(Moment::NEVER.0),
             pressure: Pressure::default(),
             beats: (0..=workers).map(|_| CachePadded::new(AtomicU64::new(clock::now().0))).collect(),
             packets: Arc::default(),
@@ -139,6 +143,17 @@ impl Crew {
     pub fn quietest(&self) -> (usize, Moment) {
         let beats = self.beats.iter().map(|beat| Moment(beat.load(Relaxed))).enumerate();
         beats.min_by_key(|(_, since)| *since).unwrap_or_default()
+    }
+
+    /// The next probe is due then; `None` while none waits. Told by the keeper of health whenever it has looked: where it does not
+    /// come to look, the moment stays and passes.
+    pub fn next_probe_due(&self, due: Option<Moment>) {
+        self.probe_due.store(due.unwrap_or(Moment::NEVER).0, Relaxed);
+    }
+
+    /// How long the probe that waits for longest should have run by now.
+    pub fn probes_overdue(&self, now: Moment) -> Duration {
+        now.since(Moment(self.probe_due.load(Relaxed)))
     }
 
     /// Workers of the crew.

@@ -63,18 +63,22 @@ metrics! {
         WORKERS = Gauge "strata_workers" [] "Threads that carry traffic.";
         DRAINING = Gauge "strata_draining" [] "1 while the process finishes what it carries and takes no more.";
         PANICS = Counter "strata_panics_total" [] "Panics; one in a task costs one connection. Each is a bug.";
+        THREAD_SILENCE = Gauge "strata_thread_silence_seconds" []
+            "For how long the worker or control thread that was silent for longest has not come to its tasks: milliseconds, unless one is stuck.";
         PROBES_STATIC = Gauge "strata_probes_static" []
             "1 while probes reach nobody and this machine is to blame: endpoints keep the state they had.";
+        PROBES_OVERDUE = Gauge "strata_probes_overdue_seconds" []
+            "For how long the probe that has waited for longest should have run: near 0, unless probes are late or have stopped.";
         DESCRIPTORS_OPEN = Gauge "strata_descriptors_open" [] "File descriptors that are open.";
         DESCRIPTORS_LIMIT = Gauge "strata_descriptors_limit" [] "File descriptors that may be open (RLIMIT_NOFILE).";
         MEMORY_USED = Gauge "strata_memory_used_bytes" []
             "Memory in use where the limit nearest to being reached counts it: of the control group without idle page cache, or of the process.";
         MEMORY_LIMIT = Gauge "strata_memory_limit_bytes" []
-            "That limit: of the control group, or `[process] max_memory`; 0 where there is none.";
+            "Limit of the memory that strata_memory_used_bytes counts: of the control group, or `[process] max_memory`; 0 where there is none.";
         CONNECTIONS_LIMIT = Gauge "strata_connections_limit" []
             "Client connections that the process takes at once: what its descriptors carry, or `[process] max_connections`.";
         PRESSURE = Gauge "strata_pressure" ["resource"]
-            "0: enough is left. 1, from 95 %: idle connections are closed. 2, from 98 %: no connection is taken.";
+            "What is done because a resource runs out: 0 nothing, from 95 % in use 1, idle connections are closed, and from 98 % 2, no connection is taken.";
         SHED = Counter "strata_idle_connections_shed_total" ["resource"]
             "Idle connections that were closed because a resource ran out.";
         ACCEPT_PAUSES = Counter "strata_accept_pauses_total" ["resource"]
@@ -84,6 +88,8 @@ metrics! {
         EVENTS_LOST = Counter "strata_control_events_lost_total" [] "Events that the control side was too busy to take.";
         ACCESS_UNWRITTEN = Counter "strata_access_records_unwritten_total" []
             "Access records taken from their queue that the output refused: disk full, pipe closed.";
+        ADMIN_REFUSED = Counter "strata_admin_requests_refused_total" ["reason"]
+            "Requests to the admin API and the metrics listener that were not answered with what they asked for.";
     }
     Configuration {
         RELOAD_SUCCESSFUL = Gauge "strata_config_last_reload_successful" []
@@ -133,13 +139,13 @@ metrics! {
         FLOW_RECORDS = Gauge "strata_flow_records" []
             "Flows that are remembered because their slot is in transition. None while nothing changes, whatever the traffic.";
         FLOW_RECORDS_UNPROVEN = Gauge "strata_flow_records_unproven" []
-            "Those of them that have shown no more than a flood of single packets would.";
+            "Remembered flows that have shown no more than a flood of single packets would.";
         FLOW_RECORDS_LIMIT = Gauge "strata_flow_records_limit" []
             "The most flows that are remembered; without room a flow stays where its slot pointed before.";
         NAT_FLOWS = Gauge "strata_nat_flows" []
             "Flows that are translated by a record: full NAT, and NAT of every port.";
         NAT_FLOWS_UNPROVEN = Gauge "strata_nat_flows_unproven" []
-            "Those of them that have not been answered, or did not answer back.";
+            "Translated flows that have not been answered, or did not answer back.";
         NAT_FLOWS_LIMIT = Gauge "strata_nat_flows_limit" [] "The most flows that are translated by a record.";
         NAT_FLOWS_EVICTED = Counter "strata_nat_flows_evicted_total" []
             "Flows that had not been answered, or did not answer back, and made room for others, as do all of UDP: a flood of forged packets.";
@@ -151,13 +157,15 @@ metrics! {
         INTERFACE_RECEIVED = Counter "strata_interface_frames_received_total" ["interface"]
             "Frames for VIPs, and from endpoints under NAT, that came in by the interface.";
         INTERFACE_SENT = Counter "strata_interface_frames_sent_total" ["interface"]
-            "Those of them, and answers to them, that the kernel took to send, on this interface or another.";
+            "Frames that came in by the interface, and answers to them, that the kernel took to send, on this interface or another.";
         INTERFACE_DIVIDED = Counter "strata_interface_frames_divided_total" ["interface"]
-            "Those that were many packets in one and had to be taken apart, for a tunnel.";
+            "Frames that came in by the interface as many packets in one and had to be taken apart, for a tunnel.";
         INTERFACE_LOST = Counter "strata_interface_frames_lost_total" ["interface" "reason"]
             "Frames that the interface or the way out had no place for, beside what strata_drops_total counts.";
     }
     Pools {
+        POOL_INFO = Gauge "strata_pool_info" ["pool" "balance" "probe"]
+            "1, labelled with how the pool picks an endpoint and how it probes them.";
         POOL_USABLE = Gauge "strata_pool_endpoints_usable" ["pool"] "Endpoints that new work may go to.";
         POOL_PANIC = Gauge "strata_pool_panic" ["pool"]
             "1 while so few endpoints are usable that all serve but those the operator took out.";
@@ -217,6 +225,8 @@ mod tests {
             "vip",
             "resource",
             "log",
+            "balance",
+            "probe",
         ];
         let mut names: Vec<&str> = ALL.iter().map(|metric| metric.name).collect();
         names.sort_unstable();
@@ -229,6 +239,8 @@ mod tests {
             assert_eq!(name.ends_with("_duration_seconds"), metric.kind == Kind::Histogram, "{name}");
             assert!(metric.labels.iter().all(|label| LABELS.contains(label)), "{name}");
             assert!(metric.help.ends_with('.') && !metric.help.contains('\n'), "{name}");
+            // Graphs show it alone: there is no line before it that "those" could mean.
+            assert!(!["Those", "That", "These", "The same"].iter().any(|word| metric.help.starts_with(word)), "{name}");
             assert!(metric.kind != Kind::Histogram || !metric.labels.contains(&"endpoint"), "{name}: too many series");
         }
     }

@@ -2,14 +2,11 @@
 
 use std::fmt::Write as _;
 
-use strata::health::{Health, Intent};
-use strata::net::pressure::Resource;
-use strata::observe::cells::UpstreamError;
+use strata::admin::Why;
 use strata::observe::names::{self, Group, Kind};
 use strata::observe::packets::Lost;
-use strata::state::{Family, Io};
 
-use super::{cell, held};
+use super::{cell, held, words};
 
 const GROUPS: [(Group, &str, &str); 6] = [
     (Group::Process, "The process", ""),
@@ -39,20 +36,8 @@ to the lists that words are from. Why connections, requests and packets are drop
 - Labels are names and addresses of the configuration and words from closed lists, never a client's address, path or Host.
 - The process's own (`process_cpu_seconds_total`, `process_resident_memory_bytes`, …) come beside them.
 
-Worth an alert:
-
-| what | expression |
-|---|---|
-| nobody serves a pool | `strata_pool_endpoints_usable == 0` |
-| a reload was rejected | `strata_config_last_reload_successful == 0` |
-| descriptors or memory run out | `strata_pressure > 0` |
-| a packet service is not carried | `strata_service_info{engine=\"none\"} == 1` |
-| an interface is not served | `strata_interface_workers == 0` |
-| workers are too slow for an interface | `rate(strata_interface_frames_lost_total{reason=\"overrun\"}[5m]) > 0` |
-| next hops do not answer | `rate(strata_drops_total{reason=\"no-neighbor\"}[5m]) > 1` |
-| full NAT runs out of ports | `strata_nat_ports_free < 5000` |
-| a transition has no room to remember flows | `strata_flow_records / strata_flow_records_limit > 0.8` |
-| nodes send flows to different endpoints | `count by (service, family) (count_values by (service, family) (\"table\", strata_slots_fingerprint)) > 1` |
+What is worth an alert stands in `deploy/prometheus/alerts.yml`, and what to do when one fires in [monitoring.md](monitoring.md), which
+also tells how Prometheus finds Strata and what the dashboards show.
 ";
 
 #[test]
@@ -89,22 +74,18 @@ const fn kind(kind: Kind) -> &'static str {
 
 /// The lists that labels are from.
 fn words(out: &mut String) {
-    let list = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ");
+    let list = |metric: &str, label: &str| {
+        let words = words::of(metric, label).expect("a closed list");
+        words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ")
+    };
     *out += "\n## Words of labels\n\n| label | words |\n|---|---|\n";
-    for (label, words) in [
-        ("mode", list(&["l2", "l3", "l4", "l7"])),
-        ("engine", list(&["http", "proxy", Io::Ring.engine(), Io::Pnet.engine(), "none"])),
-        ("family", list(&Family::ALL.map(Family::word))),
-        ("intent", list(&Intent::ALL.map(Intent::word))),
-        ("health", list(&Health::ALL.map(Health::word))),
-        ("kind", list(&UpstreamError::ALL.map(UpstreamError::word))),
-        ("resource", list(&Resource::ALL.map(Resource::word))),
-        ("log", list(&["access", "program"])),
-        ("result", list(&["passed", "failed", "impossible"])),
-        ("protocol", format!("of requests {}; of lent ports {}", list(&["http1"]), list(&["tcp", "udp", "icmp"]))),
-    ] {
-        let _ = writeln!(out, "| `{label}` | {words} |");
+    for label in
+        ["mode", "engine", "balance", "probe", "family", "intent", "health", "kind", "resource", "log", "result"]
+    {
+        let _ = writeln!(out, "| `{label}` | {} |", list("", label));
     }
+    let (requests, ports) = (list("strata_requests_total", "protocol"), list("strata_nat_ports_free", "protocol"));
+    let _ = writeln!(out, "| `protocol` | of requests {requests}; of lent ports {ports} |");
 }
 
 fn losses(out: &mut String) {
@@ -112,5 +93,10 @@ fn losses(out: &mut String) {
     *out += "| reason | what it means |\n|---|---|\n";
     for why in Lost::ALL {
         let _ = writeln!(out, "| `{}` | {} |", why.word(), cell(why.meaning()));
+    }
+    *out += "\n## Why requests to the admin API are refused\n\n`reason` of `strata_admin_requests_refused_total`. ";
+    *out += "Those to the metrics listener count too.\n\n| reason | status | what it means |\n|---|---|---|\n";
+    for why in Why::ALL {
+        let _ = writeln!(out, "| `{}` | {} | {} |", why.word(), why.status(), cell(why.meaning()));
     }
 }

@@ -191,6 +191,24 @@ fn endpoints_that_go_down_leave_and_come_back() {
     });
 }
 
+/// For `strata_probes_overdue_seconds`: when the next probe is due is told, so that it shows when nobody comes to it.
+#[test]
+fn when_the_next_probe_is_due_is_told_while_one_is() {
+    run(async {
+        let world = World::start();
+        let server = Server::anywhere().await;
+        // As if the keeper never came back.
+        let overdue = || world.crew.probes_overdue(clock::now() + SELDOM * 10) > SELDOM;
+        assert!(!overdue(), "nobody is probed yet");
+        world.reload(vec![pool("web", Some(SELDOM), &[(server.address, 1)])]);
+        world.until_health("web", server.address, Health::Up).await;
+        world.until("the next probe is due", overdue).await;
+        assert_eq!(world.crew.probes_overdue(clock::now()), Duration::ZERO, "in an hour");
+        world.reload(vec![]);
+        world.until("none is due", || !overdue()).await;
+    });
+}
+
 #[test]
 fn at_start_everyone_serves_until_all_are_judged() {
     run(async {

@@ -603,6 +603,11 @@ impl Wards {
         self.wards.iter().filter(wrongly).map(|(id, _)| *id).collect()
     }
 
+    /// Tells when the next probe is due, or was.
+    pub(super) fn next_probe_due(&self, due: Option<Moment>) {
+        self.crew.next_probe_due(due);
+    }
+
     /// Whether a probe of it that reached nobody is not believed: nobody can be reached, and traffic does not fail there.
     pub(super) fn disbelieves(&self, id: WardId) -> bool {
         self.crew.probes_static.load(Relaxed)
