@@ -27,6 +27,7 @@ pub mod sys;
 pub mod admin;
 pub mod mode;
 pub mod probe;
+pub mod source;
 // app: wiring
 pub mod app;
 pub mod cli;

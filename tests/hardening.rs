@@ -11,6 +11,10 @@ mod cli;
 mod common;
 #[path = "hardening/configuration.rs"]
 mod configuration;
+#[path = "hardening/discovery.rs"]
+mod discovery;
+#[path = "common/dns.rs"]
+mod dns;
 #[path = "hardening/framing.rs"]
 mod framing;
 #[path = "hardening/identity.rs"]

@@ -2,6 +2,7 @@
 //!
 //! Not here: answers. The shell knows no keeper, no file and no supervisor.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,8 +13,10 @@ use parking_lot::Mutex;
 
 use super::document::{Candidate, Compared, Diagnostic, Explained, RefusedReload, ReloadRejected, Reloaded, Upgraded};
 use crate::base::Weight;
+use crate::config::found::Verdict;
 use crate::health::Intent;
 use crate::net::Crew;
+use crate::seam::source::{Failure, Trouble};
 use crate::wire::line::Line;
 
 /// What the admin shell is given.
@@ -21,6 +24,7 @@ use crate::wire::line::Line;
 pub struct Control {
     pub crew: Arc<Crew>,
     pub reloads: Arc<ReloadStatus>,
+    pub sources: Arc<Sources>,
     /// Read by `app`, one request at a time.
     pub requests: mpsc::Sender<Request>,
 }
@@ -137,6 +141,60 @@ impl ReloadStatus {
     /// Unix time in ms; 0 before the first.
     pub fn success_at_ms(&self) -> u64 {
         self.success_at_ms.load(Relaxed)
+    }
+}
+
+/// How a source fares. Written by `app`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceState {
+    /// The table that has it: `pool.web`.
+    pub owner: String,
+    pub kind: &'static str,
+    /// What it looks at.
+    pub about: String,
+    /// It has answered once, or failed.
+    pub spoke: bool,
+    /// Why it fails now.
+    pub failure: Option<Failure>,
+    pub failures: BTreeMap<Trouble, u64>,
+    pub success_at: Option<SystemTime>,
+    pub verdict: Verdict,
+}
+
+impl SourceState {
+    /// Nothing was heard yet.
+    pub fn new(owner: String, kind: &'static str, about: String) -> SourceState {
+        SourceState {
+            owner,
+            kind,
+            about,
+            spoke: false,
+            failure: None,
+            failures: BTreeMap::new(),
+            success_at: None,
+            verdict: Verdict::default(),
+        }
+    }
+
+    /// It has answered, and does not fail now.
+    pub fn is_up(&self) -> bool {
+        self.success_at.is_some() && self.failure.is_none()
+    }
+}
+
+/// How every source fares, by its table.
+#[derive(Debug, Default)]
+pub struct Sources {
+    states: Mutex<Arc<Vec<SourceState>>>,
+}
+
+impl Sources {
+    pub fn set(&self, states: Vec<SourceState>) {
+        *self.states.lock() = Arc::new(states);
+    }
+
+    pub fn states(&self) -> Arc<Vec<SourceState>> {
+        self.states.lock().clone()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::control::{Control, EndpointReport, unix_ms};
+use super::control::{Control, EndpointReport, SourceState, unix_ms};
 use super::document;
 use crate::base::{Moment, Reason, clock};
 use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
@@ -38,6 +38,7 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
         services: services(&snapshot, &crew.packets),
         vips: packets::vips(&snapshot),
         packets: packets::engine_document(&snapshot, &crew.packets),
+        sources: control.sources.states().iter().map(source).collect(),
         pools: pools(&snapshot, reports),
     }
 }
@@ -45,7 +46,43 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
 pub fn diagnostics(control: &Control) -> document::Diagnostics {
     let (warnings, refused) = control.reloads.found();
     let generation = control.crew.snapshot.load().generation;
-    document::Diagnostics { generation, warnings: warnings.diagnostics, rendered: warnings.rendered, refused }
+    let found = control.sources.states().iter().flat_map(mistakes).collect();
+    document::Diagnostics { generation, warnings: warnings.diagnostics, rendered: warnings.rendered, refused, found }
+}
+
+fn source(state: &SourceState) -> document::Source {
+    let refused = state.verdict.refused.iter();
+    document::Source {
+        table: state.owner.clone(),
+        kind: state.kind.to_owned(),
+        about: state.about.clone(),
+        up: state.is_up(),
+        failure: state.failure.as_ref().map(|failure| failure.message.clone()),
+        success_at_ms: state.success_at.map(unix_ms),
+        members: state.verdict.members,
+        leaving: state.verdict.leaving,
+        routes: state.verdict.routes,
+        refused: refused.map(|(why, count)| document::Drop { reason: why.word().to_owned(), count: *count }).collect(),
+    }
+}
+
+fn mistakes(state: &SourceState) -> Vec<document::FoundMistake> {
+    let table = || state.owner.clone();
+    let failure = state.failure.iter().map(|failure| document::FoundMistake {
+        table: table(),
+        reason: failure.why.word().to_owned(),
+        place: state.about.clone(),
+        message: failure.message.clone(),
+        help: None,
+    });
+    let refused = state.verdict.mistakes.iter().map(|mistake| document::FoundMistake {
+        table: table(),
+        reason: mistake.why.word().to_owned(),
+        place: mistake.place.clone(),
+        message: mistake.message.clone(),
+        help: mistake.help.clone(),
+    });
+    failure.chain(refused).collect()
 }
 
 pub fn events(since: Option<u64>, limit: usize) -> document::Events {
@@ -235,6 +272,7 @@ fn endpoint(
         weight: status.weight.get(),
         warmth_percent: (!status.warmth.is_full()).then(|| status.warmth.percent()),
         backup: said.backup,
+        leaving: said.leaving,
         zone: said.zone.as_deref().map(str::to_owned),
         cause: report.and_then(|report| report.cause.clone()),
         since_ms: report.and_then(|report| report.since).or(since).map(ms),

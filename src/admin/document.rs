@@ -37,7 +37,34 @@ pub struct Status {
     pub vips: Vec<Vip>,
     /// Where there are VIPs.
     pub packets: Option<Packets>,
+    /// Of every table with a `source`.
+    #[serde(default)]
+    pub sources: Vec<Source>,
     pub pools: Vec<Pool>,
+}
+
+/// Where endpoints or routes come from beside the file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Source {
+    /// The table that has it: `pool.web`.
+    pub table: String,
+    /// `dns`, `file`.
+    pub kind: String,
+    /// What it looks at.
+    pub about: String,
+    /// It answers. While it does not, what it found last stays in force.
+    pub up: bool,
+    /// Why it does not.
+    pub failure: Option<String>,
+    /// Unix time in ms; absent before the first answer.
+    pub success_at_ms: Option<u64>,
+    /// In force, those that leave not among them.
+    pub members: usize,
+    /// Gone from the source, and still finishing.
+    pub leaving: usize,
+    pub routes: usize,
+    /// Reasons why something that it finds now is refused, with a count above zero; `GET /api/diagnostics` says what it is.
+    pub refused: Vec<Drop>,
 }
 
 /// `POST /api/upgrade`, where another process serves now.
@@ -208,6 +235,9 @@ pub struct Endpoint {
     pub warmth_percent: Option<u8>,
     #[serde(default)]
     pub backup: bool,
+    /// Its source has it no more: it gets no new work, and is removed once it is idle.
+    #[serde(default)]
+    pub leaving: bool,
     pub zone: Option<String>,
     /// Why it is in its state, where something happened.
     pub cause: Option<String>,
@@ -325,6 +355,22 @@ pub struct Diagnostics {
     pub rendered: String,
     /// The last reload, where it was refused.
     pub refused: Option<RefusedReload>,
+    /// What sources find and cannot be used, or why they find nothing.
+    #[serde(default)]
+    pub found: Vec<FoundMistake>,
+}
+
+/// Of what a source finds, what is refused.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FoundMistake {
+    /// The table that has the source: `pool.web`.
+    pub table: String,
+    /// The word of the metric `strata_source_refused`, or of `strata_source_failures_total`.
+    pub reason: String,
+    /// Where it was found.
+    pub place: String,
+    pub message: String,
+    pub help: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -360,7 +406,7 @@ pub struct Event {
     pub at_ms: u64,
     /// `error`, `warn`, `info`.
     pub level: String,
-    /// `reload`, `change`, `endpoint`, `weight`, `pool`, `probes`, `vip`, `admin`, `pressure`, `upgrade`, `process`.
+    /// `reload`, `change`, `endpoint`, `weight`, `pool`, `probes`, `source`, `vip`, `admin`, `pressure`, `upgrade`, `process`.
     pub kind: String,
     /// Whom it is about: `web/10.0.0.11:8080`, `web`, `descriptors`; empty where it is the process.
     pub subject: String,

@@ -12,7 +12,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{self, MetricFamily, MetricType};
 use prometheus::{Encoder, Registry, TextEncoder};
 
-use super::control::Control;
+use super::control::{Control, SourceState, unix_ms};
 use super::describe::{self, Carriers, Usable};
 use super::refusal::{RefusalCounts, Why};
 use crate::base::{Reason, clock};
@@ -21,6 +21,7 @@ use crate::net::pressure::{Pressure, Resource};
 use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
 use crate::observe::names::{self, Kind, Metric};
 use crate::observe::{Cells, Histogram, Packets, PerWorker, log, panics};
+use crate::seam::source::{Refusal, Trouble};
 use crate::state::{Endpoint, ModeKind, Pool, Service, Snapshot, Traffic};
 use crate::wire::http1::Reject;
 
@@ -105,6 +106,9 @@ impl Collector for Collected {
             page.value(&names::VIP_OWNER, &[&vip.spec.name], vip.title.is_owner().into());
             page.value(&names::VIP_CONFLICTS, &[&vip.spec.name], vip.title.conflicts());
         }
+        for source in self.control.sources.states().iter() {
+            page.source(source);
+        }
         for service in snapshot.services() {
             page.service(service, &snapshot, &crew.packets);
         }
@@ -135,6 +139,25 @@ impl Page {
             self.value(&names::ACCEPT_PAUSES, &word, pressure.pauses(resource));
         }
         self.value(&names::CONNECTIONS_LIMIT, &[], pressure.most_connections().into());
+    }
+
+    fn source(&mut self, source: &SourceState) {
+        let labels = [source.owner.as_str(), source.kind];
+        self.value(&names::SOURCE_UP, &labels, source.is_up().into());
+        if let Some(at) = source.success_at {
+            self.float(&names::SOURCE_SUCCESS_AT, &labels, unix_ms(at) as f64 / 1000.0);
+        }
+        self.value(&names::SOURCE_MEMBERS, &labels, source.verdict.members as u64);
+        self.value(&names::SOURCE_LEAVING, &labels, source.verdict.leaving as u64);
+        self.value(&names::SOURCE_ROUTES, &labels, source.verdict.routes as u64);
+        for why in Refusal::ALL {
+            let count = source.verdict.refused.get(&why).copied().unwrap_or(0);
+            self.value(&names::SOURCE_REFUSED, &[&source.owner, why.word()], count);
+        }
+        for why in Trouble::ALL {
+            let count = source.failures.get(&why).copied().unwrap_or(0);
+            self.value(&names::SOURCE_FAILURES, &[&source.owner, why.word()], count);
+        }
     }
 
     fn service(&mut self, service: &Service, snapshot: &Snapshot, engine: &Packets) {

@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, UnixListener};
 use tokio::sync::mpsc;
 
 use super::client::ClientError;
+use super::control::{SourceState, Sources};
 use super::document::{Diagnostic, ReloadRejected, Reloaded};
 use super::{Client, Control, EndpointReport, Refused, ReloadStatus, Request, Servers};
 use crate::base::address::AdminListen;
@@ -78,8 +79,12 @@ endpoints = ["10.0.0.51"]
 /// The generation after `previous`, with both listeners on fresh ports, which no file can ask for.
 fn compile(text: &str, previous: &Snapshot) -> Snapshot {
     let grammars: Vec<_> = crate::probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
-    let loaded =
-        config::read("test.toml", text.as_bytes().to_vec(), &crate::doc::Nowhere, &Catalogs { probes: &grammars });
+    let loaded = config::read(
+        "test.toml",
+        text.as_bytes().to_vec(),
+        &crate::doc::Nowhere,
+        &Catalogs { probes: &grammars, ..Catalogs::default() },
+    );
     let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
     let machine = config::Machine { cores: 2, random_key: HashKey::new([3; 16]) };
     let mut snapshot = config::compile(&config, previous, &machine).unwrap();
@@ -99,6 +104,14 @@ struct Rig {
     requests: mpsc::Receiver<Request>,
 }
 
+/// One, which has answered.
+fn sources() -> Arc<Sources> {
+    let sources = Sources::default();
+    let state = SourceState::new("pool.web".to_owned(), "dns", "web.internal".to_owned());
+    sources.set(vec![SourceState { success_at: Some(clock::wall()), ..state }]);
+    Arc::new(sources)
+}
+
 fn rig() -> Rig {
     rig_with(settings())
 }
@@ -115,7 +128,7 @@ fn rig_with(settings: Settings) -> Rig {
     let cells = crew.packets.interface(&"eth0".into());
     cells.set_engine("userspace");
     cells.enter();
-    let control = Control { crew: crew.clone(), reloads: reloads.clone(), requests: sender };
+    let control = Control { crew: crew.clone(), reloads: reloads.clone(), sources: sources(), requests: sender };
     let mut servers = Servers::new(control, Rc::default());
     let prepared = servers.prepare(&settings).unwrap();
     servers.commit(prepared);
@@ -182,6 +195,10 @@ async fn series_exist_at_zero_from_the_start() {
         }
         for (name, want) in [
             ("strata_service_info{service=\"game\",mode=\"l2\",engine=\"userspace\"}", 1.0),
+            ("strata_source_up{source=\"pool.web\",kind=\"dns\"}", 1.0),
+            ("strata_source_members{source=\"pool.web\",kind=\"dns\"}", 0.0),
+            ("strata_source_refused{source=\"pool.web\",reason=\"loopback\"}", 0.0),
+            ("strata_source_failures_total{source=\"pool.web\",reason=\"silent\"}", 0.0),
             ("strata_flow_records", 0.0),
             ("strata_flow_records_limit", limits::FLOW_RECORDS as f64),
             ("strata_nat_flows_limit", limits::NAT_FLOWS as f64),

@@ -8,10 +8,10 @@ use super::{imagined, rehearse};
 use crate::admin::control::Warnings;
 use crate::admin::document::{self, Candidate};
 use crate::base::{HashKey, limits};
-use crate::config::{self, Config};
+use crate::config::{self, Catalogs, Config, found};
 use crate::doc::{self, Diagnostic, Grammar, Nowhere, Outside, Sources, Span, Written};
-use crate::probe;
 use crate::state::Snapshot;
+use crate::{probe, source};
 
 /// Where the configuration comes from. Read anew at every reload.
 #[derive(Clone, Debug)]
@@ -25,6 +25,14 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Where relative paths begin.
+    pub fn folder(&self) -> PathBuf {
+        match self {
+            Origin::File(path) => path.parent().map(std::path::Path::to_owned).unwrap_or_default(),
+            Origin::Text { .. } => PathBuf::new(),
+        }
+    }
+
     /// What is known of it when it cannot be read.
     pub fn unread(&self) -> Asked {
         let files = match self {
@@ -41,6 +49,8 @@ pub struct First {
     pub snapshot: Snapshot,
     pub asked: Asked,
     pub warnings: Warnings,
+    /// For asking where its values come from, whatever sources add to it.
+    pub written: Written,
 }
 
 impl fmt::Display for Origin {
@@ -145,8 +155,7 @@ pub fn judge(candidate: &Candidate) -> Loaded {
 
 /// What a text says, with `outside` to answer for what it refers to.
 pub fn parse(name: &str, bytes: Vec<u8>, outside: &dyn Outside) -> Loaded {
-    let probes: Vec<&'static Grammar> = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
-    let loaded = config::read(name, bytes, outside, &config::Catalogs { probes: &probes });
+    let loaded = with_catalogs(|catalogs| config::read(name, bytes, outside, catalogs));
     Loaded {
         sources: loaded.sources,
         diagnostics: loaded.diagnostics,
@@ -157,41 +166,59 @@ pub fn parse(name: &str, bytes: Vec<u8>, outside: &dyn Outside) -> Loaded {
     }
 }
 
+/// What plug-ins there are of the floors above `config`.
+pub fn with_catalogs<T>(work: impl FnOnce(&Catalogs<'_>) -> T) -> T {
+    let probes: Vec<&'static Grammar> = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
+    let (sources, route_sources) = (source::of_pools(), source::of_services());
+    work(&Catalogs { probes: &probes, sources: &sources, route_sources: &route_sources })
+}
+
 /// Compiles what was read into the generation after `previous` and runs its tests; on failure the reasons join the diagnostics.
 pub fn compile(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
-    let snapshot = compile_untested(loaded, previous)?;
-    let failures = match loaded.config.as_ref() {
-        Some(config) if !config.tests.is_empty() => test(config, &loaded.sources.main().name),
-        _ => Vec::new(),
+    let config = loaded.config.clone()?;
+    compile_found(loaded, &config, previous)
+}
+
+/// The same with what sources have found, which `config` has beside what was read.
+pub fn compile_found(loaded: &mut Loaded, config: &Config, previous: &Snapshot) -> Option<Snapshot> {
+    let compiled = generation(config, &loaded.written, previous);
+    let failures = match &compiled {
+        Ok(_) if !config.tests.is_empty() => test(config.clone(), &loaded.sources.main().name),
+        Ok(_) => Vec::new(),
+        Err(diagnostics) => diagnostics.clone(),
     };
     if failures.is_empty() {
-        return Some(snapshot);
+        return compiled.ok();
     }
     fail(loaded, failures);
     None
 }
 
-/// The same without its tests: whoever looks why one fails needs the rest.
+/// The same as [`compile`] without its tests: whoever looks why one fails needs the rest.
 pub fn compile_untested(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
-    let config = loaded.config.as_ref()?;
-    match config::compile(config, previous, &machine()) {
-        Ok(mut snapshot) => {
-            snapshot.places = loaded.written.places(&snapshot.effective);
-            Some(snapshot)
-        }
-        Err(diagnostics) => {
-            fail(loaded, diagnostics);
-            None
-        }
-    }
+    let config = loaded.config.clone()?;
+    generation(&config, &loaded.written, previous).map_err(|diagnostics| fail(loaded, diagnostics)).ok()
 }
 
-/// On a snapshot that shares nothing with the one that serves: its endpoints are taken to be up.
-fn test(config: &Config, file: &str) -> Vec<Diagnostic> {
-    match config::compile(config, &nothing(), &machine()) {
+/// The generation after `previous`, with the places of its values.
+///
+/// # Errors
+/// There are no ids left.
+pub fn generation(config: &Config, written: &Written, previous: &Snapshot) -> Result<Snapshot, Vec<Diagnostic>> {
+    let mut snapshot = config::compile(config, previous, &machine())?;
+    snapshot.places = written.places(&snapshot.effective);
+    found::mark(config, &mut snapshot.places);
+    Ok(snapshot)
+}
+
+/// On a snapshot that shares nothing with the one that serves: its endpoints are taken to be up. Where a source has found nobody yet,
+/// somebody is imagined, for it is known where traffic leads all the same.
+fn test(mut config: Config, file: &str) -> Vec<Diagnostic> {
+    found::imagine(&mut config);
+    match config::compile(&config, &nothing(), &machine()) {
         Ok(snapshot) => {
             imagined::all_up(&snapshot);
-            rehearse::run(config, &snapshot, file)
+            rehearse::run(&config, &snapshot, file)
         }
         Err(diagnostics) => diagnostics,
     }

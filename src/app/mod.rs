@@ -1,5 +1,6 @@
 //! Wiring: the process. Supervisor, workers, reload, drain and signals; the only place that knows every floor.
 
+pub mod discovery;
 pub mod edits;
 pub mod explain;
 pub mod imagined;

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
+use super::discovery::{Discovery, Draft};
 use super::edits::{Edits, Look};
 use super::explain::{self as packets, Mute};
 use super::keeper::{Keeper, KeeperHandle};
@@ -31,6 +32,9 @@ use crate::admin::document::{Candidate, Compared, Explained, ReloadRejected, Rel
 use crate::admin::{self, Control, ReloadStatus, Request};
 use crate::base::address::AdminListen;
 use crate::base::{WorkerId, clock, limits};
+use crate::config::Config;
+use crate::config::found::Merged;
+use crate::doc::Written;
 use crate::explain::Scene;
 use crate::mode::packet::engine as packet;
 use crate::net::Crew;
@@ -41,6 +45,7 @@ use crate::state::{Change, Snapshot, diff};
 use crate::sys;
 use crate::wire::line::Line;
 
+mod findings;
 mod succession;
 
 pub use succession::Beginning;
@@ -68,6 +73,23 @@ pub struct Supervisor {
     told_to_stop: bool,
     /// With `watch = true`.
     edits: Option<Edits>,
+    discovery: Discovery,
+    /// What the file says, for when a source says more.
+    said: Said,
+}
+
+/// The configuration in force as it was read, without what sources have found.
+struct Said {
+    config: Config,
+    written: Written,
+}
+
+/// What a reload would bring into force.
+struct Next {
+    snapshot: Snapshot,
+    said: Said,
+    merged: Merged,
+    warnings: Warnings,
 }
 
 /// What came of a configuration that is in force.
@@ -105,7 +127,7 @@ impl Supervisor {
     /// An address that cannot be listened on, a thread that cannot be made.
     pub async fn start(
         origin: Origin,
-        First { snapshot, asked, warnings, .. }: First,
+        First { config, snapshot, asked, warnings, written }: First,
         access: (Sink, Writer),
         beginning: Beginning,
     ) -> anyhow::Result<Supervisor> {
@@ -127,7 +149,10 @@ impl Supervisor {
         let watch = watch::start(crew.clone(), workers.iter().map(|worker| worker.orders.clone()).collect())?;
         let (sender, requests) = mpsc::channel(REQUESTS);
         let reloads = Arc::new(ReloadStatus::default());
-        let control = Control { crew: crew.clone(), reloads: reloads.clone(), requests: sender };
+        let sources = Arc::new(admin::control::Sources::default());
+        let control =
+            Control { crew: crew.clone(), reloads: reloads.clone(), sources: sources.clone(), requests: sender };
+        let discovery = Discovery::new(origin.folder(), sources);
         let mut supervisor = Supervisor {
             origin,
             workers,
@@ -145,12 +170,15 @@ impl Supervisor {
             successor: None,
             told_to_stop: false,
             edits: None,
+            discovery,
+            said: Said { config, written },
             crew,
         };
         if heir.talk.is_some() {
             supervisor.packets.succeed();
         }
-        match supervisor.adopt(snapshot, Some(&heir)).await {
+        let snapshot = supervisor.discover(snapshot, &heir).await;
+        match supervisor.adopt(snapshot, Some(&heir), None).await {
             Ok(Adopted { unserved, .. }) if !unserved.is_empty() => {
                 supervisor.renounce(&heir);
                 supervisor.stop().await;
@@ -196,6 +224,7 @@ impl Supervisor {
                     }
                 }
                 () = due(&mut self.edits) => self.look().await,
+                () = self.discovery.due() => self.discovered().await,
                 wish = self.signals.next() => match wish {
                     Wish::Reload => {
                         // The outcome is logged and counted; a signal has nobody to tell.
@@ -234,18 +263,26 @@ impl Supervisor {
             Ok(loaded) => std::mem::take(&mut loaded.asked),
             Err(_) => self.origin.unread(),
         };
-        let outcome = match self.next(loaded, &current) {
+        let draft = match loaded.as_ref().map(|loaded| loaded.config.as_ref()) {
+            Ok(Some(config)) => self.discovery.draft(config).await,
+            _ => Draft::default(),
+        };
+        let outcome = match self.next(loaded, &current, &draft) {
             Err(refusal) => Err(refusal),
-            Ok((next, warnings)) => {
-                let adopted = self.adopt(next, None).await.map_err(|mut errors| {
+            Ok(Next { snapshot, said, merged, warnings }) => match self.adopt(snapshot, None, None).await {
+                Err(mut errors) => {
                     errors.extend(privileges::reminder(&errors));
-                    Refusal::Machine(errors)
-                });
-                adopted.and_then(|adopted| match adopted.unserved.is_empty() {
-                    true => Ok(Adopted { warnings, ..adopted }),
-                    false => Err(Refusal::Unserved(adopted.unserved)),
-                })
-            }
+                    Err(Refusal::Machine(errors))
+                }
+                Ok(adopted) => {
+                    self.said = said;
+                    self.discovery.commit(&merged, draft);
+                    match adopted.unserved.is_empty() {
+                        true => Ok(Adopted { warnings, ..adopted }),
+                        false => Err(Refusal::Unserved(adopted.unserved)),
+                    }
+                }
+            },
         };
         self.follow(&asked);
         match &outcome {
@@ -319,9 +356,9 @@ impl Supervisor {
             None => load::read(&self.origin),
         };
         let current = self.crew.snapshot.load_full();
-        match self.next(loaded, &current) {
-            Ok((next, warnings)) => {
-                let changes = diff(&current, &next).iter().map(ToString::to_string).collect();
+        match self.next(loaded, &current, &Draft::default()) {
+            Ok(Next { snapshot, warnings, .. }) => {
+                let changes = diff(&current, &snapshot).iter().map(ToString::to_string).collect();
                 Ok(Compared { changes, warnings: warnings.rendered })
             }
             Err(refusal) => Err(ReloadRejected {
@@ -331,14 +368,18 @@ impl Supervisor {
         }
     }
 
-    /// What was read, if this process can become it, and its warnings as text.
-    fn next(&self, loaded: io::Result<Loaded>, current: &Snapshot) -> Result<(Snapshot, Warnings), Refusal> {
+    /// What was read, with what sources have found, if this process can become it.
+    fn next(&self, loaded: io::Result<Loaded>, current: &Snapshot, draft: &Draft) -> Result<Next, Refusal> {
         let refused = |why: String| Err(Refusal::Machine(vec![why]));
         let mut loaded = match loaded {
             Ok(loaded) => loaded,
             Err(error) => return refused(format!("cannot read {}: {error}", self.origin)),
         };
-        let Some(next) = load::compile(&mut loaded, current) else { return Err(Refusal::Invalid(Box::new(loaded))) };
+        let Some(config) = loaded.config.clone() else { return Err(Refusal::Invalid(Box::new(loaded))) };
+        let merged = self.discovery.merge(&config, draft, current);
+        let Some(next) = load::compile_found(&mut loaded, &merged.config, current) else {
+            return Err(Refusal::Invalid(Box::new(loaded)));
+        };
         // Worker threads, their listeners and their rows of cells are made once, and so is the log.
         let (a, b) = (&current.settings, &next.settings);
         for (key, changed) in [
@@ -351,14 +392,20 @@ impl Supervisor {
                 return refused(format!("`{key}` cannot change while running: restart to change it"));
             }
         }
-        Ok((next, loaded.warnings()))
+        let warnings = loaded.warnings();
+        Ok(Next { snapshot: next, said: Said { config, written: loaded.written }, merged, warnings })
     }
 
-    /// Prepares and commits `next`.
+    /// Prepares and commits `next`. `cause`: who wants it, where that is not the file.
     ///
     /// # Errors
     /// What could not be bound; nothing has changed.
-    async fn adopt(&mut self, next: Snapshot, heir: Option<&Heir>) -> Result<Adopted, Vec<String>> {
+    async fn adopt(
+        &mut self,
+        next: Snapshot,
+        heir: Option<&Heir>,
+        cause: Option<&str>,
+    ) -> Result<Adopted, Vec<String>> {
         let current = self.crew.snapshot.load_full();
         let admin = self.admin.prepare(&next.settings).map_err(|error| vec![error])?;
         let records = changed("[access_log]", &current.settings.access_output, &next.settings.access_output)?;
@@ -407,12 +454,14 @@ impl Supervisor {
             log::redirect(lines);
         }
         log::set_level(next.settings.log_level);
-        self.warn_of_limits(&next);
-        if unserved.is_empty() {
-            self.reloads.succeeded(clock::wall());
+        if cause.is_none() {
+            self.warn_of_limits(&next);
+            if unserved.is_empty() {
+                self.reloads.succeeded(clock::wall());
+            }
         }
         for change in &changes {
-            tracing::info!(event = events::CHANGE, generation = next.generation, "{change}");
+            tracing::info!(event = events::CHANGE, generation = next.generation, cause, "{change}");
         }
         Ok(Adopted { changes, unserved, warnings: Warnings::default() })
     }

@@ -17,6 +17,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ enum Message {
     },
     /// What an operator has set by command, and the file does not say.
     Wish(Wish),
+    /// An endpoint that a source has found.
+    Found(FoundMember),
     /// That was all.
     Begin,
     Prepared,
@@ -63,6 +66,25 @@ pub struct Wish {
     pub endpoint: String,
     pub intent: Option<String>,
     pub weight: Option<u64>,
+}
+
+/// An endpoint that a source of this one has found: whoever takes over serves it from the first moment, though nobody may answer by then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundMember {
+    /// Whose source it was.
+    pub pool: String,
+    pub address: SocketAddr,
+    pub weight: u64,
+    pub backup: bool,
+    pub zone: Option<String>,
+    pub from: String,
+}
+
+/// All that is given but sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Legacy {
+    pub wishes: Vec<Wish>,
+    pub found: Vec<FoundMember>,
 }
 
 /// Says to a child that its standard input is the channel.
@@ -167,22 +189,21 @@ impl Successor {
         self.child.id()
     }
 
-    /// Gives it what this process listens on and what an operator has set, and waits until it is prepared.
+    /// Gives it what this process listens on, what an operator has set and what sources have found, and waits until it is prepared.
     ///
     /// # Errors
     /// A sentence: why it is not.
-    pub async fn prepare(
-        &mut self,
-        sockets: Vec<(AdminListen, Vec<OwnedFd>)>,
-        wishes: Vec<Wish>,
-    ) -> Result<(), String> {
+    pub async fn prepare(&mut self, sockets: Vec<(AdminListen, Vec<OwnedFd>)>, legacy: Legacy) -> Result<(), String> {
         for (address, sockets) in sockets {
             for part in sockets.chunks(handover::DESCRIPTORS) {
                 self.say(&Message::Listener { at: address.to_string() }, part).await?;
             }
         }
-        for wish in wishes {
+        for wish in legacy.wishes {
             self.say(&Message::Wish(wish), &[]).await?;
+        }
+        for member in legacy.found {
+            self.say(&Message::Found(member), &[]).await?;
         }
         self.say(&Message::Begin, &[]).await?;
         match self.hear().await? {
@@ -308,14 +329,14 @@ impl Predecessor {
         }
     }
 
-    /// What it gives: sockets, and what an operator has set.
+    /// What it gives.
     ///
     /// # Errors
     /// It is gone, or says something else.
-    pub async fn inherit(&self) -> io::Result<(Talk, Inherited, Vec<Wish>)> {
+    pub async fn inherit(&self) -> io::Result<(Talk, Inherited, Legacy)> {
         let talk = Talk { line: Line::new(self.channel.clone())? };
         let mut inherited = Inherited::default();
-        let mut wishes = Vec::new();
+        let mut legacy = Legacy::default();
         loop {
             match talk.hear().await? {
                 (Message::Listener { at }, sockets) => {
@@ -324,8 +345,9 @@ impl Predecessor {
                         inherited.add(address.clone(), socket)?;
                     }
                 }
-                (Message::Wish(wish), _) => wishes.push(wish),
-                (Message::Begin, _) => return Ok((talk, inherited, wishes)),
+                (Message::Wish(wish), _) => legacy.wishes.push(wish),
+                (Message::Found(member), _) => legacy.found.push(member),
+                (Message::Begin, _) => return Ok((talk, inherited, legacy)),
                 (other, _) => return Err(io::Error::other(strange(&other))),
             }
         }

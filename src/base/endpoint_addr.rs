@@ -10,6 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 pub struct EndpointAddr(SocketAddr);
 
 impl EndpointAddr {
+    /// None comes before it.
+    pub const LEAST: EndpointAddr = EndpointAddr(SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0));
+
     /// Without a port.
     pub const fn host(ip: IpAddr) -> EndpointAddr {
         EndpointAddr(SocketAddr::new(ip, 0))

@@ -69,6 +69,31 @@ pub const TESTS: usize = 4096;
 pub const NAMES: usize = 4096;
 /// Endpoints in one pool.
 pub const POOL_ENDPOINTS: usize = 4096;
+/// Mistakes that are told of what one source has found; the others are counted. Nobody reads more.
+pub const SOURCE_MISTAKES: usize = 50;
+/// Routes of a service that has a source: each finding compiles them anew, 10 000 in some 20 ms.
+pub const SOURCE_ROUTES: usize = 10_000;
+/// Bytes of an answer's datagram that a name server is told to keep to: it fits every path unfragmented (DNS flag day 2020).
+pub const DNS_DATAGRAM: usize = 1232;
+/// Pointers in one name of a DNS message: each has to lead further back, and a name has at most 127 parts.
+pub const DNS_POINTERS: usize = 127;
+/// Aliases from the name that was asked for to the one that has addresses; as in BIND and Unbound.
+pub const DNS_ALIASES: usize = 16;
+/// Hosts of SRV records that are asked for at once.
+pub const DNS_AT_ONCE: usize = 16;
+/// Bytes of a file of endpoints: the most of them are well below 1 MiB, and a wrong name must not fill the memory.
+pub const SOURCE_FILE_BYTES: usize = 4 * 1024 * 1024;
+/// Findings that wait for the control thread, of all sources: each is whole, so that a source that waits loses nothing.
+pub const SOURCE_QUEUE: usize = 64;
+/// Findings that come within this of each other make one generation; and between two generations, at least this passes.
+pub const SOURCE_BURST: Duration = Duration::from_millis(50);
+pub const SOURCE_PAUSE: Duration = Duration::from_millis(250);
+/// How long a start or a reload waits for the first finding of a source that is new: a name server that answers does so in less.
+pub const SOURCE_FIRST: Duration = Duration::from_secs(3);
+/// How often it is looked whether an endpoint that leaves is idle.
+pub const SOURCE_LEAVING: Duration = Duration::from_secs(1);
+/// How long it takes until a source that has ended by a mistake of ours is begun again.
+pub const SOURCE_AGAIN: Duration = Duration::from_secs(5);
 /// Slots of a Maglev table: a prime of at least 100 × the endpoints (Maglev, §3.4), 131 KiB as packed `u16`.
 pub const MAGLEV_SLOTS: usize = 65_537;
 /// Slots of one service's table, a prime: 10 MiB, and 1220 slots for each of the most endpoints.

@@ -6,9 +6,8 @@ use clap::{CommandFactory, Subcommand};
 use clap_complete::Shell;
 
 use super::{Arguments, say};
+use crate::app::load::with_catalogs;
 use crate::config::schema::schema;
-use crate::doc::Grammar;
-use crate::probe;
 
 #[derive(Debug, Subcommand)]
 pub enum What {
@@ -24,8 +23,7 @@ pub fn generate(what: &What) -> anyhow::Result<ExitCode> {
     let mut out = Vec::new();
     match what {
         What::Schema => {
-            let probes: Vec<&'static Grammar> = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
-            out = serde_json::to_vec_pretty(&schema(&probes))?;
+            out = serde_json::to_vec_pretty(&with_catalogs(schema))?;
             out.push(b'\n');
         }
         What::Man => man(&mut out)?,

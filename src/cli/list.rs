@@ -11,7 +11,7 @@ use crate::doc::codes::CODES;
 use crate::observe::names;
 use crate::state::{Forward, ModeKind};
 use crate::wire::http1::Reject;
-use crate::{balance, probe};
+use crate::{balance, probe, source};
 
 /// What can be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -20,6 +20,8 @@ pub enum Topic {
     Pickers,
     /// Active health checks: `probe = "…"`
     Probes,
+    /// Where endpoints come from: `source = { … }`
+    Sources,
     /// Layers that a service can work at: `mode = "…"`
     Modes,
     /// Keys of the configuration
@@ -66,6 +68,14 @@ fn rows(topic: Topic) -> Vec<Row> {
     match topic {
         Topic::Pickers => balance::CATALOG.iter().map(|spec| row(spec.grammar.name, spec.grammar.summary)).collect(),
         Topic::Probes => probe::CATALOG.iter().map(|spec| row(spec.grammar.name, spec.grammar.summary)).collect(),
+        Topic::Sources => {
+            let fixed =
+                row("fixed", "`endpoints` of the pool itself: no `source` is needed, and with one they are the first");
+            [fixed]
+                .into_iter()
+                .chain(source::CATALOG.iter().map(|spec| row(spec.grammar.name, spec.grammar.summary)))
+                .collect()
+        }
         Topic::Modes => modes().iter().map(|(word, meaning)| row(word, meaning)).collect(),
         Topic::Keys => keys(),
         Topic::Reasons => {

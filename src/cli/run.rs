@@ -81,7 +81,7 @@ pub fn first(origin: &Origin) -> anyhow::Result<Option<First>> {
     }
     let warnings = loaded.warnings();
     let Some((config, snapshot)) = loaded.config.zip(snapshot) else { return Ok(None) };
-    Ok(Some(First { config, snapshot, asked: loaded.asked, warnings }))
+    Ok(Some(First { config, snapshot, asked: loaded.asked, warnings, written: loaded.written }))
 }
 
 /// Runs the control thread's work, on this thread.

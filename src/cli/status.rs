@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::admin::document::{Drop, Endpoint, Packets, Pool, Service, Status, Vip};
+use crate::admin::document::{Drop, Endpoint, Packets, Pool, Service, Source, Status, Vip};
 
 /// The whole document, aligned; in colour for a terminal that shows it.
 pub fn render(status: &Status, colour: bool) -> String {
@@ -22,6 +22,10 @@ pub fn render(status: &Status, colour: bool) -> String {
     if let Some(engine) = &status.packets {
         out.line("");
         packets(&mut out, engine);
+    }
+    if !status.sources.is_empty() {
+        out.line("");
+        sources(&mut out, &status.sources);
     }
     for each in &status.pools {
         out.line("");
@@ -141,6 +145,40 @@ fn vips(out: &mut Out, vips: &[Vip]) {
     table.print(out);
 }
 
+fn sources(out: &mut Out, sources: &[Source]) {
+    let routes = sources.iter().any(|source| source.table.starts_with("service."));
+    let mut table = Table::new([
+        ("SOURCE", Left, true),
+        ("KIND", Left, true),
+        ("LOOKS AT", Left, true),
+        ("STATE", Left, true),
+        ("MEMBERS", Right, true),
+        ("LEAVING", Right, true),
+        ("ROUTES", Right, routes),
+    ]);
+    for source in sources {
+        let (state, style) = match (source.up, &source.failure) {
+            (true, _) => ("answers", Style::Good),
+            (false, Some(_)) => ("fails", Style::Bad),
+            (false, None) => ("is asked", Style::Warn),
+        };
+        table.row([
+            Cell::new(&source.table, Style::Strong),
+            Cell::plain(&source.kind),
+            Cell::plain(&source.about),
+            Cell::new(state, style),
+            Cell::plain(&count(source.members as u64)),
+            Cell::new(&count(source.leaving as u64), if source.leaving > 0 { Style::Warn } else { Style::Plain }),
+            Cell::plain(&count(source.routes as u64)),
+        ]);
+        if let Some(failure) = &source.failure {
+            table.note(format!("  fails: {}", clean(failure)));
+        }
+        table.counted("refused", &source.refused);
+    }
+    table.print(out);
+}
+
 fn packets(out: &mut Out, packets: &Packets) {
     let of = |n: usize, most: usize| format!("{} of {}", count(n as u64), count(most as u64));
     let line = format!(
@@ -252,6 +290,9 @@ fn known(n: Option<u64>, shown: fn(u64) -> String) -> String {
 
 /// What is seen, and what the operator wants where that is something else than work.
 pub(super) fn state(endpoint: &Endpoint) -> (String, Style) {
+    if endpoint.leaving {
+        return (format!("leaving ({})", endpoint.health), Style::Warn);
+    }
     if endpoint.intent != "ready" {
         return (format!("{} ({})", endpoint.intent, endpoint.health), Style::Warn);
     }

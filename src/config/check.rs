@@ -84,6 +84,9 @@ fn few<'a>(words: impl Iterator<Item = &'a str>) -> String {
 
 fn unused(root: &Table<'_>, survey: &Survey, meant: &[&str]) {
     let used: HashSet<&str> = survey.references.iter().map(|reference| &*reference.pool.value).collect();
+    if survey.finds_routes {
+        return;
+    }
     for pool in &survey.pools {
         if !used.contains(&*pool.value) && !meant.contains(&&*pool.value) {
             let mistake =
@@ -228,7 +231,8 @@ fn zones(root: &Table<'_>, config: &Config, pool: &Pool) {
         let mistake = Diagnostic::new(&codes::MISPLACED, zones.span, message);
         return root.report(mistake.help("name this node's: `zone = \"a\"` in [cluster]"));
     };
-    if pool.endpoints.iter().any(|endpoint| endpoint.zone.as_ref() == Some(own)) {
+    // Where a source has endpoints is known later.
+    if pool.source.is_some() || pool.endpoints.iter().any(|endpoint| endpoint.zone.as_ref() == Some(own)) {
         return;
     }
     let named: Vec<&str> = pool.endpoints.iter().filter_map(|endpoint| endpoint.zone.as_deref()).collect();

@@ -107,6 +107,7 @@ fn pool_spec(pool: &Pool, zone: Option<&Arc<str>>) -> PoolSpec {
         mac: endpoint.mac,
         backup: endpoint.backup,
         zone: endpoint.zone.clone(),
+        leaving: endpoint.leaving,
     };
     let local = pool.zones.as_ref().zip(zone).map(|(zones, zone)| Local::of(zones, zone.clone()));
     PoolSpec {
@@ -119,6 +120,7 @@ fn pool_spec(pool: &Pool, zone: Option<&Arc<str>>) -> PoolSpec {
         placement: Placement { panic_percent: pool.panic_percent.unwrap_or(0).into(), local },
         capacity: Capacity::of(&dialled.limits),
         connect_timeout: dialled.connect_timeout,
+        sourced: pool.source.is_some() || pool.found.is_some(),
         endpoints: pool.endpoints.iter().map(endpoint).collect(),
     }
 }

@@ -7,13 +7,14 @@
 
 use std::time::Duration;
 
+use super::Catalogs;
 use crate::balance::capacity::CAPACITY;
 use crate::base::limits;
 use crate::doc::{Grammar, Shape};
 use crate::{balance, health};
 use Need::{Default, Optional, Required, Sometimes};
 use Shape::Word;
-use Takes::{Fields, Free, Many, ManyOrTable, Named, One, Plugin, Table, Tables};
+use Takes::{Fields, Free, Many, ManyOrPlugin, ManyOrTable, Named, One, Plugin, Table, Tables};
 
 /// The keys of one kind of table.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub enum Takes {
     Tables(&'static str),
     /// What stands alone, or a table of this kind; or a list of either.
     ManyOrTable(&'static [Shape], &'static str),
+    /// A list, or one that stands for a list of one; or, where that makes no sense, a plug-in's settings.
+    ManyOrPlugin(&'static [Shape], Family),
     /// Texts by names that the user chooses, or one text or a list of them.
     Free,
     /// The settings of one plug-in of several.
@@ -76,14 +79,20 @@ pub enum Family {
     Probe,
     Mac,
     Zones,
+    /// Of endpoints.
+    Source,
+    /// Of routes too.
+    RouteSource,
 }
 
 impl Family {
-    /// The grammars of the family. Probes are of a floor above, and passed.
-    pub fn grammars(self, probes: &[&'static Grammar]) -> Vec<&'static Grammar> {
+    /// The grammars of the family. Those of a floor above are passed.
+    pub fn grammars(self, above: &Catalogs<'_>) -> Vec<&'static Grammar> {
         match self {
             Family::Balance => balance::CATALOG.iter().map(|spec| &spec.grammar).collect(),
-            Family::Probe => probes.to_vec(),
+            Family::Probe => above.probes.to_vec(),
+            Family::Source => above.sources.to_vec(),
+            Family::RouteSource => above.route_sources.to_vec(),
             Family::Mac => super::vip::MACS.to_vec(),
             Family::Zones => vec![&health::PREFER_LOCAL],
         }
@@ -300,7 +309,12 @@ pub static SECTIONS: &[Section] = &[
                 Sometimes,
                 "packet services, as in \"80/tcp\"; needed by l4, else absent for every port",
             ),
-            key("source", Many(&[Shape::Ip]), Sometimes, "with `full-nat`: the addresses that endpoints see"),
+            key(
+                "source",
+                ManyOrPlugin(&[Shape::Ip], Family::RouteSource),
+                Sometimes,
+                "with `full-nat`: the addresses that endpoints see; l7: where more routes come from",
+            ),
             key("pool", One(TEXT), Sometimes, "where it leads; of an l7 service, where all goes that no route takes"),
             key("route", Tables("route"), Optional, "l7: rules by host and path"),
             key("limits", Table("limits"), Optional, "proxies: what is refused beyond"),
@@ -425,9 +439,10 @@ pub static SECTIONS: &[Section] = &[
             key(
                 "endpoints",
                 ManyOrTable(&[Shape::Socket], "endpoint"),
-                Required,
-                "servers; packet services of l2 and l3 keep the port, so theirs have none",
+                Sometimes,
+                "servers, needed without a `source`; packet services of l2 and l3 keep the port, so theirs have none",
             ),
+            key("source", Plugin(Family::Source), Optional, "where more endpoints come from, while it runs"),
             key(
                 "balance",
                 Plugin(Family::Balance),

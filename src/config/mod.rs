@@ -1,5 +1,7 @@
 //! Model: the configuration file. `load`: text to plain values with every mistake; `compile`: values to a snapshot.
 //!
+//! What sources find joins what the file says before it is compiled (`found`).
+//!
 //! Pure: reading the file, and what the machine has (cores, random bytes), is the caller's. To add a key: a field in
 //! `value`, its line in the reader of its table, and in `conf/` the example and the mistakes around it.
 //!
@@ -8,6 +10,7 @@
 mod check;
 mod compile;
 pub mod dump;
+pub mod found;
 pub mod grammar;
 mod lore;
 mod packet;
@@ -29,9 +32,13 @@ pub use value::Config;
 use crate::doc::{self, Diagnostic, Document, Grammar, Outside, Sources, Span, Written};
 
 /// The plug-ins of the floors above, by their grammars. (Pickers are below, and need not be passed.)
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Catalogs<'a> {
     pub probes: &'a [&'static Grammar],
+    /// Sources of endpoints.
+    pub sources: &'a [&'static Grammar],
+    /// Those of them that bring routes too.
+    pub route_sources: &'a [&'static Grammar],
 }
 
 /// What became of a file's bytes.

@@ -27,10 +27,15 @@ pub(super) fn read_pool(
         let panic = table.get("panic_percent").and_then(|item| item.integer(1, 100));
         let zones = table.get("zones").and_then(|item| item.settings(&[&health::PREFER_LOCAL]));
         let dialled = read_dialled(table, usage);
+        let source = table.get("source").and_then(|item| item.settings(catalogs.sources));
         let endpoints = read_endpoints(table, &name, &balance, usage);
+        if let Some(source) = &source {
+            check_source_port(table, source, usage, catalogs);
+        }
         if let Some(probe) = &probe {
             check_probe(table, probe);
             check_probe_port(table, probe, &endpoints, catalogs);
+            check_found_probe_port(table, probe, source.as_ref().filter(|_| usage == Usage::Packets), catalogs);
         }
         if let Some(slow_start) = dialled.as_ref().and_then(|dialled| dialled.slow_start) {
             check_slow_start(table, &balance, slow_start.span);
@@ -43,7 +48,9 @@ pub(super) fn read_pool(
             panic_percent: panic.and_then(|percent| u8::try_from(percent.value).ok()),
             zones,
             dialled,
+            source,
             endpoints,
+            found: None,
         }
     })
 }
@@ -67,7 +74,7 @@ fn pickers() -> Vec<&'static Grammar> {
 
 /// Power of two choices: right for equal and unequal endpoints, short requests and long connections alike. It needs counts
 /// that services of packets do not have; those have a table of slots, which Maglev fills.
-fn default_picker(packets: bool) -> &'static Grammar {
+pub(super) fn default_picker(packets: bool) -> &'static Grammar {
     let spec = balance::find(if packets { "maglev" } else { "p2c" }).or(balance::CATALOG.first());
     spec.map_or_else(|| unreachable!("the catalogue is not empty"), |spec| &spec.grammar)
 }
@@ -119,11 +126,14 @@ fn read_endpoints(
     balance: &Spanned<Settings>,
     usage: Usage,
 ) -> Vec<Endpoint> {
-    let Some(item) = table.need("endpoints", &format!("endpoints = [\"{}\"]", example(usage))) else {
-        return Vec::new();
+    let has_source = table.has("source");
+    let item = match has_source {
+        true => table.get("endpoints"),
+        false => table.need("endpoints", &format!("endpoints = [\"{}\"]", example(usage))),
     };
+    let Some(item) = item else { return Vec::new() };
     let items = item.one_or_many();
-    if items.is_empty() {
+    if items.is_empty() && !has_source {
         let message = format!("pool {} has no endpoint", quote(name));
         let mistake = Diagnostic::new(&codes::EMPTY_POOL, item.span(), message);
         table.report(mistake.help(if usage == Usage::Packets {
@@ -170,7 +180,7 @@ fn read_endpoints(
 fn read_endpoint(item: &Item<'_>, usage: Usage) -> Option<(Endpoint, Option<Spanned<u64>>)> {
     if !item.is_table() {
         let address = read_address(item, usage)?;
-        return Some((Endpoint { address, weight: Weight::ONE, mac: None, backup: false, zone: None }, None));
+        return Some((Endpoint::new(address), None));
     }
     item.table("endpoint", |table| {
         let address = table.need("address", &format!("address = \"{}\"", example(usage)));
@@ -180,8 +190,15 @@ fn read_endpoint(item: &Item<'_>, usage: Usage) -> Option<(Endpoint, Option<Span
         let backup = table.get("backup").and_then(|item| item.bool()).is_some_and(|backup| backup.value);
         let zone = table.get("zone").and_then(|item| read_zone(&item));
         let value = weight.and_then(|weight| Weight::new(weight.value)).unwrap_or(Weight::ONE);
-        Some((Endpoint { address: address?, weight: value, mac, backup, zone }, weight))
+        Some((Endpoint { weight: value, mac, backup, zone, ..Endpoint::new(address?) }, weight))
     })?
+}
+
+impl Endpoint {
+    /// As a file means it that says no more.
+    pub(super) fn new(address: Spanned<EndpointAddr>) -> Endpoint {
+        Endpoint { address, weight: Weight::ONE, mac: None, backup: false, zone: None, leaving: false, found: None }
+    }
 }
 
 /// An endpoint as it could be written.
@@ -238,7 +255,11 @@ fn read_address(item: &Item<'_>, usage: Usage) -> Option<Spanned<EndpointAddr>> 
         return item.fail(&codes::MALFORMED, format!("{} is a URL, not an address", quote(text)), Some(help));
     }
     if parse_socket(text).is_err() && is_name(text) {
-        let help = format!("names are not resolved yet: write the address, as in \"{}\"", example(usage));
+        let (name, port) = text.split_once(':').unwrap_or((text, ""));
+        let port = if port.is_empty() { String::new() } else { format!(", port = {port}") };
+        let help = format!(
+            "have it looked up, in place of `endpoints` or beside it: `source = {{ type = \"dns\", name = \"{name}\"{port} }}`"
+        );
         return item.fail(&codes::ENDPOINT_NAME, format!("endpoint {} is a name", quote(text)), Some(help));
     }
     let address = item.socket()?;
@@ -301,7 +322,43 @@ fn check_probe_port(table: &Table<'_>, probe: &Spanned<Settings>, endpoints: &[E
     }
 }
 
-/// The setting of probes that connect.
+/// A source that finds names for addresses has the port from its settings, or none.
+fn check_source_port(table: &Table<'_>, source: &Spanned<Settings>, usage: Usage, catalogs: &Catalogs<'_>) {
+    if usage == Usage::Proxies && finds_no_port(source, catalogs) {
+        let message = format!("source {} has no port to connect to", quote(source.name));
+        let help = "name one, `port = 8080`, or look up `record = \"srv\"`, which has ports";
+        table.report(Diagnostic::new(&codes::ENDPOINT_PORT, source.span, message).help(help));
+    }
+}
+
+/// The same of a probe of endpoints that will be found without one.
+fn check_found_probe_port(
+    table: &Table<'_>,
+    probe: &Spanned<Settings>,
+    source: Option<&Spanned<Settings>>,
+    catalogs: &Catalogs<'_>,
+) {
+    let connects = catalogs.probes.iter().any(|g| g.name == probe.name && g.fields.iter().any(|f| f.name == PORT));
+    if let Some(source) =
+        source.filter(|source| connects && probe.get(PORT).is_none() && finds_no_port(source, catalogs))
+    {
+        let message = format!("probe {} has no port to connect to", quote(probe.name));
+        let help = format!("name one: `probe = {{ type = \"{}\", port = 80 }}`", probe.name);
+        table.report(
+            Diagnostic::new(&codes::PROBE_PORT, probe.span, message)
+                .also(source.span, "endpoints are found without one")
+                .help(help),
+        );
+    }
+}
+
+/// Whether its endpoints get a port from the setting of that name alone, and there is none.
+fn finds_no_port(source: &Settings, catalogs: &Catalogs<'_>) -> bool {
+    let takes_one = catalogs.sources.iter().any(|g| g.name == source.name && g.fields.iter().any(|f| f.name == PORT));
+    takes_one && source.get(PORT).is_none() && source.text("record") != Some("srv")
+}
+
+/// The setting of probes that connect, and of sources that find addresses alone.
 const PORT: &str = "port";
 
 /// `notes/hardening.md`, design rule 4.

@@ -33,6 +33,8 @@ pub(super) struct Survey {
     pub vips: Vec<Spanned<Arc<str>>>,
     /// A vip's name, and the service that leads there.
     pub vip_references: Vec<(Spanned<Arc<str>>, Arc<str>)>,
+    /// Routes may lead to any pool that this file does not speak of yet.
+    pub finds_routes: bool,
 }
 
 pub(super) struct Listener {
@@ -110,7 +112,7 @@ pub(super) fn read_config(root: &mut Table<'_>, catalogs: &Catalogs<'_>) -> Conf
     let drain = root.get("drain").and_then(|item| item.table("drain", read_drain));
     let process = root.get("process").and_then(|item| item.table("process", read_process));
 
-    let context = Context { access_default, access_format: access_log.format };
+    let context = Context { catalogs, access_default, access_format: access_log.format };
     let mut services = Vec::new();
     for (name, item) in named(root, "service") {
         services.extend(read_service(name, &item, context, &mut survey));
@@ -167,18 +169,24 @@ fn named<'t>(root: &mut Table<'t>, what: &'static str) -> Vec<(Spanned<Arc<str>>
 }
 
 fn check_name(root: &Table<'_>, what: &str, name: Spanned<&str>) {
+    if let Some(help) = name_fault(&name) {
+        let message = format!("{} cannot be the name of a {what}", quote(&name));
+        root.report(Diagnostic::new(&codes::BAD_NAME, name.span, message).help(help));
+    }
+}
+
+/// Why it would not do as a metric's label or in a URL.
+pub(super) fn name_fault(name: &str) -> Option<String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let help = if name.is_empty() {
-        "a name has at least one letter or digit".to_owned()
+    if name.is_empty() {
+        Some("a name has at least one letter or digit".to_owned())
     } else if name.len() > limits::NAME_BYTES {
-        format!("a name has at most {} bytes", limits::NAME_BYTES)
+        Some(format!("a name has at most {} bytes", limits::NAME_BYTES))
     } else if !name.bytes().all(plain) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        "a name starts with a letter or digit and goes on with letters, digits, `-`, `_` and `.`".to_owned()
+        Some("a name starts with a letter or digit and goes on with letters, digits, `-`, `_` and `.`".to_owned())
     } else {
-        return;
-    };
-    let message = format!("{} cannot be the name of a {what}", quote(&name));
-    root.report(Diagnostic::new(&codes::BAD_NAME, name.span, message).help(help));
+        None
+    }
 }
 
 fn read_metrics(table: &mut Table<'_>, survey: &mut Survey) -> Option<Metrics> {

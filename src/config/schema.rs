@@ -5,17 +5,18 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Catalogs;
 use super::grammar::{self, Key, Need, SECTIONS, Section, Takes};
 use crate::base::units::show_duration;
 use crate::doc::{Field, Grammar, Kind, Shape};
 
-/// The schema. Probes are of a floor above, and passed.
-pub fn schema(probes: &[&'static Grammar]) -> Value {
+/// The schema. Plug-ins of a floor above are passed.
+pub fn schema(above: &Catalogs<'_>) -> Value {
     let mut definitions = Map::new();
     for section in SECTIONS.iter().skip(1) {
-        definitions.insert(section.kind.to_owned(), table(section, probes));
+        definitions.insert(section.kind.to_owned(), table(section, above));
     }
-    let mut root = table(&SECTIONS[0], probes);
+    let mut root = table(&SECTIONS[0], above);
     if let Some(root) = root.as_object_mut() {
         // Draft 7 is what editors of TOML know.
         root.insert("$schema".to_owned(), "http://json-schema.org/draft-07/schema#".into());
@@ -25,9 +26,9 @@ pub fn schema(probes: &[&'static Grammar]) -> Value {
     root
 }
 
-fn table(section: &Section, probes: &[&'static Grammar]) -> Value {
+fn table(section: &Section, above: &Catalogs<'_>) -> Value {
     let properties: Map<String, Value> =
-        section.keys.iter().map(|key| (key.name.to_owned(), described(key, probes))).collect();
+        section.keys.iter().map(|key| (key.name.to_owned(), described(key, above))).collect();
     let required: Vec<&str> =
         section.keys.iter().filter(|key| key.need == Need::Required).map(|key| key.name).collect();
     let mut table = json!({ "type": "object", "description": section.about, "properties": properties, "additionalProperties": false });
@@ -37,16 +38,16 @@ fn table(section: &Section, probes: &[&'static Grammar]) -> Value {
     table
 }
 
-fn described(key: &Key, probes: &[&'static Grammar]) -> Value {
+fn described(key: &Key, above: &Catalogs<'_>) -> Value {
     let help = match key.need {
         Need::Default(default) => format!("{}; default: {default}", key.help),
         _ => key.help.to_owned(),
     };
     // Beside a `$ref` draft 7 hears nothing else, so what it takes stands one level deeper.
-    json!({ "description": help, "allOf": [takes(&key.takes, probes)] })
+    json!({ "description": help, "allOf": [takes(&key.takes, above)] })
 }
 
-fn takes(takes: &Takes, probes: &[&'static Grammar]) -> Value {
+fn takes(takes: &Takes, above: &Catalogs<'_>) -> Value {
     match takes {
         Takes::One(shapes) => any(shapes.iter().map(shape)),
         Takes::Many(shapes) => many(any(shapes.iter().map(shape))),
@@ -59,7 +60,10 @@ fn takes(takes: &Takes, probes: &[&'static Grammar]) -> Value {
             json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         ]
         .into_iter()),
-        Takes::Plugin(family) => plugin(&family.grammars(probes)),
+        Takes::Plugin(family) => plugin(&family.grammars(above)),
+        Takes::ManyOrPlugin(shapes, family) => {
+            any([many(any(shapes.iter().map(shape))), plugin(&family.grammars(above))].into_iter())
+        }
         Takes::Fields(grammar) => fields(grammar, false),
     }
 }

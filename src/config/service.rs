@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Catalogs;
 use super::lore::LATER_MODES;
 use super::packet::{self, Known};
 use super::root::{ACCESS_FORMATS, Listener, Reference, Survey, User, refuse_port_zero};
 use super::value::{L4, L4Timeouts, L7, L7Timeouts, Limits, Route, Service, Traffic};
 use crate::base::{Listen, Network, limits};
-use crate::doc::{Diagnostic, Item, Spanned, Table, codes, quote, suggest};
+use crate::doc::{Diagnostic, Item, Settings, Spanned, Table, codes, quote, suggest};
 use crate::observe::access;
 use crate::route::Pattern;
 use crate::state::{Forward, ModeKind};
 
 /// What a service's reader needs of the rest of the file.
 #[derive(Clone, Copy)]
-pub(super) struct Context {
+pub(super) struct Context<'c> {
+    pub catalogs: &'c Catalogs<'c>,
     /// Whether services write access records unless they say otherwise: whether `[access_log]` is there.
     pub access_default: Option<access::Format>,
     pub access_format: access::Format,
@@ -33,7 +35,7 @@ enum Shape {
 pub(super) fn read_service(
     name: Spanned<Arc<str>>,
     item: &Item<'_>,
-    context: Context,
+    context: Context<'_>,
     survey: &mut Survey,
 ) -> Option<Service> {
     item.table("service", |table| {
@@ -66,7 +68,7 @@ pub(super) fn read_service(
         };
         let traffic = match shape {
             Shape::Stream => Traffic::L4(read_l4(table, &name, survey)),
-            Shape::Http => Traffic::L7(read_l7(table, &name, mode.is_some(), survey)),
+            Shape::Http => Traffic::L7(read_l7(table, &name, mode.is_some(), context, survey)),
             Shape::Packets(known) => Traffic::Packet(packet::read_packet(table, &name, known, survey)?),
         };
         mode.map(|_| Service { name, listen, limits, access_log, traffic })
@@ -204,7 +206,7 @@ fn read_limits(table: &mut Table<'_>, http: bool) -> Limits {
 }
 
 /// `access_log = true`, `false` or the word of a format.
-fn read_access(table: &mut Table<'_>, context: Context) -> Option<access::Format> {
+fn read_access(table: &mut Table<'_>, context: Context<'_>) -> Option<access::Format> {
     let Some(item) = table.get("access_log") else { return context.access_default };
     if item.is_text() {
         return item.one_of(ACCESS_FORMATS).map(|format| format.value);
@@ -217,10 +219,17 @@ fn read_l4(table: &mut Table<'_>, name: &Spanned<Arc<str>>, survey: &mut Survey)
     let timeouts = table.get("timeouts").and_then(|item| item.table("timeouts", read_l4_timeouts));
     wrong_mode(table, "l4", HTTP, SET_HTTP, &["route", "trusted_proxies", "reason_field", "retries"]);
     wrong_mode(table, "a proxy", PACKETS, "leave it out, or set `forward = \"nat\"`", PACKET_KEYS);
+    wrong_mode(table, "a proxy", PACKETS, "leave it out, or set `forward = \"nat\"`", &["source"]);
     L4 { pool: pool.unwrap_or_else(nothing), timeouts: timeouts.unwrap_or(L4_TIMEOUTS) }
 }
 
-fn read_l7(table: &mut Table<'_>, name: &Spanned<Arc<str>>, certain: bool, survey: &mut Survey) -> L7 {
+fn read_l7(
+    table: &mut Table<'_>,
+    name: &Spanned<Arc<str>>,
+    certain: bool,
+    context: Context<'_>,
+    survey: &mut Survey,
+) -> L7 {
     let timeouts = table.get("timeouts").and_then(|item| item.table("timeouts", read_l7_timeouts));
     let trusted: Vec<Network> = table
         .get("trusted_proxies")
@@ -231,6 +240,7 @@ fn read_l7(table: &mut Table<'_>, name: &Spanned<Arc<str>>, certain: bool, surve
         .collect();
     let reason_field = table.get("reason_field").and_then(|item| item.bool());
     let retries = table.get("retries").and_then(|item| item.integer(0, RETRIES.into()));
+    let source = read_source(table, context, survey);
     wrong_mode(table, "l7", PACKETS, "leave it out, or set `mode = \"l3\"`", PACKET_KEYS);
     wrong_mode(table, "l7", "l3 and l4 services", "leave it out, or set `mode = \"l3\"`", &["forward"]);
     let mut routes = read_routes(table, name, survey);
@@ -240,9 +250,10 @@ fn read_l7(table: &mut Table<'_>, name: &Spanned<Arc<str>>, certain: bool, surve
         && let Some(pool) = read_reference(item, name, User::Requests, survey)
     {
         let pattern = Spanned::new(Pattern::ANY, item.key_span());
-        routes.push(Route { url: None, pattern, priority: 0, pool, is_default: true, place: item.place() });
+        let place = item.place();
+        routes.push(Route { url: None, pattern, priority: 0, pool, is_default: true, place, found: None });
     }
-    if certain && default.is_none() && !table.has("route") {
+    if certain && default.is_none() && !table.has("route") && source.is_none() {
         let message = format!("service {} has no route: every request would be refused", quote(name));
         let help = format!("add `pool = \"…\"` for all requests, or a [[service.{}.route]]", name.value);
         table.report(Diagnostic::new(&codes::NO_ROUTE, name.span, message).help(help));
@@ -252,8 +263,19 @@ fn read_l7(table: &mut Table<'_>, name: &Spanned<Arc<str>>, certain: bool, surve
         trusted_proxies: trusted,
         reason_field: reason_field.is_none_or(|on| on.value),
         retries: retries.and_then(|n| u8::try_from(n.value).ok()).unwrap_or(RETRIES),
+        source,
         routes,
     }
+}
+
+/// Where routes come from beside the file. In a packet service `source` is an address: one here is told so with the other keys.
+fn read_source(table: &mut Table<'_>, context: Context<'_>, survey: &mut Survey) -> Option<Spanned<Settings>> {
+    if !table.holds_table("source") {
+        wrong_mode(table, "l7", PACKETS, "leave it out, or set `mode = \"l3\"`", &["source"]);
+        return None;
+    }
+    survey.finds_routes = true;
+    table.get("source")?.settings(context.catalogs.route_sources)
 }
 
 fn read_routes(table: &mut Table<'_>, name: &Spanned<Arc<str>>, survey: &mut Survey) -> Vec<Route> {
@@ -295,6 +317,7 @@ fn read_route(table: &mut Table<'_>, item: &Item<'_>, name: &Spanned<Arc<str>>, 
         pool: pool?,
         is_default: false,
         place: item.place(),
+        found: None,
     })
 }
 
@@ -361,7 +384,7 @@ const L4_FORWARDS: &[Option<Forward>] = &[None, Some(Forward::Nat), Some(Forward
 const HTTP: &str = "l7 services";
 const SET_HTTP: &str = "leave it out, or set `mode = \"l7\"`";
 const PACKETS: &str = "services that forward packets: l2, l3, and l4 with nat";
-const PACKET_KEYS: &[&str] = &["ports", "source", "engine", "slots", "affinity", "on_down", "flow_timeouts"];
+const PACKET_KEYS: &[&str] = &["ports", "engine", "slots", "affinity", "on_down", "flow_timeouts"];
 
 /// Attempts after the first, of `limits::TRIES` in all.
 #[allow(clippy::cast_possible_truncation, reason = "TRIES is a handful")]

@@ -15,7 +15,7 @@ use crate::observe::sink::Output;
 use crate::state::{Io, Snapshot, TrafficSpec, diff};
 
 const MACHINE: Machine = Machine { cores: 3, random_key: HashKey::new([7; 16]) };
-const NO_PROBES: Catalogs<'_> = Catalogs { probes: &[] };
+const NO_PROBES: Catalogs<'_> = Catalogs { probes: &[], sources: &[], route_sources: &[] };
 
 /// A right text, as a config.
 fn config(text: &str) -> Config {

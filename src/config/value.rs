@@ -205,6 +205,9 @@ pub struct L7 {
     pub trusted_proxies: Vec<Network>,
     pub reason_field: bool,
     pub retries: u8,
+    /// Where more routes come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Spanned<Settings>>,
     /// In the order of the file; `pool = …` of the service is the last of them, without a url.
     #[serde(flatten, serialize_with = "routes")]
     pub routes: Vec<Route>,
@@ -245,6 +248,9 @@ pub struct Route {
     /// Where it stands. Not part of what a route means.
     #[serde(skip)]
     pub place: Place,
+    /// No file has it: where it was found.
+    #[serde(skip)]
+    pub found: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -266,8 +272,15 @@ pub struct Pool {
     /// `None` in a pool of packet services, which connect to nobody.
     #[serde(flatten)]
     pub dialled: Option<Dialled>,
-    /// In the order of the file, each address once.
+    /// Where more endpoints come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Spanned<Settings>>,
+    /// In the order of the file, each address once; then what the source has found.
+    #[serde(serialize_with = "staying")]
     pub endpoints: Vec<Endpoint>,
+    /// No file has it: where it was found.
+    #[serde(skip)]
+    pub found: Option<Arc<str>>,
 }
 
 /// What a pool says about connecting to its endpoints.
@@ -297,6 +310,12 @@ pub struct Endpoint {
     pub backup: bool,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "word")]
     pub zone: Option<Arc<str>>,
+    /// Its source has it no more, and it may finish.
+    #[serde(skip)]
+    pub leaving: bool,
+    /// No file has it: where it was found.
+    #[serde(skip)]
+    pub found: Option<Arc<str>>,
 }
 
 /// The service as its table would be written.
@@ -359,6 +378,11 @@ fn routes<S: Serializer>(routes: &[Route], serializer: S) -> Result<S::Ok, S::Er
         map.serialize_entry("route", &listed)?;
     }
     map.end()
+}
+
+/// Whoever leaves is none of what a file would say.
+fn staying<S: Serializer>(endpoints: &[Endpoint], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(endpoints.iter().filter(|endpoint| !endpoint.leaving))
 }
 
 trait Named: Serialize {

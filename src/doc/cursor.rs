@@ -216,6 +216,11 @@ impl<'t> Table<'t> {
         self.table.entries.contains_key(key)
     }
 
+    /// Whether it is there, and a table. Does not make it legal.
+    pub fn holds_table(&self, key: &str) -> bool {
+        self.table.entries.get(key).is_some_and(|leaf| matches!(leaf.node.data, Data::Table(_)))
+    }
+
     /// Takes note that `key` is legal here without reading it: its absence or presence was reported otherwise.
     pub fn skip(&mut self, key: &'static str) {
         self.asked.insert(key);

@@ -85,7 +85,8 @@ struct File {
     lines: Vec<usize>,
 }
 
-/// A line of a file, from 1. Two are equal wherever they are: moving a line is not a change.
+/// A line of a file, from 1; line 0 is a place that is no file's, whose name says it all. Two are equal wherever they are: moving a line
+/// is not a change.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub file: Arc<str>,
@@ -108,7 +109,10 @@ impl Default for Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}", self.file),
+        }
     }
 }
 

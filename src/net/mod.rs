@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod buffer;
 pub mod dial;
+pub mod folders;
 pub mod pressure;
 pub mod relay;
 #[cfg(test)]

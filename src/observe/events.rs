@@ -29,6 +29,7 @@ pub const ENDPOINT: &str = "endpoint";
 pub const WEIGHT: &str = "weight";
 pub const POOL: &str = "pool";
 pub const PROBES: &str = "probes";
+pub const SOURCE: &str = "source";
 pub const VIP: &str = "vip";
 pub const ADMIN: &str = "admin";
 pub const PRESSURE: &str = "pressure";
@@ -43,6 +44,7 @@ pub const KINDS: &[(&str, &str)] = &[
     (WEIGHT, "an endpoint changed its weight, and why"),
     (POOL, "a pool begins or ends to panic, or to be served by its backups"),
     (PROBES, "probes cannot be made, or reach nobody because this machine is cut off; and when that ends"),
+    (SOURCE, "a source fails, or answers again; something that it has found is refused, and why"),
     (VIP, "another machine claims a VIP"),
     (ADMIN, "a change through the admin API: who, what, and its result"),
     (PRESSURE, "descriptors or memory run out: idle connections are closed, accepting pauses; and when that ends"),
@@ -160,7 +162,7 @@ struct Said {
 }
 
 /// Fields that say whom a line is about; the first there is, and of a pool the endpoint.
-const SUBJECTS: [&str; 5] = ["pool", "endpoint", "vip", "resource", "interface"];
+const SUBJECTS: [&str; 6] = ["pool", "endpoint", "vip", "resource", "interface", "source"];
 
 impl Said {
     fn subject(&self) -> String {
@@ -191,8 +193,8 @@ impl Visit for Said {
             "message" => write!(place, "{value:?}"),
             name => write!(place, " {name}={value:?}"),
         };
-        if field.name() == "vip" {
-            self.about.push(("vip", format!("{value:?}")));
+        for name in ["vip", "source"].into_iter().filter(|name| *name == field.name()) {
+            self.about.push((name, cut(&format!("{value:?}")).to_owned()));
         }
         if place.len() > limits::EVENT_BYTES {
             let end = cut(place).len();

@@ -26,6 +26,8 @@ pub enum Group {
     Services,
     /// Of `l2`, `l3` and `l4` NAT services alone. There are none in a file without a VIP.
     Packets,
+    /// Of tables with a `source`. There are none in a file without one.
+    Sources,
     Pools,
     Endpoints,
 }
@@ -162,6 +164,21 @@ metrics! {
             "Frames that came in by the interface as many packets in one and had to be taken apart, for a tunnel.";
         INTERFACE_LOST = Counter "strata_interface_frames_lost_total" ["interface" "reason"]
             "Frames that the interface or the way out had no place for, beside what strata_drops_total counts.";
+    }
+    Sources {
+        SOURCE_UP = Gauge "strata_source_up" ["source" "kind"]
+            "1 while the source answers; while it does not, what it found last stays in force.";
+        SOURCE_SUCCESS_AT = Gauge "strata_source_last_success_timestamp_seconds" ["source" "kind"]
+            "When the source last answered, Unix time; absent before it has.";
+        SOURCE_MEMBERS = Gauge "strata_source_members" ["source" "kind"]
+            "Endpoints in force that the source has found, those that leave not among them.";
+        SOURCE_LEAVING = Gauge "strata_source_leaving" ["source" "kind"]
+            "Endpoints that the source has no more, and that may finish what is under way.";
+        SOURCE_ROUTES = Gauge "strata_source_routes" ["source" "kind"] "Routes in force that the source has found.";
+        SOURCE_REFUSED = Gauge "strata_source_refused" ["source" "reason"]
+            "Of what the source finds now, what is refused: the log and the diagnostics say what it is.";
+        SOURCE_FAILURES = Counter "strata_source_failures_total" ["source" "reason"]
+            "Times that the source could not be asked, or did not answer as it should.";
     }
     Pools {
         POOL_INFO = Gauge "strata_pool_info" ["pool" "balance" "probe"]

@@ -1,4 +1,4 @@
-//! Model: the seams. What a mode is given and must do; probes have theirs beside it.
+//! Model: the seams. What a mode is given and must do; probes and sources have theirs beside it.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -8,9 +8,11 @@ use tokio::net::TcpStream;
 use crate::base::ServiceId;
 
 pub mod probe;
+pub mod source;
 pub mod through;
 
 pub use probe::Probe;
+pub use source::Source;
 
 /// A client connection that a listener accepted and the service's limits let in.
 pub struct Accepted {

@@ -11,20 +11,66 @@ use crate::base::{Listen, ServiceId};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    ServiceAdded { service: Arc<str> },
-    ServiceRemoved { service: Arc<str> },
-    ServiceChanged { service: Arc<str>, what: Vec<&'static str> },
-    ListenerAdded { service: Arc<str>, id: ServiceId, address: Listen },
-    ListenerRemoved { service: Arc<str>, id: ServiceId, address: Listen },
-    VipAdded { vip: Arc<str> },
-    VipRemoved { vip: Arc<str> },
-    VipChanged { vip: Arc<str>, what: Vec<&'static str> },
-    PoolAdded { pool: Arc<str> },
-    PoolRemoved { pool: Arc<str> },
-    PoolChanged { pool: Arc<str>, what: Vec<&'static str> },
-    EndpointAdded { pool: Arc<str>, endpoint: Arc<str> },
-    EndpointRemoved { pool: Arc<str>, endpoint: Arc<str> },
-    SettingsChanged { what: Vec<&'static str> },
+    ServiceAdded {
+        service: Arc<str>,
+    },
+    ServiceRemoved {
+        service: Arc<str>,
+    },
+    ServiceChanged {
+        service: Arc<str>,
+        what: Vec<&'static str>,
+    },
+    ListenerAdded {
+        service: Arc<str>,
+        id: ServiceId,
+        address: Listen,
+    },
+    ListenerRemoved {
+        service: Arc<str>,
+        id: ServiceId,
+        address: Listen,
+    },
+    VipAdded {
+        vip: Arc<str>,
+    },
+    VipRemoved {
+        vip: Arc<str>,
+    },
+    VipChanged {
+        vip: Arc<str>,
+        what: Vec<&'static str>,
+    },
+    PoolAdded {
+        pool: Arc<str>,
+    },
+    PoolRemoved {
+        pool: Arc<str>,
+    },
+    PoolChanged {
+        pool: Arc<str>,
+        what: Vec<&'static str>,
+    },
+    EndpointAdded {
+        pool: Arc<str>,
+        endpoint: Arc<str>,
+    },
+    EndpointRemoved {
+        pool: Arc<str>,
+        endpoint: Arc<str>,
+    },
+    /// Its source has it no more: it gets no new work, and is removed once it is idle.
+    EndpointLeaves {
+        pool: Arc<str>,
+        endpoint: Arc<str>,
+    },
+    EndpointReturns {
+        pool: Arc<str>,
+        endpoint: Arc<str>,
+    },
+    SettingsChanged {
+        what: Vec<&'static str>,
+    },
 }
 
 impl fmt::Display for Change {
@@ -43,6 +89,8 @@ impl fmt::Display for Change {
             Change::PoolChanged { pool, what } => write!(f, "pool {pool}: {} changed", what.join(", ")),
             Change::EndpointAdded { pool, endpoint } => write!(f, "pool {pool}: endpoint {endpoint} added"),
             Change::EndpointRemoved { pool, endpoint } => write!(f, "pool {pool}: endpoint {endpoint} removed"),
+            Change::EndpointLeaves { pool, endpoint } => write!(f, "pool {pool}: endpoint {endpoint} leaves"),
+            Change::EndpointReturns { pool, endpoint } => write!(f, "pool {pool}: endpoint {endpoint} returns"),
             Change::SettingsChanged { what } => write!(f, "settings: {} changed", what.join(", ")),
         }
     }
@@ -191,6 +239,13 @@ fn pools(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
             let after = |before: &EndpointSpec| b.endpoints.iter().find(|after| after.address == before.address);
             a.endpoints.iter().filter_map(move |before| Some((before, after(before)?)))
         };
+        for (before, after) in stayed().filter(|(before, after)| before.leaving != after.leaving) {
+            let (pool, endpoint) = (name.clone(), Arc::from(before.address.to_string()));
+            changes.push(match after.leaving {
+                true => Change::EndpointLeaves { pool, endpoint },
+                false => Change::EndpointReturns { pool, endpoint },
+            });
+        }
         let weights = stayed().any(|(before, after)| before.weight != after.weight);
         let zones = stayed().any(|(before, after)| before.zone != after.zone);
         let backups = stayed().any(|(before, after)| before.backup != after.backup);
@@ -205,6 +260,7 @@ fn pools(old: &Snapshot, new: &Snapshot, changes: &mut Vec<Change>) {
             ("zones", zones || a.placement.local != b.placement.local),
             ("limits", a.capacity != b.capacity),
             ("connect_timeout", a.connect_timeout != b.connect_timeout),
+            ("source", a.sourced != b.sourced),
             ("weights", weights),
             ("backups", backups),
             ("macs", macs),

@@ -11,7 +11,7 @@ use super::queue::Queue;
 use crate::balance::{self, Capacity, Member, Pick, Picker, Uses};
 use crate::base::{EndpointAddr, HashKey, MacAddr, PoolId, Weight};
 use crate::doc::Settings;
-use crate::health::{self, Candidate, DampingRules, OutlierRules, Placement};
+use crate::health::{self, Candidate, DampingRules, Intent, OutlierRules, Placement};
 use crate::observe::{PerWorker, PoolCells};
 
 /// What the file says of a pool; two equal specs are the same pool.
@@ -29,6 +29,8 @@ pub struct PoolSpec {
     /// Of each endpoint.
     pub capacity: Capacity,
     pub connect_timeout: Duration,
+    /// Endpoints come and go by a source: what an operator has set of one holds when it comes again.
+    pub sourced: bool,
     pub endpoints: Vec<EndpointSpec>,
 }
 
@@ -45,6 +47,7 @@ impl PoolSpec {
             placement: Placement::default(),
             capacity: Capacity::default(),
             connect_timeout: Duration::from_secs(2),
+            sourced: false,
             endpoints,
         }
     }
@@ -61,11 +64,13 @@ pub struct EndpointSpec {
     /// Serves only while no other is usable.
     pub backup: bool,
     pub zone: Option<Arc<str>>,
+    /// Its source has it no more: what is under way there may finish, and nothing new goes there.
+    pub leaving: bool,
 }
 
 impl EndpointSpec {
     pub fn new(address: impl Into<EndpointAddr>, weight: Weight) -> EndpointSpec {
-        EndpointSpec { address: address.into(), weight, mac: None, backup: false, zone: None }
+        EndpointSpec { address: address.into(), weight, mac: None, backup: false, zone: None, leaving: false }
     }
 }
 
@@ -156,7 +161,8 @@ fn build_view(spec: &PoolSpec, endpoints: &[Arc<Endpoint>], hash_key: HashKey, e
         .iter()
         .zip(&spec.endpoints)
         .map(|(status, said)| Candidate {
-            intent: status.intent,
+            // As if the operator had drained it: also a pool that panics gives it nothing.
+            intent: if said.leaving && status.intent == Intent::Ready { Intent::Draining } else { status.intent },
             health: status.health,
             backup: said.backup,
             local: zone.is_some() && said.zone.as_ref() == zone,

@@ -15,6 +15,7 @@ pub mod arp;
 mod bytes;
 pub mod checksum;
 pub mod compose;
+pub mod dns;
 pub mod ethernet;
 mod fault;
 pub mod gue;

@@ -303,7 +303,16 @@ fn has_ended(stream: &TcpStream) -> bool {
 
 /// An endpoint that answers 200 with its name, and echoes whatever comes after an upgrade.
 pub fn endpoint(name: &'static str) -> Origin {
-    Origin::script(move |mut wire, _| {
+    Origin::script(answering(name))
+}
+
+/// The same at this address.
+pub fn endpoint_at(address: SocketAddr, name: &'static str) -> Origin {
+    Origin::script_at(address, answering(name))
+}
+
+fn answering(name: &'static str) -> impl Fn(Wire, usize) -> Option<Wire> + Send + Sync + 'static {
+    move |mut wire: Wire, _: usize| {
         while let Ok(request) = wire.request() {
             if request.field("upgrade").is_some() {
                 wire.send(
@@ -323,5 +332,5 @@ pub fn endpoint(name: &'static str) -> Origin {
             wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()));
         }
         Some(wire)
-    })
+    }
 }

@@ -8,7 +8,7 @@ use strata::observe::packets::Lost;
 
 use super::{cell, held, words};
 
-const GROUPS: [(Group, &str, &str); 6] = [
+const GROUPS: [(Group, &str, &str); 7] = [
     (Group::Process, "The process", ""),
     (Group::Configuration, "Configuration", ""),
     (
@@ -20,6 +20,11 @@ const GROUPS: [(Group, &str, &str); 6] = [
         Group::Packets,
         "Packets",
         "Of `l2`, `l3` and `l4` with NAT. Absent from a file without a VIP. Bytes are those of frames.",
+    ),
+    (
+        Group::Sources,
+        "Sources",
+        "Of every table with a `source`, by its name (`pool.web`). Absent from a file without one. [discovery.md](discovery.md) tells more.",
     ),
     (Group::Pools, "Pools", "Durations are what proxies measure; a pool that only packet services use has none."),
     (Group::Endpoints, "Endpoints", "Requests and connections are what proxies know."),

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use strata::base::units::{show_duration, show_size};
 use strata::cli::generate::command;
 use strata::cli::list::modes;
+use strata::config::Catalogs;
 use strata::config::grammar::{Family, Key, Need, SECTIONS, Takes};
 use strata::doc::codes::CODES;
 use strata::doc::{Grammar, Kind, Shape};
-use strata::{balance, probe};
+use strata::{balance, probe, source};
 
 use super::held;
 
@@ -50,8 +51,9 @@ fn every_key_stands_in_the_reference() {
                         write!(out, "\n### `{}` of `{}`\n\n{}.\n\n", key.name, section.title, capital(grammar.summary));
                     fields(&mut out, grammar);
                 }
-                Takes::Plugin(Family::Mac) => plugins(&mut out, key.name, &Family::Mac.grammars(&[])),
-                Takes::Plugin(Family::Zones) => plugins(&mut out, key.name, &Family::Zones.grammars(&[])),
+                Takes::Plugin(family @ (Family::Mac | Family::Zones)) => {
+                    plugins(&mut out, key.name, &family.grammars(&Catalogs::default()));
+                }
                 _ => {}
             }
         }
@@ -80,6 +82,8 @@ fn takes(key: &Key) -> String {
         Takes::Free => "a table of texts, or text; one or a list".to_owned(),
         Takes::Plugin(Family::Balance) => "a [picker](pickers.md)".to_owned(),
         Takes::Plugin(Family::Probe) => "a [probe](probes.md)".to_owned(),
+        Takes::Plugin(Family::Source) => "a [source](sources.md)".to_owned(),
+        Takes::ManyOrPlugin(one, _) => format!("{}; one or a list; or a [source](sources.md)", shapes(one)),
         Takes::Plugin(_) => "a name, or a table with a `type`".to_owned(),
     }
 }
@@ -165,13 +169,15 @@ fn catalogue(title: &str, intro: &str, grammars: &[&'static Grammar]) -> String 
 }
 
 #[test]
-fn every_picker_and_probe_stands_in_the_reference_with_its_settings() {
+fn every_picker_probe_and_source_stands_in_the_reference_with_its_settings() {
     let pickers: Vec<&'static Grammar> = balance::CATALOG.iter().map(|spec| &spec.grammar).collect();
     let intro = "`balance` of a pool: how one of its usable endpoints is picked. A name alone takes every default.";
     held("docs/reference/pickers.md", &catalogue("Pickers", intro, &pickers));
     let probes: Vec<&'static Grammar> = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
     let intro = "`probe` of a pool: how the health of its endpoints is known. [probes.md](../probes.md) tells more.";
     held("docs/reference/probes.md", &catalogue("Probes", intro, &probes));
+    let intro = "`source` of a pool: where endpoints come from that stand in no file. [discovery.md](../discovery.md) tells more.";
+    held("docs/reference/sources.md", &catalogue("Sources", intro, &source::of_pools()));
 }
 
 #[test]
@@ -216,7 +222,7 @@ fn list_names_what_the_catalogues_hold() {
     for topic in topics.lines().filter_map(|line| line.split_whitespace().next()) {
         let rows = said(&["list", topic]);
         assert!(
-            rows.lines().count() >= 4 && rows.lines().all(|row| row.split_whitespace().count() > 1),
+            rows.lines().count() >= 2 && rows.lines().all(|row| row.split_whitespace().count() > 1),
             "{topic}:\n{rows}"
         );
         let json: serde_json::Value = serde_json::from_str(&said(&["list", topic, "--json"])).unwrap();
@@ -226,6 +232,7 @@ fn list_names_what_the_catalogues_hold() {
     for (topic, word) in [
         ("pickers", "maglev"),
         ("probes", "http"),
+        ("sources", "file"),
         ("modes", "l3 ipip"),
         ("reasons", "no-endpoint"),
         ("codes", "E010"),

@@ -32,6 +32,8 @@ pub(super) struct Wards {
     wards: HashMap<WardId, Ward>,
     pools: HashMap<PoolId, Kept>,
     by_address: HashMap<(PoolId, EndpointAddr), WardId>,
+    /// What an operator has set of endpoints that a source has no more; it may have them again.
+    wishes: HashMap<(PoolId, EndpointAddr), Wish>,
     next_id: WardId,
     /// Endpoints that time alone changes.
     timed: HashSet<WardId>,
@@ -61,6 +63,13 @@ struct Ward {
     /// Why the last probe of it could not be made, and how many in a row could not.
     trouble: Option<Why>,
     troubles: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Wish {
+    intent: Intent,
+    /// Where it is not the file's.
+    weight: Option<Weight>,
 }
 
 struct Kept {
@@ -98,6 +107,7 @@ impl Wards {
             wards: HashMap::new(),
             pools: HashMap::new(),
             by_address: HashMap::new(),
+            wishes: HashMap::new(),
             next_id: 0,
             timed: HashSet::new(),
             warming: HashSet::new(),
@@ -140,6 +150,7 @@ impl Wards {
                 let id = self.ward(pool.id, endpoint, *weight, rules, (first, now));
                 happenings.extend(self.change_rules(id, rules, now));
                 self.change_weight(id, *weight);
+                happenings.extend(self.recall(id, now));
                 match pace {
                     Some(pace) if self.wants_probes(id) => {
                         let start = if first { Start::Within(window) } else { Start::Now };
@@ -175,9 +186,32 @@ impl Wards {
             self.warming.remove(&id);
             if let Some(ward) = self.wards.remove(&id) {
                 self.by_address.remove(&(ward.pool, ward.endpoint.address));
+                self.remember(snapshot, &ward);
             }
         }
         self.pools.retain(|id, _| snapshot.pool(*id).is_some());
+        self.wishes.retain(|(id, _), _| snapshot.pool(*id).is_some_and(|pool| pool.spec.sourced));
+    }
+
+    /// A name server that forgets a machine for a minute does not undo what an operator has said of it.
+    fn remember(&mut self, snapshot: &Snapshot, ward: &Ward) {
+        let (intent, weight) = (ward.machine.intent(), ward.endpoint.status().weight);
+        let weight = (weight != ward.weight).then_some(weight);
+        let sourced = snapshot.pool(ward.pool).is_some_and(|pool| pool.spec.sourced);
+        let says = intent != Intent::Ready || weight.is_some();
+        if sourced && says && self.wishes.len() < limits::POOL_ENDPOINTS {
+            self.wishes.insert((ward.pool, ward.endpoint.address), Wish { intent, weight });
+        }
+    }
+
+    /// What was set of an endpoint the last time that it was here.
+    fn recall(&mut self, id: WardId, now: Moment) -> Option<Happening> {
+        let ward = self.wards.get(&id)?;
+        let Wish { intent, weight } = self.wishes.remove(&(ward.pool, ward.endpoint.address))?;
+        if let Some(weight) = weight {
+            self.set_weight(id, weight, "operator");
+        }
+        self.apply(id, Event::SetIntent(intent), now)
     }
 
     /// The ward of an endpoint, made if it is new. `first`: so are all.
@@ -479,7 +513,8 @@ impl Wards {
 
     fn peers(&self, of: &Ward) -> Option<Peers> {
         let kept = self.pools.get(&of.pool)?;
-        let others = kept.pool.endpoints.iter().filter(|other| !Arc::ptr_eq(other, &of.endpoint));
+        let stay = kept.pool.endpoints.iter().zip(&kept.pool.spec.endpoints).filter(|(_, said)| !said.leaving);
+        let others = stay.map(|(other, _)| other).filter(|other| !Arc::ptr_eq(other, &of.endpoint));
         Some(Peers::of(others.map(|other| other.status()).map(|status| (status.intent, status.health))))
     }
 
@@ -656,15 +691,22 @@ impl Wards {
     pub(super) fn report(&self, schedule: &Schedule<WardId>, now: Moment) -> Vec<EndpointReport> {
         let mut pools: Vec<&Kept> = self.pools.values().collect();
         pools.sort_by_key(|kept| kept.pool.id);
-        let endpoints = pools.iter().flat_map(|kept| kept.pool.endpoints.iter().map(move |endpoint| (kept, endpoint)));
+        let endpoints = pools.iter().flat_map(|kept| {
+            kept.pool
+                .endpoints
+                .iter()
+                .zip(&kept.pool.spec.endpoints)
+                .map(move |(endpoint, said)| (kept, endpoint, said))
+        });
         endpoints
-            .filter_map(|(kept, endpoint)| {
+            .filter_map(|(kept, endpoint, said)| {
                 let id = self.by_address.get(&(kept.pool.id, endpoint.address))?;
                 let ward = self.wards.get(id)?;
                 Some(EndpointReport {
                     pool: kept.pool.spec.name.clone(),
                     endpoint: endpoint.name.clone(),
                     cause: match (&ward.trouble, ward.machine.held(now)) {
+                        _ if said.leaving => Some("its source has it no more".to_owned()),
                         (Some(why), _) => Some(format!("cannot be probed: {why}")),
                         (None, Some(held)) => Some(held.to_string()),
                         (None, None) => (ward.cause != Cause::Start).then(|| ward.cause.to_string()),

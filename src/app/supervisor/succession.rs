@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{DRAIN_POLL, Refusal, SIGNAL, Supervisor, Wish as Signalled, order};
 use crate::admin::document::Upgraded;
 use crate::app::notify;
-use crate::app::upgrade::{Predecessor, Successor, Talk, Wish};
+use crate::app::upgrade::{Legacy, Predecessor, Successor, Talk, Wish};
 use crate::app::worker::Order;
 use crate::base::address::AdminListen;
 use crate::base::{Weight, clock, limits};
@@ -37,19 +37,19 @@ pub struct Beginning {
 pub(super) struct Heir {
     pub inherited: Rc<RefCell<Inherited>>,
     pub talk: Option<Talk>,
-    pub wishes: Vec<Wish>,
+    pub legacy: Legacy,
 }
 
 impl Beginning {
     pub(super) async fn receive(self) -> anyhow::Result<Heir> {
         let mut inherited = self.activated;
-        let (mut talk, mut wishes) = (None, Vec::new());
+        let (mut talk, mut legacy) = (None, Legacy::default());
         if let Some(predecessor) = self.predecessor {
-            let (line, sockets, set) = predecessor.inherit().await?;
+            let (line, sockets, left) = predecessor.inherit().await?;
             inherited.merge(sockets);
-            (talk, wishes) = (Some(line), set);
+            (talk, legacy) = (Some(line), left);
         }
-        Ok(Heir { inherited: Rc::new(RefCell::new(inherited)), talk, wishes })
+        Ok(Heir { inherited: Rc::new(RefCell::new(inherited)), talk, legacy })
     }
 }
 
@@ -104,7 +104,7 @@ impl Supervisor {
     async fn succeed(&mut self) -> Result<Upgraded, String> {
         let timeout = self.crew.snapshot.load().settings.process.upgrade_timeout;
         let sockets = self.lend().await?;
-        let wishes = self.wishes();
+        let legacy = Legacy { wishes: self.wishes(), found: self.found_members() };
         let binary = self.program.path().display();
         tracing::info!(event = events::UPGRADE, %binary, "upgrade: a new process is started");
         let mut successor = Successor::start(&self.program)?;
@@ -112,7 +112,7 @@ impl Supervisor {
         let late = || format!("it was not ready within {timeout:?} (`[process] upgrade_timeout`)");
         let mut reload = false;
         let prepared = {
-            let prepared = tokio::time::timeout(timeout, successor.prepare(sockets, wishes));
+            let prepared = tokio::time::timeout(timeout, successor.prepare(sockets, legacy));
             tokio::pin!(prepared);
             loop {
                 tokio::select! {
@@ -239,7 +239,7 @@ impl Supervisor {
         next: &Arc<Snapshot>,
     ) -> Result<(), Vec<String>> {
         let Some(talk) = &heir.talk else { return Ok(()) };
-        self.settle(next, &heir.wishes).await;
+        self.settle(next, &heir.legacy.wishes).await;
         self.packets.forestall(prepared, next).await.map_err(|error| vec![error])?;
         talk.prepared().await.map_err(|error| vec![error.to_string()])
     }

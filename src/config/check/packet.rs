@@ -275,9 +275,9 @@ fn families(root: &Table<'_>, flow: &Flow<'_>, reported: &mut HashSet<Span>) {
     for ipv4 in [true, false] {
         let family = family(ipv4);
         // Where all endpoints are of the wrong family, one side of it is enough.
-        let Some(address) = at(ipv4).filter(|_| !any(ipv4) && !pool.endpoints.iter().all(|e| stranger(&e))) else {
-            continue;
-        };
+        // A source may have endpoints of it.
+        let lacks = pool.source.is_none() && !any(ipv4) && !pool.endpoints.iter().all(|e| stranger(&e));
+        let Some(address) = at(ipv4).filter(|_| lacks) else { continue };
         let message =
             format!("vip {} is {family} too, but no endpoint of pool {}", quote(&vip.name), quote(&pool.name));
         root.report(
@@ -294,7 +294,7 @@ fn families(root: &Table<'_>, flow: &Flow<'_>, reported: &mut HashSet<Span>) {
         let given = sources.iter().find(|source| source.is_ipv4() == ipv4);
         let family = family(ipv4);
         let mistake = match given {
-            Some(source) if !any(ipv4) && !pool.endpoints.is_empty() => {
+            Some(source) if !any(ipv4) && !pool.endpoints.is_empty() && pool.source.is_none() => {
                 let message =
                     format!("source `{}` is {family}, but no endpoint of pool {}", source.value, quote(&pool.name));
                 Diagnostic::new(&codes::FAMILY, source.span, message).help("leave it out: nobody would see it")
@@ -353,6 +353,14 @@ fn tagged(root: &Table<'_>, flow: &Flow<'_>) {
                 .help(format!("{instead}, or use l2")),
         );
         return;
+    }
+    if let Some(source) = flow.pool.and_then(|pool| pool.source.as_ref()) {
+        let message = format!("a source finds no MAC addresses, and the kernel asks nobody on VLAN {}", vlan.value);
+        root.report(
+            Diagnostic::new(&codes::TAGGED, source.span, message)
+                .also(vlan.span, format!("vip {} is there", quote(&vip.name)))
+                .help(instead.clone()),
+        );
     }
     let unknown = |endpoint: &&Endpoint| endpoint.mac.is_none();
     if let Some(endpoint) = flow.pool.and_then(|pool| pool.endpoints.iter().find(unknown)) {

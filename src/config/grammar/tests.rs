@@ -37,7 +37,7 @@ fn asked() -> Shapes {
     let mut all = Shapes::new();
     for path in files() {
         let bytes = std::fs::read(&path).unwrap();
-        let document = load(path.to_str().unwrap(), bytes, &Package, &Catalogs { probes: &[] });
+        let document = load(path.to_str().unwrap(), bytes, &Package, &Catalogs::default());
         for (kind, keys) in document.shapes {
             for (key, shapes) in keys {
                 let known = all.entry(kind).or_default().entry(key).or_default();
@@ -62,12 +62,16 @@ fn shapes(takes: &Takes) -> Vec<Shape> {
         One(shapes) | Many(shapes) => shapes.to_vec(),
         Table(kind) | Named(kind) | Tables(kind) => vec![Shape::Table(kind)],
         ManyOrTable(shapes, kind) => shapes.iter().cloned().chain([Shape::Table(kind)]).collect(),
-        // Probes are of a floor above, and here there are none.
-        Plugin(Family::Probe) => vec![Shape::Plugin(Vec::new())],
-        Plugin(family) => vec![Shape::Plugin(family.grammars(&[]).iter().map(|grammar| grammar.name).collect())],
+        // Those of a floor above are none here.
+        Plugin(family) => vec![plugin(*family)],
+        ManyOrPlugin(shapes, family) => shapes.iter().cloned().chain([plugin(*family)]).collect(),
         Free => vec![Shape::Text, Shape::Table("header")],
         Fields(grammar) => vec![Shape::Fields(grammar.name)],
     }
+}
+
+fn plugin(family: Family) -> Shape {
+    Shape::Plugin(family.grammars(&Catalogs::default()).iter().map(|grammar| grammar.name).collect())
 }
 
 #[test]
@@ -128,7 +132,7 @@ endpoints = ["10.0.0.2"]
 
 #[test]
 fn defaults_are_those_of_the_effective_configuration() {
-    let document = load("least", LEAST.into(), &Package, &Catalogs { probes: &[] });
+    let document = load("least", LEAST.into(), &Package, &Catalogs::default());
     let machine = Machine { cores: 1, random_key: HashKey::new([1; 16]) };
     let empty = crate::config::tests::empty();
     let snapshot = compile(&document.value, &empty, &machine).unwrap();

@@ -218,7 +218,7 @@ mod tests {
             "[vip.v]\naddress = [\"10.0.0.100\"{both}]\ninterface = \"eth0\"\n[service.game]\nmode = \"l2\"\nvip = \"v\"\n\
              pool = \"p\"\nslots = 4099\n[pool.p]\nbalance = \"{balance}\"\nendpoints = [{endpoints}]\n"
         );
-        let loaded = config::read("test", text.into_bytes(), &crate::doc::Nowhere, &Catalogs { probes: &[] });
+        let loaded = config::read("test", text.into_bytes(), &crate::doc::Nowhere, &Catalogs::default());
         let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
         let empty;
         let before = match before {

@@ -31,7 +31,7 @@ const TEXT: &str = "[vip.v]\naddress = \"10.0.0.100\"\ninterface = \"near\"\n[se
     \"10.0.0.42\"]\n";
 
 fn snapshot() -> Snapshot {
-    let loaded = config::read("test", TEXT.as_bytes().to_vec(), &crate::doc::Nowhere, &Catalogs { probes: &[] });
+    let loaded = config::read("test", TEXT.as_bytes().to_vec(), &crate::doc::Nowhere, &Catalogs::default());
     let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
     let machine = config::Machine { cores: 1, random_key: HashKey::new([7; 16]) };
     config::compile(&config, &Snapshot::empty(crate::net::rig::settings()), &machine).expect("a snapshot")

@@ -1,0 +1,101 @@
+//! Wiring: how the supervisor takes over what sources find: each batch is a generation, as a reload is, but of the same file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Heir, Said, Supervisor};
+use crate::app::discovery::Draft;
+use crate::app::load;
+use crate::app::upgrade::FoundMember;
+use crate::base::Weight;
+use crate::observe::events;
+use crate::seam::source::{Finding, Member, Owner};
+use crate::state::{Snapshot, diff};
+
+impl Supervisor {
+    /// Before the first commit: `first`, with what sources find in a bounded time.
+    pub(super) async fn discover(&mut self, first: Snapshot, heir: &Heir) -> Snapshot {
+        let Said { config, written } = &self.said;
+        let mut inherited: BTreeMap<Owner, Finding> = BTreeMap::new();
+        for given in &heir.legacy.found {
+            let owner = Owner::Pool(given.pool.as_str().into());
+            inherited.entry(owner).or_default().members.push(member(given));
+        }
+        for (owner, finding) in inherited {
+            self.discovery.inherit(owner, finding);
+        }
+        let draft = self.discovery.draft(config).await;
+        let merged = self.discovery.merge(config, &draft, &self.crew.snapshot.load());
+        if merged.verdicts.is_empty() {
+            self.discovery.commit(&merged, draft);
+            return first;
+        }
+        // A process that has seen no name before has ids for as many as a file and its sources may have.
+        let next = load::generation(&merged.config, written, &load::nothing()).unwrap_or(first);
+        self.discovery.commit(&merged, draft);
+        next
+    }
+
+    /// What sources of pools have found, for a process that takes over. Routes are found anew: who tells those is on this machine.
+    pub(super) fn found_members(&self) -> Vec<FoundMember> {
+        let mut members = Vec::new();
+        for (owner, finding) in self.discovery.findings() {
+            let Owner::Pool(pool) = owner else { continue };
+            members.extend(finding.members.iter().filter(|member| !member.leaving).map(|member| FoundMember {
+                pool: pool.to_string(),
+                address: SocketAddr::new(member.address.ip(), member.address.port().unwrap_or(0)),
+                weight: member.weight.get().into(),
+                backup: member.backup,
+                zone: member.zone.as_deref().map(str::to_owned),
+                from: member.from.to_string(),
+            }));
+        }
+        members
+    }
+
+    /// Makes the next generation of what was found since the last.
+    pub(super) async fn discovered(&mut self) {
+        let current = self.crew.snapshot.load_full();
+        let cause = self.discovery.cause();
+        let draft = Draft::default();
+        let merged = self.discovery.merge(&self.said.config, &draft, &current);
+        let next = match load::generation(&merged.config, &self.said.written, &current) {
+            Ok(next) => next,
+            Err(diagnostics) => {
+                let why: Vec<String> = diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect();
+                return self.not_taken(&cause, &why.join("\n"));
+            }
+        };
+        if diff(&current, &next).is_empty() {
+            return self.discovery.commit(&merged, draft);
+        }
+        match self.adopt(next, None, Some(&cause)).await {
+            Ok(adopted) => {
+                if !adopted.unserved.is_empty() {
+                    let why = adopted.unserved.join("\n");
+                    tracing::error!(
+                        event = events::SOURCE,
+                        cause,
+                        "what was found is in force, but not all of it is served: {why}"
+                    );
+                }
+                self.discovery.commit(&merged, draft);
+            }
+            Err(errors) => self.not_taken(&cause, &errors.join("\n")),
+        }
+    }
+
+    fn not_taken(&mut self, cause: &str, why: &str) {
+        if self.discovery.defer(why) {
+            tracing::error!(event = events::SOURCE, cause, "what was found is not taken: {why}");
+        }
+    }
+}
+
+fn member(given: &FoundMember) -> Member {
+    let FoundMember { address, weight, backup, zone, from, .. } = given;
+    let member = Member::new(*address, from.as_str());
+    let weight = Weight::new(*weight).unwrap_or(member.weight);
+    Member { weight, backup: *backup, zone: zone.as_deref().map(Arc::from), ..member }
+}

@@ -1,0 +1,376 @@
+//! Engine: what sources have found joins what the file says. What is refused is named; what is gone is kept until it is idle.
+//!
+//! ```text
+//!             told                     not told any more, or leaving
+//!   (nobody) ──────▶ member of a pool ──────────────────────────────▶ leaving: no new work
+//!                        ▲                                              │  │ idle, or the source's `drain` has passed
+//!                        └──────────────── told again ──────────────────┘  └──▶ (nobody)
+//! ```
+//! A file's word goes before a source's. The result is a `Config` as a file could say it, and what becomes of it from there on
+//! (ids, tables, the difference to what serves) is what becomes of every other.
+//!
+//! Not here: asking (`source`), nor when a finding comes into force (`app::discovery`).
+
+mod admit;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::pool::default_picker;
+use super::root::name_fault;
+use super::value::{Config, Dialled, Endpoint, Pool, Traffic};
+use crate::base::{EndpointAddr, Moment, limits};
+use crate::doc::{Settings, Spanned, quote};
+use crate::health;
+use crate::seam::source::{Finding, Member, Mistake, Owner, Pool as FoundPool, Refusal, drain};
+
+use admit::Ground;
+
+/// The last good finding of every source, and which members of theirs are in force.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    findings: BTreeMap<Owner, Finding>,
+    /// By pool and address.
+    members: Members,
+}
+
+type Members = BTreeMap<(Arc<str>, EndpointAddr), Standing>;
+
+/// A member that is in force.
+#[derive(Clone, Debug, PartialEq)]
+struct Standing {
+    member: Member,
+    owner: Owner,
+    /// Since when it is leaving, and how long it may.
+    left: Option<(Moment, Duration)>,
+}
+
+/// What the process knows, and no file or source.
+pub struct Around<'a> {
+    pub now: Moment,
+    /// Whether an address is this machine's.
+    pub is_here: &'a dyn Fn(IpAddr) -> bool,
+    /// Whether nothing is under way at an endpoint of a pool, as far as that can be known.
+    pub is_idle: &'a dyn Fn(&str, EndpointAddr) -> bool,
+}
+
+/// A configuration with what was found in it.
+pub struct Merged {
+    pub config: Config,
+    /// By source: what it found and is refused, and what becomes of the rest.
+    pub verdicts: BTreeMap<Owner, Verdict>,
+    members: Members,
+}
+
+/// What became of one source's finding.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// Members in force, those that leave not among them.
+    pub members: usize,
+    pub leaving: usize,
+    pub routes: usize,
+    /// The first of them, and how many there are by their reason.
+    pub mistakes: Vec<Mistake>,
+    pub refused: BTreeMap<Refusal, u64>,
+}
+
+impl Verdict {
+    fn refuse(&mut self, mistake: Mistake) {
+        *self.refused.entry(mistake.why).or_default() += 1;
+        if self.mistakes.len() < limits::SOURCE_MISTAKES {
+            self.mistakes.push(mistake);
+        }
+    }
+}
+
+impl Found {
+    /// A source has looked.
+    pub fn heard(&mut self, owner: Owner, finding: Finding) {
+        self.findings.insert(owner, finding);
+    }
+
+    pub fn has(&self, owner: &Owner) -> bool {
+        self.findings.contains_key(owner)
+    }
+
+    /// What `merged` holds is in force.
+    pub fn commit(&mut self, merged: &Merged) {
+        self.members.clone_from(&merged.members);
+        let sources = sources(&merged.config);
+        self.findings.retain(|owner, _| sources.contains_key(owner));
+    }
+
+    /// Whether somebody leaves, and it has to be looked whether he is idle.
+    pub fn somebody_leaves(&self) -> bool {
+        self.members.values().any(|standing| standing.left.is_some())
+    }
+
+    /// What is in force of a pool's source, to be given to another process.
+    pub fn of(&self, owner: &Owner) -> Option<&Finding> {
+        self.findings.get(owner)
+    }
+
+    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
+        self.findings.keys()
+    }
+
+    /// `config` with what was found.
+    pub fn merge(&self, config: &Config, around: &Around<'_>) -> Merged {
+        let sources = sources(config);
+        let mut verdicts: BTreeMap<Owner, Verdict> = BTreeMap::new();
+        for owner in sources.keys() {
+            let verdict = verdicts.entry(owner.clone()).or_default();
+            for mistake in self.findings.get(owner).into_iter().flat_map(|finding| &finding.mistakes) {
+                verdict.refuse(mistake.clone());
+            }
+        }
+        let mut merged = Merged { config: config.clone(), verdicts, members: Members::new() };
+        let ground = Ground::of(config, around);
+        for pool in &mut merged.config.pools {
+            let owner = Owner::Pool(pool.name.value.clone());
+            let (Some(settings), Some(verdict)) = (sources.get(&owner), merged.verdicts.get_mut(&owner)) else {
+                continue;
+            };
+            let finding = self.findings.get(&owner);
+            let standings = self.standings(
+                &pool.name,
+                &owner,
+                finding,
+                |member| ground.admit(&pool.name, &pool.endpoints, member),
+                drain(settings),
+                verdict,
+                around,
+            );
+            join(pool, standings, &mut merged.members);
+        }
+        self.pools(&mut merged, &sources, &ground, around);
+        for (owner, finding) in &self.findings {
+            if let (Owner::Service(_), Some(verdict)) = (owner, merged.verdicts.get_mut(owner)) {
+                verdict.routes = routes::join(&mut merged.config, owner, finding, verdict);
+            }
+        }
+        merged
+    }
+
+    /// Pools that no file has.
+    fn pools(
+        &self,
+        merged: &mut Merged,
+        sources: &BTreeMap<Owner, &Settings>,
+        ground: &Ground<'_>,
+        around: &Around<'_>,
+    ) {
+        let mut of_file: HashMap<Arc<str>, Option<&'static str>> = HashMap::new();
+        for pool in &merged.config.pools {
+            of_file.insert(pool.name.value.clone(), pool.source.as_ref().map(|source| source.name));
+        }
+        let mut by_name: HashMap<Arc<str>, usize> = HashMap::new();
+        for (owner, finding) in &self.findings {
+            let Owner::Service(_) = owner else { continue };
+            let (Some(settings), Some(verdict)) = (sources.get(owner), merged.verdicts.get_mut(owner)) else {
+                continue;
+            };
+            for found in &finding.pools {
+                if let Some(source) = of_file.get(&found.name) {
+                    // One that looks in the same place has the same endpoints by itself.
+                    if *source != Some(settings.name) && !found.members.is_empty() {
+                        verdict.refuse(file_has_it(found, settings.name));
+                    }
+                    continue;
+                }
+                if let Some(help) = name_fault(&found.name) {
+                    let message = format!("{} cannot be the name of a pool", quote(&found.name));
+                    verdict.refuse(Mistake::new(Refusal::Malformed, &*found.from, message).help(help));
+                    continue;
+                }
+                let place = match by_name.get(&found.name) {
+                    Some(place) => *place,
+                    None if merged.config.pools.len() >= limits::NAMES => {
+                        let message = format!("more than the {} pools that fit", limits::NAMES);
+                        verdict.refuse(Mistake::new(Refusal::TooMany, &*found.from, message));
+                        continue;
+                    }
+                    None => {
+                        by_name.insert(found.name.clone(), merged.config.pools.len());
+                        merged.config.pools.push(new_pool(found));
+                        merged.config.pools.len() - 1
+                    }
+                };
+                let Some(pool) = merged.config.pools.get_mut(place) else { continue };
+                let whole = Finding { members: found.members.clone(), may_be_empty: true, ..Finding::default() };
+                let standings = self.standings(
+                    &found.name,
+                    owner,
+                    Some(&whole),
+                    |member| ground.admit_to_proxies(&found.name, &pool.endpoints, member),
+                    drain(settings),
+                    verdict,
+                    around,
+                );
+                join(pool, standings, &mut merged.members);
+            }
+        }
+    }
+
+    /// Who is in force of one source in one pool: those that it tells and that may, and those that leave.
+    #[allow(clippy::too_many_arguments, reason = "one of two callers each has all of it at hand")]
+    fn standings(
+        &self,
+        pool: &Arc<str>,
+        owner: &Owner,
+        finding: Option<&Finding>,
+        admit: impl Fn(&Member) -> Result<Option<Member>, Mistake>,
+        drain: Duration,
+        verdict: &mut Verdict,
+        around: &Around<'_>,
+    ) -> Vec<Standing> {
+        let mut told: BTreeMap<EndpointAddr, Member> = BTreeMap::new();
+        for member in finding.into_iter().flat_map(|finding| &finding.members) {
+            match admit(member) {
+                // The first of two that are one.
+                Ok(Some(member)) => drop(told.entry(member.address).or_insert(member)),
+                Ok(None) => {}
+                Err(mistake) => verdict.refuse(mistake),
+            }
+        }
+        let before = self.members.range((pool.clone(), EndpointAddr::LEAST)..);
+        let before = before.take_while(|((of, _), _)| of == pool).filter(|(_, standing)| standing.owner == *owner);
+        let known: BTreeMap<EndpointAddr, &Standing> =
+            before.map(|((_, address), standing)| (*address, standing)).collect();
+        // Nothing that may be used is no reason to serve nothing.
+        let keeps = told.is_empty() && !finding.is_some_and(|finding| finding.may_be_empty);
+        let mut standings = Vec::new();
+        for (address, standing) in &known {
+            let stays = keeps && standing.left.is_none() || told.get(address).is_some_and(|member| !member.leaving);
+            if stays {
+                continue;
+            }
+            let left = standing.left.unwrap_or((around.now, drain));
+            let over =
+                around.now.since(left.0) >= left.1 || standing.left.is_some() && (around.is_idle)(pool, *address);
+            if !over {
+                let member = Member { leaving: true, ..told.get(address).unwrap_or(&standing.member).clone() };
+                standings.push(Standing { member, owner: owner.clone(), left: Some(left) });
+                verdict.leaving += 1;
+            }
+        }
+        let room = limits::POOL_ENDPOINTS.saturating_sub(standings.len());
+        let kept =
+            known.values().filter(|standing| keeps && standing.left.is_none()).map(|standing| standing.member.clone());
+        let staying = kept.chain(told.into_values().filter(|member| !member.leaving));
+        for (nth, member) in staying.enumerate() {
+            if nth >= room {
+                let message =
+                    format!("endpoint `{}` is one more than the {} of a pool", member.address, limits::POOL_ENDPOINTS);
+                verdict.refuse(Mistake::new(Refusal::TooMany, &*member.from, message));
+                continue;
+            }
+            standings.push(Standing { member, owner: owner.clone(), left: None });
+            verdict.members += 1;
+        }
+        standings.sort_by_key(|standing| standing.member.address);
+        standings
+    }
+}
+
+/// Every table that has a source, and what it says of it.
+pub fn sources(config: &Config) -> BTreeMap<Owner, &Settings> {
+    let mut sources = BTreeMap::new();
+    for pool in &config.pools {
+        if let Some(source) = &pool.source {
+            sources.insert(Owner::Pool(pool.name.value.clone()), &source.value);
+        }
+    }
+    for service in &config.services {
+        if let Traffic::L7(l7) = &service.traffic
+            && let Some(source) = &l7.source
+        {
+            sources.insert(Owner::Service(service.name.value.clone()), &source.value);
+        }
+    }
+    sources
+}
+
+/// Gives every pool whose source has found nobody an endpoint that no network has: where traffic leads can be told of a file alone.
+pub fn imagine(config: &mut Config) {
+    for pool in config.pools.iter_mut().filter(|pool| pool.source.is_some()) {
+        if pool.endpoints.iter().all(|endpoint| endpoint.leaving) {
+            // TEST-NET-1 (RFC 5737).
+            let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), if pool.dialled.is_some() { 80 } else { 0 }));
+            pool.endpoints.push(Endpoint::new(Spanned::implied(EndpointAddr::from(address))));
+        }
+    }
+}
+
+/// Says of everything that was found where that was, in `places` of the effective configuration.
+pub fn mark(config: &Config, places: &mut Value) {
+    for pool in &config.pools {
+        let Some(place) = places.pointer_mut(&format!("/pool/{}", pool.name.value)) else { continue };
+        if let Some(from) = &pool.found {
+            fill(place, from);
+        }
+        let staying = pool.endpoints.iter().filter(|endpoint| !endpoint.leaving);
+        let places = place.get_mut("endpoints").and_then(Value::as_array_mut);
+        for (place, endpoint) in places.into_iter().flatten().zip(staying) {
+            if let Some(from) = &endpoint.found {
+                fill(place, from);
+            }
+        }
+    }
+    for service in &config.services {
+        let Traffic::L7(l7) = &service.traffic else { continue };
+        let routes =
+            places.pointer_mut(&format!("/service/{}/route", service.name.value)).and_then(Value::as_array_mut);
+        let listed = l7.routes.iter().filter(|route| !route.is_default);
+        for (place, route) in routes.into_iter().flatten().zip(listed) {
+            if let Some(from) = &route.found {
+                fill(place, from);
+            }
+        }
+    }
+}
+
+fn fill(place: &mut Value, from: &str) {
+    match place {
+        Value::Object(map) => map.values_mut().for_each(|value| fill(value, from)),
+        Value::Array(elements) => elements.iter_mut().for_each(|value| fill(value, from)),
+        other => *other = from.into(),
+    }
+}
+
+fn join(pool: &mut Pool, standings: Vec<Standing>, members: &mut Members) {
+    for standing in standings {
+        let Member { address, weight, backup, zone, leaving, from } = standing.member.clone();
+        let endpoint = Endpoint::new(Spanned::implied(address));
+        pool.endpoints.push(Endpoint { weight, backup, zone, leaving, found: Some(from), ..endpoint });
+        members.insert((pool.name.value.clone(), address), standing);
+    }
+}
+
+fn file_has_it(found: &FoundPool, kind: &str) -> Mistake {
+    let message = format!("pool {} stands in the file, and has its endpoints from there", quote(&found.name));
+    let help = format!("give it `source = {{ type = \"{kind}\" }}` there, or name another pool here");
+    Mistake::new(Refusal::Conflict, &*found.from, message).help(help)
+}
+
+fn new_pool(found: &FoundPool) -> Pool {
+    Pool {
+        name: Spanned::implied(found.name.clone()),
+        balance: Spanned::implied(found.balance.clone().unwrap_or_else(|| Settings::defaults(default_picker(false)))),
+        probe: found.probe.clone().map(Spanned::implied),
+        damping: Spanned::implied(Settings::defaults(&health::DAMPING)),
+        panic_percent: None,
+        zones: None,
+        dialled: Some(Dialled::default()),
+        source: None,
+        endpoints: Vec::new(),
+        found: Some(found.from.clone()),
+    }
+}

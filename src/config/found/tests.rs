@@ -1,0 +1,271 @@
+//! Findings among what a file says: who is in force, who leaves, who is refused.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use super::*;
+use crate::base::Weight;
+use crate::config::{Catalogs, load};
+use crate::doc::{Field, Grammar, Kind, Nowhere};
+use crate::seam::source::{DRAIN, Route};
+
+/// A source of tests: nothing but what is told of it.
+static TOLD: Grammar = Grammar {
+    name: "told",
+    summary: "what a test tells",
+    fields: &[Field::optional("name", Kind::Text, "whatever"), DRAIN],
+    example: "source = \"told\"",
+};
+
+const FILE: &str = r#"
+[admin]
+listen = "127.0.0.1:9900"
+[service.edge]
+mode = "l7"
+listen = ":80"
+source = "told"
+pool = "web"
+[[service.edge.route]]
+url = "/file/*"
+pool = "web"
+[service.flows]
+mode = "l3"
+forward = "nat"
+vip = "v"
+ports = ["80/tcp"]
+pool = "flows"
+[vip.v]
+address = "10.0.0.100"
+interface = "eth0"
+[pool.web]
+endpoints = ["10.0.0.1:80"]
+source = { type = "told", drain = "10s" }
+[pool.flows]
+source = "told"
+"#;
+
+fn config() -> Config {
+    let text = FILE.replace("source = \"told\"\npool", "source = { type = \"told\" }\npool");
+    let grammars: &[&'static Grammar] = &[&TOLD];
+    let catalogs = Catalogs { probes: &[], sources: grammars, route_sources: grammars };
+    let document = load("test", text.into(), &Nowhere, &catalogs);
+    let errors: Vec<_> = document.diagnostics.iter().filter(|d| d.is_error()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    document.value
+}
+
+fn member(address: &str) -> Member {
+    let bare = || EndpointAddr::host(address.parse().unwrap());
+    Member::new(address.parse().map_or_else(|_| bare(), |at: SocketAddr| at.into()), "there")
+}
+
+fn finding(addresses: &[&str]) -> Finding {
+    Finding { members: addresses.iter().map(|at| member(at)).collect(), ..Finding::default() }
+}
+
+/// Found things, a clock, and whether endpoints are idle.
+struct World {
+    config: Config,
+    found: Found,
+    now: Moment,
+    idle: Cell<bool>,
+}
+
+impl World {
+    fn new() -> World {
+        World { config: config(), found: Found::default(), now: Moment::from_millis(1000), idle: Cell::new(false) }
+    }
+
+    fn hear(&mut self, owner: Owner, finding: Finding) -> Merged {
+        self.found.heard(owner, finding);
+        self.merge()
+    }
+
+    fn merge(&mut self) -> Merged {
+        let around =
+            Around { now: self.now, is_here: &|ip| ip.to_string() == "10.0.0.5", is_idle: &|_, _| self.idle.get() };
+        let merged = self.found.merge(&self.config, &around);
+        self.found.commit(&merged);
+        merged
+    }
+
+    fn after(&mut self, seconds: u64) -> Merged {
+        self.now = self.now + Duration::from_secs(seconds);
+        self.merge()
+    }
+}
+
+fn web() -> Owner {
+    Owner::Pool("web".into())
+}
+
+fn edge() -> Owner {
+    Owner::Service("edge".into())
+}
+
+/// `10.0.0.1:80 -10.0.0.2:80`: the second leaves.
+fn shown(merged: &Merged, pool: &str) -> String {
+    let pool = merged.config.pools.iter().find(|found| &*found.name.value == pool).expect("the pool");
+    let one = |endpoint: &Endpoint| format!("{}{}", if endpoint.leaving { "-" } else { "" }, endpoint.address.value);
+    pool.endpoints.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+fn refused(merged: &Merged, owner: &Owner) -> Vec<&'static str> {
+    merged.verdicts[owner].mistakes.iter().map(|mistake| mistake.why.word()).collect()
+}
+
+#[test]
+fn members_join_behind_those_of_the_file_in_an_order_that_is_always_the_same() {
+    let mut world = World::new();
+    assert_eq!(shown(&world.merge(), "web"), "10.0.0.1:80");
+    let merged = world.hear(web(), finding(&["10.0.0.3:80", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]));
+    assert_eq!(shown(&merged, "web"), "10.0.0.1:80 10.0.0.2:80 10.0.0.3:80");
+    assert_eq!((merged.verdicts[&web()].members, refused(&merged, &web()).len()), (2, 0));
+    let again = world.hear(web(), finding(&["10.0.0.2:80", "10.0.0.3:80", "10.0.0.1:80"]));
+    assert_eq!(again.config, merged.config);
+}
+
+#[test]
+fn who_is_gone_leaves_and_goes_when_idle_or_when_its_time_is_over() {
+    let mut world = World::new();
+    world.hear(web(), finding(&["10.0.0.2:80", "10.0.0.3:80"]));
+    // It begins to leave however idle it is: workers may not have heard yet.
+    world.idle.set(true);
+    assert_eq!(shown(&world.hear(web(), finding(&["10.0.0.3:80"])), "web"), "10.0.0.1:80 -10.0.0.2:80 10.0.0.3:80");
+    assert!(world.found.somebody_leaves());
+    world.idle.set(false);
+    assert_eq!(shown(&world.after(5), "web"), "10.0.0.1:80 -10.0.0.2:80 10.0.0.3:80");
+    // One that returns was never away.
+    let back = world.hear(web(), finding(&["10.0.0.2:80", "10.0.0.3:80"]));
+    assert_eq!(shown(&back, "web"), "10.0.0.1:80 10.0.0.2:80 10.0.0.3:80");
+    world.hear(web(), finding(&["10.0.0.3:80"]));
+    assert_eq!(shown(&world.after(9), "web"), "10.0.0.1:80 -10.0.0.2:80 10.0.0.3:80");
+    assert_eq!(shown(&world.after(1), "web"), "10.0.0.1:80 10.0.0.3:80");
+    // The source says itself who is about to go.
+    let mut leaving = finding(&["10.0.0.3:80", "10.0.0.4:80"]);
+    leaving.members.iter_mut().for_each(|member| member.leaving = true);
+    let merged = world.hear(web(), leaving);
+    assert_eq!(shown(&merged, "web"), "10.0.0.1:80 -10.0.0.3:80");
+    let mut leaving = finding(&["10.0.0.3:80", "10.0.0.4:80", "10.0.0.5:81"]);
+    leaving.members[..2].iter_mut().for_each(|member| member.leaving = true);
+    assert_eq!(shown(&world.hear(web(), leaving), "web"), "10.0.0.1:80 -10.0.0.3:80 10.0.0.5:81");
+    world.idle.set(true);
+    assert_eq!(shown(&world.after(1), "web"), "10.0.0.1:80 10.0.0.5:81");
+    assert!(!world.found.somebody_leaves());
+}
+
+#[test]
+fn nothing_that_could_be_used_empties_no_pool_unless_that_is_the_truth() {
+    let mut world = World::new();
+    world.hear(web(), finding(&["10.0.0.2:80"]));
+    let merged = world.hear(web(), finding(&["10.0.0.100:80", "0.0.0.0:80"]));
+    assert_eq!(shown(&merged, "web"), "10.0.0.1:80 10.0.0.2:80");
+    assert_eq!(refused(&merged, &web()), ["own", "no-host"]);
+    let merged = world.hear(web(), Finding { may_be_empty: true, ..Finding::default() });
+    assert_eq!(shown(&merged, "web"), "10.0.0.1:80 -10.0.0.2:80");
+}
+
+#[test]
+fn addresses_of_ours_and_of_nobody_are_refused_by_name() {
+    let mut world = World::new();
+    let found = [
+        "10.0.0.100:80",
+        "127.0.0.1:9900",
+        "10.0.0.5:80",
+        "0.0.0.0:80",
+        "224.0.0.1:80",
+        "255.255.255.255:80",
+        "10.0.0.9",
+        "[::ffff:10.0.0.100]:80",
+        "10.0.0.6:80",
+        "10.0.0.5:8080",
+    ];
+    let merged = world.hear(web(), finding(&found));
+    assert_eq!(refused(&merged, &web()), ["own", "own", "own", "no-host", "no-host", "no-host", "no-port", "own"]);
+    assert_eq!(shown(&merged, "web"), "10.0.0.1:80 10.0.0.5:8080 10.0.0.6:80");
+    assert_eq!(merged.verdicts[&web()].refused[&Refusal::Own], 4);
+}
+
+#[test]
+fn packet_services_get_what_they_can_forward_to_without_the_port_that_they_keep() {
+    let mut world = World::new();
+    let flows = Owner::Pool("flows".into());
+    let merged = world.hear(flows.clone(), finding(&["10.0.0.2:8080", "10.0.0.3", "[2001:db8::1]:80"]));
+    assert_eq!(shown(&merged, "flows"), "10.0.0.2 10.0.0.3");
+    assert_eq!(refused(&merged, &flows), ["mode"]);
+}
+
+#[test]
+fn a_pool_that_overflows_is_capped_and_says_so() {
+    let mut world = World::new();
+    let members: Vec<Member> = (0..10_000_u32)
+        .map(|n| Member::new(SocketAddr::from((Ipv4Addr::from(0x0a01_0000 + n), 80)), "there"))
+        .collect();
+    let merged = world.hear(web(), Finding { members, ..Finding::default() });
+    let verdict = &merged.verdicts[&web()];
+    assert_eq!(verdict.members, limits::POOL_ENDPOINTS);
+    assert_eq!(verdict.refused[&Refusal::TooMany] as usize, 10_000 - limits::POOL_ENDPOINTS);
+    assert_eq!(verdict.mistakes.len(), limits::SOURCE_MISTAKES);
+}
+
+fn route(url: &str, pool: &str, from: &str) -> Route {
+    let pattern = crate::route::Pattern::parse(url).unwrap();
+    Route { url: Some(url.to_owned()), pattern, priority: 0, pool: pool.into(), from: from.into() }
+}
+
+fn pool(name: &str, addresses: &[&str]) -> FoundPool {
+    let members = addresses.iter().map(|at| member(at)).collect();
+    FoundPool { name: name.into(), members, balance: None, probe: None, from: "container a".into() }
+}
+
+#[test]
+fn routes_and_pools_come_into_being_and_the_file_goes_first() {
+    let mut world = World::new();
+    let found = Finding {
+        routes: vec![
+            route("/found/*", "api", "container a"),
+            route("/found/*", "api", "container b"),
+            route("/found/*", "web", "container c"),
+            route("/file/*", "api", "container d"),
+            route("/x/*", "ap", "container e"),
+            route("/y/*", "flows", "container f"),
+        ],
+        pools: vec![
+            pool("api", &["10.0.0.7:80", "10.0.0.8"]),
+            pool("api", &["10.0.0.9:80"]),
+            pool("flows", &["10.0.0.7:80"]),
+            pool("a b", &["10.0.0.7:80"]),
+        ],
+        mistakes: vec![Mistake::new(Refusal::Unknown, "container g", "unknown label")],
+        may_be_empty: true,
+        ..Finding::default()
+    };
+    let merged = world.hear(edge(), found.clone());
+    assert_eq!(shown(&merged, "api"), "10.0.0.7:80 10.0.0.9:80");
+    let Traffic::L7(l7) = &merged.config.services[0].traffic else { panic!("l7") };
+    let urls: Vec<_> =
+        l7.routes.iter().map(|route| (route.url.as_deref().unwrap_or("*"), &*route.pool.value)).collect();
+    assert_eq!(urls, [("/file/*", "web"), ("/found/*", "api"), ("*", "web")]);
+    // The pool of the file has a source of the same kind, which finds its endpoints itself.
+    assert_eq!(
+        refused(&merged, &edge()),
+        ["unknown", "no-port", "malformed", "conflict", "conflict", "no-pool", "mode"]
+    );
+    assert_eq!(merged.verdicts[&edge()].mistakes[5].help.as_deref(), Some("did you mean `api`"));
+    // A route's pool may be any picker's; what is gone is gone with its pool.
+    let merged = world.hear(edge(), Finding { may_be_empty: true, ..Finding::default() });
+    assert!(merged.config.pools.iter().all(|pool| &*pool.name.value != "api"));
+    assert_eq!(merged.verdicts[&edge()].routes, 0);
+}
+
+#[test]
+fn a_member_keeps_its_weight_and_role() {
+    let mut world = World::new();
+    let mut told = finding(&["10.0.0.2:80"]);
+    told.members[0] =
+        Member { weight: Weight::new(7).unwrap(), backup: true, zone: Some("a".into()), ..told.members[0].clone() };
+    let merged = world.hear(web(), told);
+    let endpoint = &merged.config.pools.iter().find(|pool| &*pool.name.value == "web").unwrap().endpoints[1];
+    assert_eq!((endpoint.weight.get(), endpoint.backup, endpoint.zone.as_deref()), (7, true, Some("a")));
+    assert_eq!(endpoint.found.as_deref(), Some("there"));
+}

@@ -1,0 +1,394 @@
+//! Value: the seam of sources: what must bring endpoints or routes that stand in no file, and the plain values that they find.
+//!
+//! A source looks and tells; it decides nothing. What becomes of a finding (`config::found`), when it comes into force
+//! (`app::discovery`), and that the last good one stays while a source fails, is the same for all of them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::base::{EndpointAddr, Weight};
+use crate::doc::{Field, Grammar, Kind, Settings};
+use crate::route::Pattern;
+
+/// Where endpoints, or routes, come from beside the file. Built once for each table that has a `source`.
+pub trait Source {
+    /// Looks, and tells whatever it finds, until it is dropped. On the control thread: what takes long is awaited.
+    ///
+    /// A finding is whole: what is not in it is gone. One that is like the last may be told again, and changes nothing.
+    fn run(self: Box<Self>, tell: Tell) -> Pin<Box<dyn Future<Output = ()>>>;
+}
+
+/// One kind of source.
+#[derive(Debug)]
+pub struct Spec {
+    pub grammar: Grammar,
+    /// Whether an `l7` service can have it too, for its routes.
+    pub routes: bool,
+    /// The grammar has checked the settings, so nothing is left to go wrong.
+    pub build: fn(&Settings, &Place) -> Box<dyn Source>,
+}
+
+/// Where in the configuration a source stands.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub owner: Owner,
+    /// Of the configuration's main file: relative paths begin here.
+    pub folder: PathBuf,
+}
+
+/// The table that has a source: it gets what the source finds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    Pool(Arc<str>),
+    Service(Arc<str>),
+}
+
+/// As the file writes it, in metrics and logs too: `pool.web`.
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Pool(name) => write!(f, "pool.{name}"),
+            Owner::Service(name) => write!(f, "service.{name}"),
+        }
+    }
+}
+
+/// All that a source finds at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Finding {
+    /// Endpoints for the pool whose source it is.
+    pub members: Vec<Member>,
+    /// Routes for the `l7` service whose source it is.
+    pub routes: Vec<Route>,
+    /// Pools that those routes lead to, where the file does not have them.
+    pub pools: Vec<Pool>,
+    /// What was found, and cannot be used.
+    pub mistakes: Vec<Mistake>,
+    /// Where nothing is found, nothing is there: the pool becomes empty. Otherwise it keeps what it has, for an empty answer is a
+    /// mistake of somebody's more often than a wish to serve nothing.
+    pub may_be_empty: bool,
+}
+
+/// An endpoint that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub address: EndpointAddr,
+    pub weight: Weight,
+    pub backup: bool,
+    pub zone: Option<Arc<str>>,
+    /// It is there and is about to go: no new work. One that is not found any more is treated alike.
+    pub leaving: bool,
+    /// Where it was found, for people: `web.internal`, `container web-1`.
+    pub from: Arc<str>,
+}
+
+impl Member {
+    /// With what a file means that says no more.
+    pub fn new(address: impl Into<EndpointAddr>, from: impl Into<Arc<str>>) -> Member {
+        let (address, from) = (address.into(), from.into());
+        Member { address, weight: Weight::ONE, backup: false, zone: None, leaving: false, from }
+    }
+}
+
+/// A route that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// As it was written; `None`: every request.
+    pub url: Option<String>,
+    pub pattern: Pattern,
+    pub priority: i64,
+    /// A pool of the file, or one of the same finding.
+    pub pool: Arc<str>,
+    pub from: Arc<str>,
+}
+
+/// A pool that no file has. What it does not say is as a file means it that says no more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    pub name: Arc<str>,
+    pub members: Vec<Member>,
+    /// Decoded by the grammar of a picker.
+    pub balance: Option<Settings>,
+    /// Decoded by the grammar of a probe.
+    pub probe: Option<Settings>,
+    pub from: Arc<str>,
+}
+
+/// Something that was found and is refused: the rest of the finding holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    pub why: Refusal,
+    /// Where it was found: `web.internal`, `container web-1, label strata.weight`.
+    pub place: String,
+    /// Lower case, no full stop, as in every diagnostic.
+    pub message: String,
+    /// The way out.
+    pub help: Option<String>,
+}
+
+impl Mistake {
+    pub fn new(why: Refusal, place: impl Into<String>, message: impl Into<String>) -> Mistake {
+        Mistake { why, place: place.into(), message: message.into(), help: None }
+    }
+
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Mistake {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Why something that was found is not used: the word of the metric, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    Loopback,
+    LinkLocal,
+    /// Not the address of one machine.
+    NoHost,
+    /// An address of ours, where packets or connections would go round.
+    Own,
+    /// More than fits.
+    TooMany,
+    /// It does not read as what it should be.
+    Malformed,
+    /// A key or label that is not known.
+    Unknown,
+    NoPort,
+    /// The services that use the pool cannot send there.
+    Mode,
+    NoPool,
+    /// Two say different things, or the file says it already.
+    Conflict,
+}
+
+impl Refusal {
+    pub const ALL: [Refusal; 11] = [
+        Refusal::Loopback,
+        Refusal::LinkLocal,
+        Refusal::NoHost,
+        Refusal::Own,
+        Refusal::TooMany,
+        Refusal::Malformed,
+        Refusal::Unknown,
+        Refusal::NoPort,
+        Refusal::Mode,
+        Refusal::NoPool,
+        Refusal::Conflict,
+    ];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Refusal::Loopback => "loopback",
+            Refusal::LinkLocal => "link-local",
+            Refusal::NoHost => "no-host",
+            Refusal::Own => "own",
+            Refusal::TooMany => "too-many",
+            Refusal::Malformed => "malformed",
+            Refusal::Unknown => "unknown",
+            Refusal::NoPort => "no-port",
+            Refusal::Mode => "mode",
+            Refusal::NoPool => "no-pool",
+            Refusal::Conflict => "conflict",
+        }
+    }
+
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Refusal::Loopback => "an address of this machine's loopback, which strangers must not name",
+            Refusal::LinkLocal => "a link-local address, or one that clouds answer with secrets at",
+            Refusal::NoHost => "not the address of one machine: unspecified, multicast or broadcast",
+            Refusal::Own => "a VIP, a listener or a source address of this Strata: traffic would go round",
+            Refusal::TooMany => "beyond the most members, pools or routes",
+            Refusal::Malformed => "does not read as what it should be",
+            Refusal::Unknown => "a key or a label that is not known",
+            Refusal::NoPort => "no port to connect to",
+            Refusal::Mode => "the services that use the pool cannot send there",
+            Refusal::NoPool => "leads to a pool that is not there",
+            Refusal::Conflict => "says otherwise than the file, or than another of its kind",
+        }
+    }
+}
+
+/// Why a source could not look. What was found before stays in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub why: Trouble,
+    /// A few words, as in `web.internal: no such name`.
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(why: Trouble, message: impl Into<String>) -> Failure {
+        Failure { why, message: message.into() }
+    }
+}
+
+/// The word of the metric, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trouble {
+    /// There is no such name, file or socket.
+    Missing,
+    /// It is there, and nothing is in it.
+    Empty,
+    /// Whoever was asked says no: SERVFAIL, no permission, status 403.
+    Refused,
+    /// No answer in time.
+    Silent,
+    /// It cannot be reached.
+    Unreachable,
+    /// What came does not read as an answer.
+    Malformed,
+    /// A mistake of this program's.
+    Broken,
+}
+
+impl Trouble {
+    pub const ALL: [Trouble; 7] = [
+        Trouble::Missing,
+        Trouble::Empty,
+        Trouble::Refused,
+        Trouble::Silent,
+        Trouble::Unreachable,
+        Trouble::Malformed,
+        Trouble::Broken,
+    ];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Trouble::Missing => "missing",
+            Trouble::Empty => "empty",
+            Trouble::Refused => "refused",
+            Trouble::Silent => "silent",
+            Trouble::Unreachable => "unreachable",
+            Trouble::Malformed => "malformed",
+            Trouble::Broken => "broken",
+        }
+    }
+}
+
+/// How a source speaks. Findings that come faster than they are taken wait here.
+#[derive(Clone, Debug)]
+pub struct Tell {
+    pub id: u64,
+    pub to: mpsc::Sender<Told>,
+}
+
+/// What one source has said.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub id: u64,
+    pub what: Result<Finding, Failure>,
+}
+
+impl Tell {
+    pub async fn found(&self, finding: Finding) {
+        self.say(Ok(finding)).await;
+    }
+
+    pub async fn failed(&self, failure: Failure) {
+        self.say(Err(failure)).await;
+    }
+
+    async fn say(&self, what: Result<Finding, Failure>) {
+        // Fails only when nobody is left to hear: the process ends.
+        let _ = self.to.send(Told { id: self.id, what }).await;
+    }
+}
+
+/// How long a member that has left may take to finish. Every source's grammar has it.
+pub const DRAIN: Field = Field::default(
+    "drain",
+    Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(24 * 3600) },
+    "30s",
+    "a member that has left gets no new work, and is removed when it is idle, or after this",
+);
+
+/// Addresses that are refused unless it names them, for sources that strangers can write to.
+pub const ALLOW: Field = Field::optional(
+    "allow",
+    Kind::Texts(is_allowance),
+    "\"loopback\", \"link-local\": addresses that are refused otherwise, for whoever writes there could reach this machine's own",
+);
+
+/// The setting of [`DRAIN`].
+pub fn drain(settings: &Settings) -> Duration {
+    settings.duration(DRAIN.name)
+}
+
+/// Why an address that a stranger names is refused, by the setting of [`ALLOW`].
+pub fn stranger(settings: &Settings, address: IpAddr) -> Option<Refusal> {
+    let allowed = |word: Refusal| settings.texts(ALLOW.name).iter().any(|text| text == word.word());
+    let address = address.to_canonical();
+    if is_no_host(address) {
+        return Some(Refusal::NoHost);
+    }
+    if address.is_loopback() && !allowed(Refusal::Loopback) {
+        return Some(Refusal::Loopback);
+    }
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    (link_local || METADATA.contains(&address)).then_some(Refusal::LinkLocal).filter(|why| !allowed(*why))
+}
+
+/// It stands for every address, for a group or for all machines of a network.
+pub fn is_no_host(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    address.is_unspecified() || address.is_multicast() || broadcast
+}
+
+fn is_allowance(text: &str) -> Result<(), String> {
+    match text {
+        "loopback" | "link-local" => Ok(()),
+        _ => Err("`loopback` or `link-local`".to_owned()),
+    }
+}
+
+/// Where clouds tell a machine its secrets, beside 169.254.169.254: Alibaba's, Oracle's and Amazon's over IPv6.
+const METADATA: [IpAddr; 3] = [
+    IpAddr::V4(std::net::Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doc::Value;
+
+    #[test]
+    fn addresses_that_a_stranger_must_not_name_are_refused_unless_they_are_allowed() {
+        let mut settings = Settings { name: "dns", values: std::collections::BTreeMap::new() };
+        let judged = |settings: &Settings, text: &str| stranger(settings, text.parse().unwrap()).map(Refusal::word);
+        let cases = [
+            ("10.0.0.1", None),
+            ("2001:db8::1", None),
+            ("127.0.0.1", Some("loopback")),
+            ("127.255.0.1", Some("loopback")),
+            ("::1", Some("loopback")),
+            ("::ffff:127.0.0.1", Some("loopback")),
+            ("169.254.169.254", Some("link-local")),
+            ("::ffff:169.254.169.254", Some("link-local")),
+            ("fe80::1", Some("link-local")),
+            ("fd00:ec2::254", Some("link-local")),
+        ];
+        for (text, want) in cases {
+            assert_eq!(judged(&settings, text), want, "{text}");
+        }
+        for text in ["0.0.0.0", "::", "::ffff:0.0.0.0", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            assert_eq!(judged(&settings, text), Some("no-host"), "{text}");
+        }
+        let both = ["loopback", "link-local"].map(str::to_owned).to_vec();
+        settings.values.insert(ALLOW.name, Value::Texts(both));
+        for (text, _) in cases {
+            assert_eq!(judged(&settings, text), None, "{text}");
+        }
+    }
+}
