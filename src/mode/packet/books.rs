@@ -213,13 +213,20 @@ mod tests {
 
     /// One packet service `game` over `endpoints`, after `before`.
     fn snapshot(balance: &str, endpoints: &str, before: Option<&Snapshot>) -> Snapshot {
+        generation(&configuration(balance, endpoints), before)
+    }
+
+    fn configuration(balance: &str, endpoints: &str) -> config::Config {
         let both = if endpoints.contains("fd00") { ", \"fd00::100\"" } else { "" };
         let text = format!(
             "[vip.v]\naddress = [\"10.0.0.100\"{both}]\ninterface = \"eth0\"\n[service.game]\nmode = \"l2\"\nvip = \"v\"\n\
              pool = \"p\"\nslots = 4099\n[pool.p]\nbalance = \"{balance}\"\nendpoints = [{endpoints}]\n"
         );
         let loaded = config::read("test", text.into_bytes(), &crate::doc::Nowhere, &Catalogs::default());
-        let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+        loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+    }
+
+    fn generation(config: &config::Config, before: Option<&Snapshot>) -> Snapshot {
         let empty;
         let before = match before {
             Some(before) => before,
@@ -243,7 +250,7 @@ mod tests {
                 &empty
             }
         };
-        config::compile(&config, before, &MACHINE).unwrap()
+        config::compile(config, before, &MACHINE).unwrap()
     }
 
     fn parts(snapshot: &Snapshot) -> (ServiceId, &PacketSpec, &Arc<Pool>) {
@@ -329,6 +336,33 @@ mod tests {
         }
         let first = snapshot("first", "\"10.0.0.41\", \"10.0.0.42\"", None);
         assert_eq!(shares(&open(&first, Family::V4)).len(), 1);
+    }
+
+    #[test]
+    fn whoever_its_source_has_no_more_keeps_its_flows_until_it_is_removed() {
+        let endpoints = "\"10.0.0.41\", \"10.0.0.42\"";
+        let first = snapshot("maglev", endpoints, None);
+        let (_, _, pool) = parts(&first);
+        pool.endpoints.iter().for_each(|endpoint| set(pool, &endpoint.name, |status| status.health = Health::Up));
+        let mut book = open(&first, Family::V4);
+        let mut config = configuration("maglev", endpoints);
+        config.pools[0].endpoints[0].leaving = true;
+        let second = generation(&config, Some(&first));
+        let (_, spec, pool) = parts(&second);
+        let left = book.follow(spec, pool, Moment::from_millis(2)).unwrap();
+        assert!(left.moved > 2000 && left.marked == left.moved, "as one that drains: {left:?}");
+        assert_eq!(shares(&book).keys().collect::<Vec<_>>(), ["10.0.0.42"]);
+        let index = book.members().iter().position(|member| member.as_ref().is_some_and(|m| &*m.name == "10.0.0.41"));
+        let generation_of = |book: &Book| book.slots().generation(u16::try_from(index.unwrap()).unwrap());
+        let before = generation_of(&book);
+        assert!(book.slots().lives(u16::try_from(index.unwrap()).unwrap(), before.unwrap(), 6));
+        // Removed, its flows are nobody's.
+        config.pools[0].endpoints.remove(0);
+        let third = generation(&config, Some(&second));
+        let (_, spec, pool) = parts(&third);
+        book.follow(spec, pool, Moment::from_millis(3)).unwrap();
+        assert_ne!(generation_of(&book), before);
+        assert_eq!(book.members().iter().flatten().count(), 1);
     }
 
     #[test]
