@@ -270,6 +270,18 @@ impl Trouble {
             Trouble::Broken => "broken",
         }
     }
+
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Trouble::Missing => "there is no such name, file or socket",
+            Trouble::Empty => "it is there, and nothing is in it",
+            Trouble::Refused => "whoever was asked says no: SERVFAIL, no permission",
+            Trouble::Silent => "no answer in time",
+            Trouble::Unreachable => "it cannot be reached: nobody listens, or no way leads there",
+            Trouble::Malformed => "what came does not read as an answer",
+            Trouble::Broken => "a mistake of Strata's",
+        }
+    }
 }
 
 /// How a source speaks. Findings that come faster than they are taken wait here.

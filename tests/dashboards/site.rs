@@ -49,6 +49,12 @@ vip = \"names\"
 ports = [\"8080/tcp\"]
 source = \"10.0.0.3\"
 pool = \"names\"
+[service.listed]
+mode = \"l7\"
+listen = \"10.0.0.2:81\"
+pool = \"listed\"
+[pool.listed]
+source = { type = \"file\", path = \"listed.json\" }
 [pool.database]
 balance = { type = \"maglev\", key = \"source-address\" }
 probe = { type = \"tcp\", interval = \"300ms\", timeout = \"250ms\" }
@@ -99,7 +105,7 @@ impl Site {
             servers.push(Server::start(host, &addresses, &World::name(index)));
             echoes.push(host.spawn(&["echo", "--listen", ECHOES[index], "--name", &World::name(index)]));
         }
-        let strata = world.balancer.enter(|| Strata::start(&body(&ECHOES, true)));
+        let strata = world.balancer.enter(|| Strata::start_in(&body(&ECHOES, true), list));
         let site = Site { world, strata, echoes, _servers: servers };
         await_that("every service answers", || site.talks().is_ok());
         site
@@ -134,6 +140,11 @@ impl Site {
         let admin = self.strata.admin.to_string();
         self.world.balancer.strata(&["reload", "--admin", &admin]).status.success()
     }
+}
+
+/// What the source of a pool finds.
+fn list(folder: &std::path::Path) {
+    std::fs::write(folder.join("listed.json"), format!("[\"{}\"]", ECHOES[0])).expect("a file of endpoints");
 }
 
 /// A file with these endpoints in the pool `web`, with the service whose interface goes away or without.

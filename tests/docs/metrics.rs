@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use strata::admin::Why;
 use strata::observe::names::{self, Group, Kind};
 use strata::observe::packets::Lost;
+use strata::seam::source::{Refusal, Trouble};
 
 use super::{cell, held, words};
 
@@ -89,6 +90,8 @@ fn words(out: &mut String) {
     {
         let _ = writeln!(out, "| `{label}` | {} |", list("", label));
     }
+    let kinds = list("strata_source_up", "kind");
+    let _ = writeln!(out, "| `kind` of a source | {kinds} |");
     let (requests, ports) = (list("strata_requests_total", "protocol"), list("strata_nat_ports_free", "protocol"));
     let _ = writeln!(out, "| `protocol` | of requests {requests}; of lent ports {ports} |");
 }
@@ -97,6 +100,15 @@ fn losses(out: &mut String) {
     *out += "\n## Why frames are lost at an interface\n\n`reason` of `strata_interface_frames_lost_total`.\n\n";
     *out += "| reason | what it means |\n|---|---|\n";
     for why in Lost::ALL {
+        let _ = writeln!(out, "| `{}` | {} |", why.word(), cell(why.meaning()));
+    }
+    *out += "\n## Why what a source finds is refused\n\n`reason` of `strata_source_refused`.\n\n";
+    *out += "| reason | what it means |\n|---|---|\n";
+    for why in Refusal::ALL {
+        let _ = writeln!(out, "| `{}` | {} |", why.word(), cell(why.meaning()));
+    }
+    *out += "\n## Why a source fails\n\n`reason` of `strata_source_failures_total`.\n\n| reason | what it means |\n|---|---|\n";
+    for why in Trouble::ALL {
         let _ = writeln!(out, "| `{}` | {} |", why.word(), cell(why.meaning()));
     }
     *out += "\n## Why requests to the admin API are refused\n\n`reason` of `strata_admin_requests_refused_total`. ";

@@ -6,9 +6,10 @@ use strata::health::{Health, Intent};
 use strata::net::pressure::Resource;
 use strata::observe::cells::UpstreamError;
 use strata::observe::packets::Lost;
+use strata::seam::source::{Refusal, Trouble};
 use strata::state::{Family, Io};
 use strata::wire::http1::Reject;
-use strata::{balance, probe};
+use strata::{balance, probe, source};
 
 /// The words of `label` on `metric`; `None` where they are names, addresses or numbers of the configuration or of a request.
 pub fn of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
@@ -21,6 +22,11 @@ pub fn of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
         ("health", _) => Health::ALL.map(Health::word).to_vec(),
         ("balance", _) => balance::CATALOG.iter().map(|spec| spec.grammar.name).collect(),
         ("probe", _) => probe::CATALOG.iter().map(|spec| spec.grammar.name).chain(["none"]).collect(),
+        ("kind", metric) if metric.starts_with("strata_source_") => {
+            source::CATALOG.iter().map(|spec| spec.grammar.name).collect()
+        }
+        ("reason", "strata_source_refused") => Refusal::ALL.map(Refusal::word).to_vec(),
+        ("reason", "strata_source_failures_total") => Trouble::ALL.map(Trouble::word).to_vec(),
         ("kind", _) => UpstreamError::ALL.map(UpstreamError::word).to_vec(),
         ("resource", _) => Resource::ALL.map(Resource::word).to_vec(),
         ("log", _) => vec!["access", "program"],

@@ -13,16 +13,21 @@ use super::{GET, Gated, edge};
 /// All modes, all kinds of pool.
 fn everything(gated: &Gated) -> String {
     let (edge, address, l4) = (edge(&[gated.address()]), gated.address(), super::common::free_address());
+    let other = super::common::free_address();
     format!(
         "{edge}[service.raw]\nmode = \"l4\"\nlisten = \"{l4}\"\npool = \"hashed\"\n[pool.hashed]\nbalance = \"maglev\"\n\
-         probe = \"tcp\"\nendpoints = [\"{address}\"]\n"
+         probe = \"tcp\"\nendpoints = [\"{address}\"]\n\
+         [service.listed]\nmode = \"l4\"\nlisten = \"{other}\"\npool = \"listed\"\n[pool.listed]\n\
+         source = {{ type = \"file\", path = \"listed.json\" }}\n"
     )
 }
 
 #[test]
 fn every_metric_exists_from_the_start_and_promtool_finds_nothing_wrong() {
     let gated = Gated::new("web");
-    let strata = Strata::start(&everything(&gated));
+    let strata = Strata::start_in(&everything(&gated), |folder| {
+        std::fs::write(folder.join("listed.json"), "[\"10.0.0.1:80\"]").unwrap();
+    });
     let metrics = strata.scrape();
     for metric in names::ALL.iter().filter(|metric| metric.group != Group::Packets) {
         let name = match metric.kind {
