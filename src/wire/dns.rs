@@ -74,7 +74,7 @@ impl Kind {
 
 /// The message that asks. `edns`: whether it says how long a datagram may be; servers of before 1999 do not know that.
 pub fn question(id: u16, name: &Name, kind: Kind, edns: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + name.0.len());
+    let mut out = Vec::with_capacity(LONGEST_QUESTION);
     out.extend_from_slice(&id.to_be_bytes());
     // A query, recursion desired; one question, and of the rest what `edns` adds.
     out.extend_from_slice(&[0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)]);
@@ -354,6 +354,8 @@ const OPT: u16 = 41;
 /// RFC 1035 §2.3.4, as text.
 const NAME_BYTES: usize = 253;
 const LABEL_BYTES: usize = 63;
+/// A header, the longest name, type and class, and what EDNS adds.
+const LONGEST_QUESTION: usize = 288;
 
 #[cfg(test)]
 mod tests;
