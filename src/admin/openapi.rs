@@ -101,7 +101,7 @@ fn text(status: u16, means: &'static str) -> Reply {
 fn replies(action: Action) -> Vec<Reply> {
     match action {
         Action::Metrics => vec![text(200, "In the text format of Prometheus")],
-        Action::Alive => vec![text(200, "It lives")],
+        Action::Alive => vec![text(200, "It lives"), text(503, "One of its loops does not go on: restart it")],
         Action::Ready => vec![text(200, "It takes traffic"), text(503, "It takes none, and why")],
         Action::Status => vec![of::<Status>(200, "What is served")],
         Action::Services => vec![of::<Vec<Service>>(200, "In the order of the file")],
