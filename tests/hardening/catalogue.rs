@@ -18,6 +18,8 @@ const ROWS: &[(&str, &str)] = &[
     ("I6", "half of the endpoints ill, one of the others drained"),
     ("I7", "endpoints that answer 503 or close, after which they are tried again"),
     ("I8", "probes that nobody answers, while traffic is answered; and endpoints that are really dead"),
+    ("I9", "name servers that deny, fail, are silent or have nothing"),
+    ("I10", "name servers that answer with loopback, with a VIP, or with ten thousand records"),
     ("I11", "a new endpoint beside warm ones"),
     ("I12", "an endpoint that is drained with requests in its hands"),
     ("J1", "five kinds of mistakes in the file, each at `check`, at a reload and at a start"),
@@ -95,6 +97,8 @@ fn every_row_of_endpoints_and_of_the_process_has_a_test_of_its_name() {
         missing.extend(named.is_none().then_some(row));
     }
     assert!(missing.is_empty(), "no test is named by {missing:?}");
+    let strangers: Vec<&String> = tests.keys().filter(|row| !ROWS.iter().any(|(known, _)| known == row)).collect();
+    assert!(strangers.is_empty(), "what is the fault of {strangers:?}? It belongs in `ROWS`");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hardening/README.md");
     if std::env::var_os("STRATA_BLESS").is_some() {
         fs::write(&path, &page).expect("the page");
