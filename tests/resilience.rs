@@ -10,8 +10,6 @@ mod common;
 mod limits;
 #[path = "common/load.rs"]
 mod load;
-#[path = "resilience/waiting.rs"]
-mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -2,7 +2,8 @@
 //!
 //! The admin API may have no token on loopback, so a browser on this machine must not be talked into using it: requests whose Host
 //! is no loopback name are refused (DNS rebinding), and so are changes that a page of another origin sends, and bodies that a form
-//! could send. There is no CORS. Where other machines reach it, and wherever a token is set, nothing is answered without the token
+//! could send. There is no CORS. A unix socket may be forwarded to where a browser is (`ssh -L`), so there a name that DNS could give
+//! out is refused as well. Where other machines reach it, and wherever a token is set, nothing is answered without the token
 //! but whether the process lives and serves. Changes are made by POST only, and logged with who asked and what came of it.
 
 use std::cell::Cell;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::control::{self, Control};
+use super::dashboard;
 use super::describe;
 use super::document;
 use super::explain::{self, Wish};
@@ -29,7 +31,7 @@ use crate::balance;
 use crate::base::{Moment, Weight, clock, limits};
 use crate::explain::Fault;
 use crate::health::Intent;
-use crate::observe::{Beats, events};
+use crate::observe::events;
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub enum Face {
     Loopback,
     /// The API over TCP, where other machines reach it: only with the token.
     Remote,
-    /// The API over a unix socket, which file permissions guard.
+    /// The API over a unix socket, which file permissions guard, but for who forwards it.
     Unix,
 }
 
@@ -71,11 +73,6 @@ impl Api {
         Api { metrics, control, started: clock::now(), comparing, refusals, untold }
     }
 
-    /// Where loops of the process show that they go on.
-    pub fn beats(&self) -> &Arc<Beats> {
-        &self.control.crew.beats
-    }
-
     /// `peer` is who asks, as far as it is known.
     pub async fn answer<B>(&self, face: Face, peer: &str, request: Request<B>) -> Answer
     where
@@ -102,16 +99,19 @@ impl Api {
         let reach = route.as_ref().map_or(Reach::Operator, |(operation, _)| operation.reach);
         self.admit(face, reach, head).inspect_err(|refusal| self.note_refusal(peer, refusal))?;
         let (operation, names) = route
-            .filter(|(operation, _)| face != Face::Metrics || operation.reach >= Reach::Scraper)
+            .filter(|(operation, _)| face != Face::Metrics || operation.reach.is_of_metrics())
             .ok_or_else(Refusal::not_found)?;
         if !operation.takes(&head.method) {
             return Err(Refusal::method(operation.allow()));
         }
         match operation.does {
-            Does::Read => self.read(operation.action, head.uri.query().unwrap_or_default()).await,
+            Does::Read => self.read(operation.action, &names, head.uri.query().unwrap_or_default()).await,
             Does::Judge => self.compare(body).await,
             Does::Change => {
-                let outcome = self.change(operation.action, &names, peer, body).await;
+                let outcome = match self.may_change() {
+                    Ok(()) => self.change(operation.action, &names, peer, body).await,
+                    Err(refusal) => Err(refusal),
+                };
                 note_change(peer, operation.action, &names, &outcome);
                 outcome
             }
@@ -120,7 +120,12 @@ impl Api {
 
     /// Whether whoever asks may.
     fn admit(&self, face: Face, reach: Reach, head: &Parts) -> Result<(), Refusal> {
-        if face == Face::Loopback && !head.headers.get(HOST).is_some_and(is_loopback) {
+        let host = head.headers.get(HOST);
+        if face == Face::Unix && host.is_some_and(may_be_rebound) {
+            return Err(Refusal::new(Why::Host, "the admin API does not answer to names that DNS gives out")
+                .help("forward it to `localhost`"));
+        }
+        if face == Face::Loopback && !host.is_some_and(is_loopback) {
             return Err(Refusal::new(Why::Host, "the admin API answers to names of this machine only")
                 .help("use `localhost`, `127.0.0.1` or `[::1]`"));
         }
@@ -128,7 +133,7 @@ impl Api {
         if !reads && !is_own_origin(&head.headers) {
             return Err(Refusal::new(Why::Origin, "a page of another origin may not change anything"));
         }
-        if face != Face::Metrics && reach != Reach::Anybody {
+        if face != Face::Metrics && reach.needs_token() {
             self.authorise(face, &head.headers)?;
         }
         // What a form of a web page can send, whatever its browser says of where it comes from.
@@ -169,17 +174,28 @@ impl Api {
         tracing::warn!(peer, status, why, count, "a request to the admin API is refused");
     }
 
-    async fn read(&self, action: Action, query: &str) -> Result<Answer, Refusal> {
+    /// Where it is read-only, changes are made by the file, and by signals.
+    fn may_change(&self) -> Result<(), Refusal> {
+        if !self.control.crew.snapshot.load().settings.admin_read_only {
+            return Ok(());
+        }
+        Err(Refusal::new(Why::ReadOnly, "the admin API is read-only")
+            .help("change the file, and reload by `kill -HUP`; or set `read_only = false` of [admin]"))
+    }
+
+    async fn read(&self, action: Action, names: &[&str], query: &str) -> Result<Answer, Refusal> {
         let snapshot = || self.control.crew.snapshot.load_full();
         Ok(match action {
+            Action::Dashboard => asset(&dashboard::PAGE),
+            Action::DashboardFile => {
+                let found = names.first().and_then(|name| dashboard::find(name));
+                asset(found.ok_or_else(Refusal::not_found)?)
+            }
             Action::Metrics => {
                 let (text, kind) = self.metrics.text();
                 answer(StatusCode::OK, &kind, text)
             }
-            Action::Alive => match describe::stuck(&self.control) {
-                None => answer(StatusCode::OK, TEXT, "alive\n"),
-                Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
-            },
+            Action::Alive => answer(StatusCode::OK, TEXT, "alive\n"),
             Action::Ready => match describe::unready(&self.control) {
                 None => answer(StatusCode::OK, TEXT, "ready\n"),
                 Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
@@ -463,6 +479,12 @@ fn is_loopback_name(host: &str) -> bool {
     }
 }
 
+/// Whether somebody else's DNS could have brought a browser here by this name (hardening J14): not by one that names this machine,
+/// nor by one without a dot, which is no public domain.
+fn may_be_rebound(host: &HeaderValue) -> bool {
+    !is_loopback(host) && host.as_bytes().contains(&b'.')
+}
+
 /// What follows `Bearer`; the scheme in any case (RFC 9110 §11.1).
 fn bearer(field: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = field.as_bytes().split_at_checked(BEARER.len())?;
@@ -503,6 +525,10 @@ fn json(status: StatusCode, document: &impl Serialize) -> Answer {
     answer(status, "application/json", text)
 }
 
+fn asset(asset: &'static dashboard::Asset) -> Answer {
+    dashboard::guard(answer(StatusCode::OK, asset.kind, asset.text))
+}
+
 fn answer(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
@@ -512,6 +538,8 @@ fn answer(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Answer {
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    // Nor may a page of another origin load it as a script or a picture.
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     answer
 }
 

@@ -35,6 +35,8 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
         last_reload_success_at_ms: control.reloads.success_at_ms(),
         warnings: control.reloads.found().0.diagnostics.len(),
         probes_static: crew.probes_static.load(Relaxed),
+        read_only: snapshot.settings.admin_read_only,
+        last_event: events::ring().last(),
         services: services(&snapshot, &crew.packets),
         vips: packets::vips(&snapshot),
         packets: packets::engine_document(&snapshot, &crew.packets),
@@ -113,13 +115,7 @@ pub fn unready(control: &Control) -> Option<String> {
     if crew.snapshot.load().generation == 0 {
         return Some("no configuration is in force yet".to_owned());
     }
-    crew.packets.unserved().map(|name| format!("packets of interface {name} are not served")).or_else(|| stuck(control))
-}
-
-/// That loops of the process do not go on, where it is so.
-pub fn stuck(control: &Control) -> Option<String> {
-    let silent = control.crew.beats.silent();
-    (silent > 0).then(|| format!("{silent} of its loops do not get to their tasks: its log names them"))
+    crew.packets.unserved().map(|name| format!("packets of interface {name} are not served"))
 }
 
 pub fn services(snapshot: &Snapshot, packets: &Packets) -> Vec<document::Service> {
@@ -156,6 +152,7 @@ fn service(snapshot: &Snapshot, service: &Service, packets: &Packets) -> documen
         forward: packet.map(|packet| packet.forward.word().to_owned()),
         engine: engine(service, snapshot, packets).to_owned(),
         listen: listen(snapshot, service),
+        vip: packet.and_then(|packet| snapshot.vip(packet.vip)).map(|vip| vip.spec.name.to_string()),
         pools,
         routes,
         connections: packet.is_none().then(|| service.kept.open.load(Relaxed).into()),

@@ -33,6 +33,12 @@ pub struct Status {
     /// Probes reach nobody, and this machine is to blame: endpoints keep the state they had.
     #[serde(default)]
     pub probes_static: bool,
+    /// Nothing is changed through the admin API.
+    #[serde(default)]
+    pub read_only: bool,
+    /// The number of the last event; `GET /api/events?since=…` has what is new.
+    #[serde(default)]
+    pub last_event: u64,
     pub services: Vec<Service>,
     pub vips: Vec<Vip>,
     /// Where there are VIPs.
@@ -85,6 +91,9 @@ pub struct Service {
     /// `http`, `proxy`, `userspace`; `none` while nothing carries it.
     pub engine: String,
     pub listen: Vec<String>,
+    /// Where packets are forwarded: the VIP that it is reached at.
+    #[serde(default)]
+    pub vip: Option<String>,
     /// Pools it sends to, each once, in the order of the file.
     pub pools: Vec<String>,
     /// L7: where requests go, in the order of the file.
@@ -325,9 +334,6 @@ pub struct Compared {
     pub changes: Vec<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub warnings: String,
-    /// The configuration's own tests that fail, as `strata check` shows them: a reload would be refused because of them.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub failures: String,
 }
 
 /// `GET /api/dump`: the configuration in force, defaults filled in and secrets masked.

@@ -1,4 +1,5 @@
-//! Shell: what Strata tells and takes from its operator: the metrics listener, the admin API, and the client that the CLI uses.
+//! Shell: what Strata tells and takes from its operator: the metrics listener, the admin API with its dashboard, and the client that
+//! the CLI uses.
 //!
 //! Not here: decisions. Changes are asked of the control side through [`Control`]; documents are read from the snapshot.
 
@@ -7,12 +8,12 @@ pub mod document;
 
 mod api;
 pub mod client;
+mod dashboard;
 mod describe;
 mod explain;
 mod metrics;
 pub mod openapi;
 mod operations;
-mod patient;
 mod refusal;
 mod server;
 

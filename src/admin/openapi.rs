@@ -10,7 +10,7 @@ use super::document::{
     Candidate, Compared, Diagnostics, Dump, Events, Explained, Intended, Pool, Problem, ReloadRejected, Reloaded,
     Service, SetWeight, Status, Upgraded,
 };
-use super::operations::{Action, Does, OPERATIONS, Operation, Reach};
+use super::operations::{Action, Does, OPERATIONS, Operation};
 use crate::base::limits;
 
 /// The whole description.
@@ -47,7 +47,11 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     let mut responses = Map::new();
     for Reply { status, means, content } in replies(operation.action) {
         let content = match content {
-            Content::Text => json!({ "text/plain": { "schema": { "type": "string" } } }),
+            Content::Text(kinds) => kinds
+                .iter()
+                .map(|kind| ((*kind).to_owned(), json!({ "schema": { "type": "string" } })))
+                .collect::<Map<_, _>>()
+                .into(),
             Content::Json(schema) => json!({ "application/json": { "schema": schema(generator) } }),
         };
         responses.insert(status.to_string(), json!({ "description": means, "content": content }));
@@ -71,7 +75,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         described["requestBody"] =
             json!({ "required": required, "content": { "application/json": { "schema": schema } } });
     }
-    if operation.reach == Reach::Anybody {
+    if !operation.reach.needs_token() {
         described["security"] = json!([]);
     }
     described
@@ -80,7 +84,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
 type Make = fn(&mut SchemaGenerator) -> Schema;
 
 enum Content {
-    Text,
+    Text(&'static [&'static str]),
     Json(Make),
 }
 
@@ -95,13 +99,18 @@ fn of<T: JsonSchema>(status: u16, means: &'static str) -> Reply {
 }
 
 fn text(status: u16, means: &'static str) -> Reply {
-    Reply { status, means, content: Content::Text }
+    Reply { status, means, content: Content::Text(&["text/plain"]) }
 }
+
+const PAGE: Content = Content::Text(&["text/html"]);
+const FILE: Content = Content::Text(&["text/css", "text/javascript", "image/svg+xml"]);
 
 fn replies(action: Action) -> Vec<Reply> {
     match action {
+        Action::Dashboard => vec![Reply { status: 200, means: "The page", content: PAGE }],
+        Action::DashboardFile => vec![Reply { status: 200, means: "The file", content: FILE }],
         Action::Metrics => vec![text(200, "In the text format of Prometheus")],
-        Action::Alive => vec![text(200, "It lives"), text(503, "One of its loops does not go on: restart it")],
+        Action::Alive => vec![text(200, "It lives")],
         Action::Ready => vec![text(200, "It takes traffic"), text(503, "It takes none, and why")],
         Action::Status => vec![of::<Status>(200, "What is served")],
         Action::Services => vec![of::<Vec<Service>>(200, "In the order of the file")],

@@ -7,6 +7,8 @@ use hyper::Method;
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    Dashboard,
+    DashboardFile,
     Metrics,
     Alive,
     Ready,
@@ -50,14 +52,26 @@ pub enum Does {
 }
 
 /// Who gets an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// On the admin listener, with its token where there is one.
     Operator,
-    /// On the metrics listener too, where nobody is asked who he is.
+    /// There too, and without the token: the page that asks for it.
+    Visitor,
+    /// As an operator, and on the metrics listener, where nobody is asked who he is.
     Scraper,
-    /// The same, and on the admin listener without a token: whoever checks whether the process lives knows none.
+    /// As a visitor, and on the metrics listener: whoever checks whether the process lives knows no token.
     Anybody,
+}
+
+impl Reach {
+    pub const fn needs_token(self) -> bool {
+        matches!(self, Reach::Operator | Reach::Scraper)
+    }
+
+    pub const fn is_of_metrics(self) -> bool {
+        matches!(self, Reach::Scraper | Reach::Anybody)
+    }
 }
 
 const fn read(action: Action, path: &'static str, summary: &'static str) -> Operation {
@@ -70,6 +84,8 @@ const fn change(action: Action, path: &'static str, summary: &'static str) -> Op
 
 /// All there are.
 pub static OPERATIONS: &[Operation] = &[
+    Operation { reach: Reach::Visitor, ..read(Action::Dashboard, "/", "The dashboard: a page that shows all this") },
+    Operation { reach: Reach::Visitor, ..read(Action::DashboardFile, "/dashboard/{file}", "A file of that page") },
     Operation { reach: Reach::Anybody, ..read(Action::Alive, "/healthz", "Whether the process lives") },
     Operation { reach: Reach::Anybody, ..read(Action::Ready, "/readyz", "Whether traffic is taken") },
     Operation { reach: Reach::Scraper, ..read(Action::Metrics, "/metrics", "Metrics, for Prometheus") },
@@ -111,6 +127,8 @@ impl Action {
     /// What a description and the log call it.
     pub const fn word(self) -> &'static str {
         match self {
+            Action::Dashboard => "dashboard",
+            Action::DashboardFile => "dashboard-file",
             Action::Metrics => "metrics",
             Action::Alive => "alive",
             Action::Ready => "ready",

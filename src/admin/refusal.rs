@@ -38,6 +38,8 @@ whys! {
     Host = "host", 403;
     /// A web page of another origin would have changed something.
     Origin = "origin", 403;
+    /// It would have changed something, and the API is read-only.
+    ReadOnly = "read-only", 403;
     /// It brought no token, and one is asked for.
     NoToken = "no-token", 401;
     /// It brought another token than the right one.

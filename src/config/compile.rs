@@ -69,6 +69,7 @@ fn settings(config: &Config, previous: &Snapshot, machine: &Machine) -> state::S
         metrics: config.metrics.as_ref().map(|metrics| metrics.listen.value),
         admin: config.admin.as_ref().map(|admin| admin.listen.value.clone()),
         admin_token: config.admin.as_ref().and_then(|admin| admin.token.clone()),
+        admin_read_only: config.admin.as_ref().is_some_and(|admin| admin.read_only),
         // A reload must not move every client because nobody chose a key.
         random_key: config.cluster.hash_key.is_none(),
         hash_key: config.cluster.hash_key.or(kept).unwrap_or(machine.random_key),

@@ -185,6 +185,12 @@ pub static SECTIONS: &[Section] = &[
                 Optional,
                 "16 to 512 bytes without spaces, for `Authorization: Bearer`: asked of everybody where it is set",
             ),
+            key(
+                "read_only",
+                One(BOOL),
+                Default("false"),
+                "commands and the dashboard show, and change nothing: no drain, weight, reload or upgrade through it",
+            ),
         ],
     },
     Section {

@@ -199,6 +199,7 @@ fn read_metrics(table: &mut Table<'_>, survey: &mut Survey) -> Option<Metrics> {
 fn read_admin(table: &mut Table<'_>, survey: &mut Survey) -> Option<Admin> {
     let given = table.get("token");
     let token = given.as_ref().and_then(read_token);
+    let read_only = table.get("read_only").and_then(|item| item.bool()).is_some_and(|said| said.value);
     let item = table.need("listen", "listen = \"127.0.0.1:9900\"")?;
     if let Some(path) = item.is_text().then(|| item.text()).flatten().and_then(|text| text.value.strip_prefix("unix:"))
     {
@@ -206,7 +207,8 @@ fn read_admin(table: &mut Table<'_>, survey: &mut Survey) -> Option<Admin> {
             let help = Some("a unix socket has an absolute path, as in \"unix:/run/strata.sock\"".to_owned());
             return item.fail(&codes::MALFORMED, format!("{} is not the path of a socket", quote(path)), help);
         }
-        return Some(Admin { listen: Spanned::new(AdminListen::Unix(PathBuf::from(path)), item.span()), token });
+        let listen = Spanned::new(AdminListen::Unix(PathBuf::from(path)), item.span());
+        return Some(Admin { listen, token, read_only });
     }
     let listen = item.listen()?;
     refuse_port_zero(table, listen.port(), listen.span);
@@ -222,7 +224,7 @@ fn read_admin(table: &mut Table<'_>, survey: &mut Survey) -> Option<Admin> {
             Diagnostic::new(&codes::ADMIN_EXPOSED, listen.span, message).label("not a loopback address").help(help),
         );
     }
-    Some(Admin { listen: listen.map(AdminListen::Tcp), token })
+    Some(Admin { listen: listen.map(AdminListen::Tcp), token, read_only })
 }
 
 /// What can be sent in a header, and is too long to be guessed. Messages do not show it.

@@ -39,6 +39,7 @@ pub(super) fn empty() -> Snapshot {
         metrics: None,
         admin: None,
         admin_token: None,
+        admin_read_only: false,
         random_key: true,
         hash_key: HashKey::new([0; 16]),
         packet_io: None,
@@ -125,12 +126,24 @@ fn process_tables_arrive() {
     let config = config(text);
     assert_eq!(config.workers, Some(2));
     assert_eq!(config.metrics.map(|m| m.listen.value), Some(Listen::Any(9901)));
-    assert_eq!(config.admin.map(|a| a.listen.value), Some(AdminListen::Unix("/run/s.sock".into())));
+    let admin = config.admin.expect("an admin listener");
+    assert_eq!((admin.listen.value, admin.read_only), (AdminListen::Unix("/run/s.sock".into()), false));
     assert_eq!((config.log.level, config.log.format), (Level::Debug, LogFormat::Json));
     assert_eq!(config.access_log.format, Format::Combined);
     assert_eq!(config.access_log.output, Output::File("/var/log/x".into()));
     assert_eq!(config.drain.timeout, Duration::from_secs(5));
     assert_eq!(config.packets.io.value, Some(Io::Pnet));
+}
+
+#[test]
+fn the_admin_api_changes_things_unless_the_file_says_otherwise() {
+    let [writes, reads] = ["", "read_only = true"]
+        .map(|line| format!("[admin]\nlisten = \"127.0.0.1:9900\"\n{line}\n"))
+        .map(|text| snapshot(&text, &empty()));
+    assert!(!writes.settings.admin_read_only && reads.settings.admin_read_only);
+    assert_eq!(reads.effective["admin"]["read_only"], true);
+    let changes: Vec<String> = diff(&writes, &reads).iter().map(ToString::to_string).collect();
+    assert_eq!(changes, ["settings: admin changed"]);
 }
 
 #[test]

@@ -67,6 +67,8 @@ pub struct Admin {
     /// Needed where the listener is more than loopback or a unix socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
+    /// Nothing is changed through it.
+    pub read_only: bool,
 }
 
 /// Strata's own log lines.

@@ -102,6 +102,11 @@ impl Ring {
         Page { oldest: kept.events.front().map_or(0, |event| event.seq), last: kept.last, events }
     }
 
+    /// The number of the last; 0 before the first.
+    pub fn last(&self) -> u64 {
+        self.kept.lock().last
+    }
+
     fn push(&self, at: SystemTime, level: &'static str, kind: &'static str, said: Said) {
         let subject = said.subject();
         let mut kept = self.kept.lock();
@@ -126,16 +131,6 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     keeping(ring())
-}
-
-/// Keeps the events of all threads of a test.
-#[cfg(test)]
-pub(crate) fn keep_in_tests() {
-    use tracing_subscriber::layer::SubscriberExt as _;
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer())).expect("the only one");
-    });
 }
 
 fn keeping<S>(ring: &'static Ring) -> impl Layer<S>

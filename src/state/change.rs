@@ -105,7 +105,7 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
     let (a, b) = (&old.settings, &new.settings);
     let what = named(&[
         ("metrics", a.metrics != b.metrics),
-        ("admin", (&a.admin, &a.admin_token) != (&b.admin, &b.admin_token)),
+        ("admin", (&a.admin, &a.admin_token, a.admin_read_only) != (&b.admin, &b.admin_token, b.admin_read_only)),
         ("workers", a.workers != b.workers),
         ("hash_key", a.hash_key != b.hash_key),
         ("packets", a.packet_io != b.packet_io),

@@ -27,6 +27,8 @@ pub struct Settings {
     pub admin: Option<AdminListen>,
     /// Whoever uses the admin API has to know it.
     pub admin_token: Option<Secret>,
+    /// Nothing is changed through it.
+    pub admin_read_only: bool,
     pub hash_key: HashKey,
     /// Nobody chose the key: each process has another one.
     pub random_key: bool,

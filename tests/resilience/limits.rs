@@ -11,18 +11,18 @@ fn one_at_a_time(takes_ms: u64, limits: &str) -> (Server, Strata) {
     (server, strata)
 }
 
-pub fn waiting(strata: &Strata) -> f64 {
+fn waiting(strata: &Strata) -> f64 {
     strata.scrape().sum("strata_pool_queue", &[("pool", "web")])
 }
 
 /// A client whose request stands in the queue, or at the endpoint.
-pub fn asking(strata: &Strata) -> Wire {
+fn asking(strata: &Strata) -> Wire {
     let mut wire = strata.connect();
     wire.send(GET);
     wire
 }
 
-pub fn reason(wire: &mut Wire) -> (u16, String) {
+fn reason(wire: &mut Wire) -> (u16, String) {
     let answer = wire.response().expect("an answer");
     (answer.status(), answer.field("x-strata-reason").unwrap_or_default())
 }

@@ -236,6 +236,7 @@ mod tests {
                     metrics: None,
                     admin: None,
                     admin_token: None,
+                    admin_read_only: false,
                     random_key: false,
                     hash_key: MACHINE.random_key,
                     packet_io: None,

@@ -89,6 +89,7 @@ impl World {
             metrics: None,
             admin: None,
             admin_token: None,
+            admin_read_only: false,
             random_key: false,
             hash_key: HashKey::new([7; 16]),
             packet_io: None,
