@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
-use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{self, MetricFamily, MetricType};
 use prometheus::{Encoder, Registry, TextEncoder};
 
@@ -23,6 +23,7 @@ use crate::observe::names::{self, Kind, Metric};
 use crate::observe::{Cells, Histogram, Packets, PerWorker, log, panics};
 use crate::seam::source::{Refusal, Trouble};
 use crate::state::{Endpoint, ModeKind, Pool, Service, Snapshot, Traffic};
+use crate::sys::vitals;
 use crate::wire::http1::Reject;
 
 mod packets;
@@ -36,9 +37,7 @@ impl Metrics {
     pub fn new(control: Control, refusals: Arc<RefusalCounts>) -> Metrics {
         let registry = Registry::new();
         // Fails only for names that clash: the test that scrapes would have found it.
-        let registered = registry
-            .register(Box::new(Collected::new(control, refusals)))
-            .and_then(|()| registry.register(Box::new(ProcessCollector::for_self())));
+        let registered = registry.register(Box::new(Collected::new(control, refusals)));
         debug_assert!(registered.is_ok(), "{registered:?}");
         Metrics { registry }
     }
@@ -57,6 +56,8 @@ impl Metrics {
 struct Collected {
     control: Control,
     refusals: Arc<RefusalCounts>,
+    /// When the process began, Unix time: the same at every scrape.
+    started_at: Option<Duration>,
     descs: Vec<Desc>,
 }
 
@@ -66,7 +67,14 @@ impl Collected {
             let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
             Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, HashMap::new()).ok()
         };
-        Collected { control, refusals, descs: names::ALL.iter().filter_map(desc).collect() }
+        let started_at =
+            vitals::started_at().inspect_err(|error| tracing::warn!(%error, "no start of the process is known"));
+        Collected {
+            control,
+            refusals,
+            started_at: started_at.ok(),
+            descs: names::ALL.iter().filter_map(desc).collect(),
+        }
     }
 }
 
@@ -96,6 +104,7 @@ impl Collector for Collected {
         for why in Why::ALL {
             page.value(&names::ADMIN_REFUSED, &[why.word()], self.refusals.of(*why));
         }
+        page.process(self.started_at);
         page.value(&names::RELOAD_SUCCESSFUL, &[], self.control.reloads.last_successful().into());
         page.float(&names::RELOAD_SUCCESS_AT, &[], self.control.reloads.success_at_ms() as f64 / 1000.0);
         page.value(&names::GENERATION, &[], snapshot.generation);
@@ -138,6 +147,10 @@ impl Page {
             self.value(&names::SHED, &word, pressure.shed(resource));
             self.value(&names::ACCEPT_PAUSES, &word, pressure.pauses(resource));
         }
+        // By the names that they have everywhere.
+        let (open, most) = pressure.usage(Resource::Descriptors);
+        self.value(&names::OPEN_FDS, &[], open);
+        self.value(&names::MAX_FDS, &[], most);
         self.value(&names::CONNECTIONS_LIMIT, &[], pressure.most_connections().into());
     }
 
@@ -157,6 +170,19 @@ impl Page {
         for why in Trouble::ALL {
             let count = source.failures.get(&why).copied().unwrap_or(0);
             self.value(&names::SOURCE_FAILURES, &[&source.owner, why.word()], count);
+        }
+    }
+
+    /// What the kernel cannot tell now is absent.
+    fn process(&mut self, started_at: Option<Duration>) {
+        if let Ok(vitals) = vitals::vitals() {
+            self.float(&names::CPU_SECONDS, &[], vitals.processor.as_secs_f64());
+            self.value(&names::RESIDENT_BYTES, &[], vitals.resident_bytes);
+            self.value(&names::VIRTUAL_BYTES, &[], vitals.virtual_bytes);
+            self.value(&names::THREADS, &[], vitals.threads);
+        }
+        if let Some(started_at) = started_at {
+            self.float(&names::START_TIME, &[], started_at.as_secs_f64());
         }
     }
 

@@ -54,7 +54,7 @@ macro_rules! metrics {
             };
         )*)*
 
-        /// Every family of Strata's own; the process's come from the `prometheus` crate.
+        /// Every family. `process_…` are those that every exporter has, by the names that they have everywhere.
         pub static ALL: &[&Metric] = &[$($(&$constant),*),*];
     };
 }
@@ -92,6 +92,15 @@ metrics! {
             "Access records taken from their queue that the output refused: disk full, pipe closed.";
         ADMIN_REFUSED = Counter "strata_admin_requests_refused_total" ["reason"]
             "Requests to the admin API and the metrics listener that were not answered with what they asked for.";
+    }
+    Process {
+        CPU_SECONDS = Counter "process_cpu_seconds_total" [] "Processor time in user and kernel mode, in seconds.";
+        RESIDENT_BYTES = Gauge "process_resident_memory_bytes" [] "Memory that is resident, shared with others or not.";
+        VIRTUAL_BYTES = Gauge "process_virtual_memory_bytes" [] "Addresses that memory may be at; most of it never is.";
+        START_TIME = Gauge "process_start_time_seconds" [] "When the process began, Unix time.";
+        OPEN_FDS = Gauge "process_open_fds" [] "File descriptors that are open.";
+        MAX_FDS = Gauge "process_max_fds" [] "File descriptors that may be open.";
+        THREADS = Gauge "process_threads" [] "Threads of the process.";
     }
     Configuration {
         RELOAD_SUCCESSFUL = Gauge "strata_config_last_reload_successful" []
@@ -251,7 +260,9 @@ mod tests {
         assert_eq!(names.len(), ALL.len(), "a name stands twice");
         for metric in ALL {
             let name = metric.name;
-            assert!(name.starts_with("strata_"), "{name}");
+            let is_everywhere =
+                name.starts_with("process_") && metric.group == Group::Process && metric.labels.is_empty();
+            assert!(name.starts_with("strata_") || is_everywhere, "{name}");
             assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
             assert_eq!(name.ends_with("_duration_seconds"), metric.kind == Kind::Histogram, "{name}");
             assert!(metric.labels.iter().all(|label| LABELS.contains(label)), "{name}");

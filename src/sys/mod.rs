@@ -27,6 +27,7 @@ pub mod splice;
 pub mod terminal;
 pub mod too_big;
 pub mod tun;
+pub mod vitals;
 
 #[cfg(test)]
 pub(crate) use listen::fall_silent;

@@ -40,7 +40,7 @@ to the lists that words are from. Why connections, requests and packets are drop
 
 - Series exist at zero from the start and vanish with their object. Counters survive a reload that keeps the object's name.
 - Labels are names and addresses of the configuration and words from closed lists, never a client's address, path or Host.
-- The process's own (`process_cpu_seconds_total`, `process_resident_memory_bytes`, …) come beside them.
+- `process_…` are what every exporter has, by the same names.
 
 What is worth an alert stands in `deploy/prometheus/alerts.yml`, and what to do when one fires in [monitoring.md](monitoring.md), which
 also tells how Prometheus finds Strata and what the dashboards show.
