@@ -291,4 +291,17 @@ fn provisioning_leads_to_where_the_files_are_mounted() {
     let job = &prometheus["scrape_configs"][0];
     assert_eq!((&job["job_name"], &job["static_configs"][0]["targets"][0]), (&"strata".into(), &"strata:9901".into()));
     assert_eq!(prometheus["rule_files"][0], "alerts.yml");
+    // Where there is a world of containers, it mounts them there, and calls its services by these names.
+    let compose = Path::new("docker-compose.yml");
+    let Some(world) = compose.exists().then(|| yaml(compose)).flatten() else { return };
+    for (service, from, to) in [
+        ("prometheus", "./deploy/prometheus", "/etc/prometheus"),
+        ("grafana", "./deploy/grafana/provisioning", "/etc/grafana/provisioning"),
+        ("grafana", "./deploy/grafana/dashboards", home),
+    ] {
+        let volumes = list(&world["services"][service]["volumes"]);
+        let mounted = volumes.iter().any(|volume| text(volume).starts_with(&format!("{from}:{to}")));
+        assert!(mounted, "{service} of docker-compose.yml does not have {from} at {to}: {volumes:?}");
+    }
+    assert!(world["services"]["strata"].is_object(), "prometheus.yml scrapes a service that is not there");
 }
