@@ -215,6 +215,31 @@ fn a_diff_shows_mistakes_as_check_does_and_compares_secrets_variables_and_includ
     assert!(said.code == 2 && said.err.contains("no Strata answers"), "{said:?}");
 }
 
+#[test]
+fn a_diff_runs_the_tests_of_the_file_and_shows_the_changes_all_the_same() {
+    let origin = answering();
+    let test = |expect: &str| format!("[[test]]\nrequest = \"GET http://{{edge}}/v1\"\nexpect = \"{expect}\"\n");
+    let running = Strata::start(&body(&origin, "", &test("pool web")));
+    let change = "retries = 0\n[pool.more]\nendpoints = []\n";
+    let beside = running.folder().join("new.toml");
+    let file = beside.to_str().unwrap();
+    for (expect, code) in [("pool web", 1), ("pool more", 2)] {
+        let text = body(&origin, "", &format!("{change}{}", test(expect)));
+        fs::write(&beside, running.text_of(&text)).unwrap();
+        running.rewrite(&text);
+        for (of, said) in [("new.toml", ask(&running, &["diff", file])), ("strata.toml", ask(&running, &["diff"]))] {
+            assert_eq!(said.code, code, "{said:?}");
+            assert!(said.out.contains("pool more added"), "{said:?}");
+            let failed = format!("error[E060]: a test fails: `{expect}` is expected");
+            assert_eq!(said.err.contains(&failed) && said.err.contains(of), code == 2, "{said:?}");
+            assert_eq!(said.err.contains("a reload of this configuration would be refused"), code == 2, "{said:?}");
+        }
+        let json: serde_json::Value = serde_json::from_str(&ask(&running, &["diff", "--json"]).out).unwrap();
+        assert_eq!(json["failures"].as_str().is_some_and(|text| text.contains("E060")), code == 2, "{json}");
+    }
+    assert_eq!(ask(&running, &["reload"]).code, 1, "as was said");
+}
+
 fn running_with_workers(body: &str) -> String {
     format!("{body}\n[log]\nformat = \"json\"\n")
 }

@@ -6,6 +6,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 
+#[path = "hardening/catalogue.rs"]
+mod catalogue;
 #[path = "common/cli.rs"]
 mod cli;
 mod common;

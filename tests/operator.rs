@@ -232,9 +232,9 @@ fn quick_serves_says_where_and_ends_when_told() {
     assert!(output.status.success() && text.contains(&format!("HTTP on {listen}, p2c over ")), "{text}");
 }
 
-/// Hardening J13, J14: the API wants its token, which stands in no log and no dump, and commands bring it along.
+/// The API wants its token, which stands in no log and no dump, and commands bring it along.
 #[test]
-fn the_admin_token_is_asked_for_and_never_shown() {
+fn j13_j14_the_admin_token_is_asked_for_and_never_shown() {
     const TOKEN: &str = "correct-horse-battery-staple-4242";
     let origin = Origin::echo();
     let strata = Strata::start(&site(&origin, ""));

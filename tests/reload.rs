@@ -102,7 +102,6 @@ fn generation(strata: &Strata) -> f64 {
     strata.scrape().sum("strata_config_generation", &[])
 }
 
-/// Hardening J3.
 #[test]
 fn j3_twenty_reloads_under_load_lose_no_request_and_cut_no_connection() {
     let world = World::new();

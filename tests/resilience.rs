@@ -10,6 +10,8 @@ mod common;
 mod limits;
 #[path = "common/load.rs"]
 mod load;
+#[path = "resilience/waiting.rs"]
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

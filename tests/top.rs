@@ -298,3 +298,39 @@ fn a_signal_leaves_the_terminal_as_it_was() {
         top.await_restored();
     }
 }
+
+#[test]
+fn who_suspends_it_has_the_terminal_meanwhile_and_the_screen_again_afterwards() {
+    let [busy, idle] = [(); 2].map(|()| Origin::echo());
+    let strata = Strata::start(&site(&busy, &idle));
+    let mut top = Terminal::start(&strata, &["--interval", "100ms"]);
+    let signal = |name: &str, top: &Terminal| {
+        let told = Command::new("kill").arg(format!("-{name}")).arg(top.child.id().to_string()).status();
+        assert!(told.is_ok_and(|status| status.success()));
+    };
+    for by_key in [true, false] {
+        top.await_screen("the services", |screen| screen.contains("busy"));
+        if by_key {
+            top.press("\x1a")
+        } else {
+            signal("TSTP", &top)
+        }
+        let stat = format!("/proc/{}/stat", top.child.id());
+        await_that("it stands still", || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
+        let given_back = holds_within(PATIENCE, || {
+            top.take();
+            top.seen.ends_with("\x1b[?1049l")
+        });
+        assert!(given_back, "{:?}", top.seen);
+        let modes = tcgetattr(&top.slave).expect("its modes");
+        assert!(modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO), "by key: {by_key}");
+        top.seen.clear();
+        signal("CONT", &top);
+        top.await_screen("the services again", |screen| screen.contains("busy"));
+        assert!(top.seen.starts_with("\x1b[?1049h"), "{:?}", top.seen);
+        let modes = tcgetattr(&top.slave).expect("its modes");
+        assert!(!modes.local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO), "keys come as they are pressed");
+    }
+    top.press("q");
+    assert!(top.await_restored().success());
+}

@@ -31,7 +31,7 @@ use crate::balance;
 use crate::base::{Moment, Weight, clock, limits};
 use crate::explain::Fault;
 use crate::health::Intent;
-use crate::observe::events;
+use crate::observe::{Beats, events};
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,11 @@ impl Api {
         let metrics = Metrics::new(control.clone(), refusals.clone());
         let (comparing, untold) = (Semaphore::new(1), Cell::default());
         Api { metrics, control, started: clock::now(), comparing, refusals, untold }
+    }
+
+    /// Where loops of the process show that they go on.
+    pub fn beats(&self) -> &Arc<Beats> {
+        &self.control.crew.beats
     }
 
     /// `peer` is who asks, as far as it is known.
@@ -195,7 +200,10 @@ impl Api {
                 let (text, kind) = self.metrics.text();
                 answer(StatusCode::OK, &kind, text)
             }
-            Action::Alive => answer(StatusCode::OK, TEXT, "alive\n"),
+            Action::Alive => match describe::stuck(&self.control) {
+                None => answer(StatusCode::OK, TEXT, "alive\n"),
+                Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
+            },
             Action::Ready => match describe::unready(&self.control) {
                 None => answer(StatusCode::OK, TEXT, "ready\n"),
                 Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),

@@ -115,7 +115,13 @@ pub fn unready(control: &Control) -> Option<String> {
     if crew.snapshot.load().generation == 0 {
         return Some("no configuration is in force yet".to_owned());
     }
-    crew.packets.unserved().map(|name| format!("packets of interface {name} are not served"))
+    crew.packets.unserved().map(|name| format!("packets of interface {name} are not served")).or_else(|| stuck(control))
+}
+
+/// That loops of the process do not go on, where it is so.
+pub fn stuck(control: &Control) -> Option<String> {
+    let silent = control.crew.beats.silent();
+    (silent > 0).then(|| format!("{silent} of its loops do not get to their tasks: its log names them"))
 }
 
 pub fn services(snapshot: &Snapshot, packets: &Packets) -> Vec<document::Service> {

@@ -334,6 +334,9 @@ pub struct Compared {
     pub changes: Vec<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub warnings: String,
+    /// The configuration's own tests that fail, as `strata check` shows them: a reload would be refused because of them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub failures: String,
 }
 
 /// `GET /api/dump`: the configuration in force, defaults filled in and secrets masked.

@@ -92,7 +92,7 @@ impl Collector for Collected {
         page.value(&names::WORKERS, &[], snapshot.settings.workers as u64);
         page.value(&names::DRAINING, &[], crew.draining().into());
         let now = clock::now();
-        page.float(&names::THREAD_SILENCE, &[], now.since(crew.quietest().1).as_secs_f64());
+        page.float(&names::THREAD_SILENCE, &[], crew.beats.silence(now).as_secs_f64());
         page.value(&names::PROBES_STATIC, &[], crew.probes_static.load(Relaxed).into());
         page.float(&names::PROBES_OVERDUE, &[], crew.probes_overdue(now).as_secs_f64());
         page.value(&names::PANICS, &[], panics::count());

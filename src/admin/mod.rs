@@ -14,6 +14,7 @@ mod explain;
 mod metrics;
 pub mod openapi;
 mod operations;
+mod patient;
 mod refusal;
 mod server;
 

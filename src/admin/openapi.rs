@@ -110,7 +110,7 @@ fn replies(action: Action) -> Vec<Reply> {
         Action::Dashboard => vec![Reply { status: 200, means: "The page", content: PAGE }],
         Action::DashboardFile => vec![Reply { status: 200, means: "The file", content: FILE }],
         Action::Metrics => vec![text(200, "In the text format of Prometheus")],
-        Action::Alive => vec![text(200, "It lives")],
+        Action::Alive => vec![text(200, "It lives"), text(503, "One of its loops does not go on: restart it")],
         Action::Ready => vec![text(200, "It takes traffic"), text(503, "It takes none, and why")],
         Action::Status => vec![of::<Status>(200, "What is served")],
         Action::Services => vec![of::<Vec<Service>>(200, "In the order of the file")],

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use super::api::{Api, Face};
 use super::control::Control;
+use super::patient::Patient;
 use crate::base::address::AdminListen;
 use crate::base::limits;
 use crate::state::Settings;
@@ -38,8 +39,17 @@ pub struct Servers {
     admin: Option<Server>,
     /// What this process was given, while somebody may ask for it.
     inherited: Rc<RefCell<Inherited>>,
-    /// How long a connection of a listener opened from now on may take for a request head.
+    /// With clients of a listener opened from now on.
+    pub(super) patience: Patience,
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// For a request head, or to say nothing.
     pub(super) idle: Duration,
+    /// For an answer that does not go out at once.
+    pub(super) answer: Duration,
 }
 
 /// What a commit will do.
@@ -74,7 +84,8 @@ impl Servers {
     /// Nothing is open; what is in `inherited` need not be bound.
     pub fn new(control: Control, inherited: Rc<RefCell<Inherited>>) -> Servers {
         let api = Rc::new(Api::new(control));
-        Servers { api, metrics: None, admin: None, inherited, idle: limits::ADMIN_IDLE }
+        let patience = Patience { idle: limits::ADMIN_IDLE, answer: limits::ADMIN_ANSWER };
+        Servers { api, metrics: None, admin: None, inherited, patience }
     }
 
     /// Binds what `settings` adds.
@@ -128,8 +139,8 @@ impl Servers {
 
     /// Serves what was prepared and closes what is gone. Must run inside the control thread's `LocalSet`.
     pub fn commit(&mut self, prepared: Prepared) {
-        apply(&mut self.metrics, prepared.metrics, &self.api, true, self.idle);
-        apply(&mut self.admin, prepared.admin, &self.api, false, self.idle);
+        apply(&mut self.metrics, prepared.metrics, &self.api, true, self.patience);
+        apply(&mut self.admin, prepared.admin, &self.api, false, self.patience);
     }
 
     /// Where metrics are served, the port filled in; absent where they are not.
@@ -178,13 +189,13 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     Ok(OwnedFd::from(socket).into())
 }
 
-fn apply(server: &mut Option<Server>, step: Step, api: &Rc<Api>, metrics: bool, idle: Duration) {
+fn apply(server: &mut Option<Server>, step: Step, api: &Rc<Api>, metrics: bool, patience: Patience) {
     match step {
         Step::Keep => {}
         Step::Close => *server = None,
         Step::Open(address, bound) => {
             *server = None;
-            match serve(address.clone(), bound, api.clone(), metrics, idle) {
+            match serve(address.clone(), bound, api.clone(), metrics, patience) {
                 Ok(new) => *server = Some(new),
                 // The socket is bound and listens; only a runtime without I/O would refuse it.
                 Err(error) => tracing::error!(%error, %address, "the admin listener cannot be served"),
@@ -193,7 +204,8 @@ fn apply(server: &mut Option<Server>, step: Step, api: &Rc<Api>, metrics: bool, 
     }
 }
 
-fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, idle: Duration) -> io::Result<Server> {
+fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, patience: Patience) -> io::Result<Server> {
+    let beat = api.beats().attend(format!("accepting at {address} for the admin side"));
     Ok(match bound {
         Bound::Tcp(listener) => {
             let local = listener.local_addr().ok();
@@ -205,11 +217,11 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, idle: 
                 AdminListen::Tcp(_) | AdminListen::Unix(_) => Face::Loopback,
             };
             let task = tokio::task::spawn_local(async move {
-                let room = Rc::new(Room::default());
+                let (_beat, room) = (beat, Rc::new(Room::default()));
                 loop {
                     let place = room.place().await;
                     match listener.accept().await {
-                        Ok((stream, peer)) => carry(stream, face, peer.to_string(), &api, idle, place),
+                        Ok((stream, peer)) => carry(stream, face, peer.to_string(), &api, patience, place),
                         Err(error) => pause(&error).await,
                     }
                 }
@@ -224,13 +236,13 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, idle: 
             let socket = listener.as_fd().try_clone_to_owned()?;
             let listener = UnixListener::from_std(listener)?;
             let task = tokio::task::spawn_local(async move {
-                let room = Rc::new(Room::default());
+                let (_beat, room) = (beat, Rc::new(Room::default()));
                 loop {
                     let place = room.place().await;
                     match listener.accept().await {
                         Ok((stream, _)) => {
                             let peer = owner(&stream);
-                            carry(stream, Face::Unix, peer, &api, idle, place);
+                            carry(stream, Face::Unix, peer, &api, patience, place);
                         }
                         Err(error) => pause(&error).await,
                     }
@@ -274,7 +286,7 @@ fn owner(stream: &UnixStream) -> String {
 }
 
 /// Serves one connection to its end. The head timeout covers idling between requests as well; `api` bounds bodies.
-fn carry<S>(stream: S, face: Face, peer: String, api: &Rc<Api>, idle: Duration, place: Option<OwnedSemaphorePermit>)
+fn carry<S>(stream: S, face: Face, peer: String, api: &Rc<Api>, patience: Patience, place: Option<OwnedSemaphorePermit>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -287,9 +299,9 @@ where
         // Errors are the client's: it went away, dawdled, or spoke something else.
         let _ = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(idle)
+            .header_read_timeout(patience.idle)
             .max_buf_size(limits::HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), answer)
+            .serve_connection(TokioIo::new(Patient::new(stream, patience.answer)), answer)
             .await;
         drop(place);
     });

@@ -4,12 +4,12 @@
 //! A thread of its own (DESIGN §5): neither traffic nor the compilation of ten thousand routes makes a probe late. What an
 //! endpoint's state is stands in `wards`; what a state means is `health`'s; when a probe runs is `health::schedule`'s.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinSet};
@@ -38,7 +38,6 @@ pub struct Keeper {
     /// Whose probe a task is, for one that ends in a panic and cannot say.
     tasks: HashMap<task::Id, WardId>,
     random: fastrand::Rng,
-    happenings: VecDeque<Happening>,
 }
 
 /// How the control side speaks to the keeper. The thread ends when the last handle is dropped.
@@ -49,19 +48,16 @@ pub struct KeeperHandle {
 }
 
 /// A transition that has happened.
-#[derive(Clone, Debug)]
-pub struct Happening {
-    pub at: SystemTime,
-    pub pool: Arc<str>,
-    pub endpoint: Arc<str>,
-    pub transition: Transition,
+struct Happening {
+    pool: Arc<str>,
+    endpoint: Arc<str>,
+    transition: Transition,
 }
 
 enum Command {
     SetIntent { pool: String, endpoint: String, intent: Intent, reply: oneshot::Sender<Result<(), Refused>> },
     SetWeight { pool: String, endpoint: String, weight: Weight, reply: oneshot::Sender<Result<(), Refused>> },
     Report { reply: oneshot::Sender<Vec<EndpointReport>> },
-    Events { reply: oneshot::Sender<Vec<Happening>> },
 }
 
 /// What one probe found.
@@ -111,11 +107,6 @@ impl KeeperHandle {
         self.ask(|reply| Command::Report { reply }).await.unwrap_or_default()
     }
 
-    /// The last transitions, oldest first.
-    pub async fn events(&self) -> Vec<Happening> {
-        self.ask(|reply| Command::Events { reply }).await.unwrap_or_default()
-    }
-
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.ok()?;
@@ -136,14 +127,14 @@ impl Keeper {
         let (snapshots, adopted) = watch::channel(crew.snapshot.load_full());
         let (commands, asked) = mpsc::channel(COMMANDS);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let beat = crew.beats.begin("the health thread", clock::now());
         std::thread::Builder::new().name("strata-health".to_owned()).spawn(move || {
             let keeper = Keeper {
-                wards: Wards::new(crew),
+                wards: Wards::new(crew, beat),
                 schedule: Schedule::new(limits::PROBES_IN_FLIGHT),
                 running: JoinSet::new(),
                 tasks: HashMap::new(),
                 random: fastrand::Rng::new(),
-                happenings: VecDeque::new(),
             };
             task::LocalSet::new().block_on(&runtime, keeper.run(adopted, asked, events));
         })?;
@@ -164,14 +155,14 @@ impl Keeper {
             self.wards.publish(now);
             self.probe(now);
             self.wards.next_probe_due(self.schedule.waiting_since());
-            let timer = self.next_timer(now);
+            let timer = self.next_timer(now).min(now + limits::BEAT);
             let wake = tokio::select! {
                 biased;
                 changed = adopted.changed() => changed.map_or(Wake::Abandoned, |()| Wake::Adopt),
                 Some(outcome) = self.running.join_next_with_id() => Wake::Probed(outcome),
                 Some(event) = events.recv() => Wake::Told(event),
                 command = asked.recv() => command.map_or(Wake::Abandoned, Wake::Asked),
-                () = sleep_until(timer, now) => Wake::Timer,
+                () = tokio::time::sleep(timer.since(now)) => Wake::Timer,
             };
             match wake {
                 Wake::Adopt => {
@@ -198,7 +189,7 @@ impl Keeper {
     fn adopt(&mut self, snapshot: &Snapshot) {
         let now = clock::now();
         for happening in self.wards.adopt(snapshot, &mut self.schedule, &mut self.random, now) {
-            self.note(happening);
+            tell(&happening);
         }
     }
 
@@ -319,41 +310,32 @@ impl Keeper {
             Command::Report { reply } => {
                 let _ = reply.send(self.wards.report(&self.schedule, now));
             }
-            Command::Events { reply } => {
-                let _ = reply.send(self.happenings.iter().cloned().collect());
-            }
         }
     }
 
     fn apply(&mut self, ward: WardId, event: Event, now: Moment) {
         let Some(happening) = self.wards.apply(ward, event, now) else { return };
         self.wards.follow(ward, &happening.transition, &mut self.schedule, &mut self.random, now);
-        self.note(happening);
+        tell(&happening);
     }
 
-    fn note(&mut self, happening: Happening) {
-        let Happening { pool, endpoint, transition: Transition { from, to, cause }, .. } = &happening;
-        let show = |(intent, health): (Intent, Health)| match intent {
-            Intent::Ready => health.word().to_owned(),
-            _ => format!("{} ({})", health.word(), intent.word()),
-        };
-        let lost = to.0 == Intent::Ready && matches!(to.1, Health::Down | Health::Ejected);
-        let (from, to) = (show(*from), show(*to));
-        let (pool, endpoint, cause) = (&**pool, &**endpoint, &*cause.to_string());
-        match lost {
-            true => tracing::warn!(event = events::ENDPOINT, pool, endpoint, from, to, cause, "endpoint changed state"),
-            false => {
-                tracing::info!(event = events::ENDPOINT, pool, endpoint, from, to, cause, "endpoint changed state")
-            }
-        }
-        if self.happenings.len() == HAPPENINGS {
-            self.happenings.pop_front();
-        }
-        self.happenings.push_back(happening);
+    fn next_timer(&self, now: Moment) -> Moment {
+        self.schedule.next_due().into_iter().chain(self.wards.next_timer(now)).min().unwrap_or(Moment::NEVER)
     }
+}
 
-    fn next_timer(&self, now: Moment) -> Option<Moment> {
-        self.schedule.next_due().into_iter().chain(self.wards.next_timer(now)).min()
+/// Says what has happened, in the log and among the events.
+fn tell(Happening { pool, endpoint, transition: Transition { from, to, cause } }: &Happening) {
+    let show = |(intent, health): (Intent, Health)| match intent {
+        Intent::Ready => health.word().to_owned(),
+        _ => format!("{} ({})", health.word(), intent.word()),
+    };
+    let lost = to.0 == Intent::Ready && matches!(to.1, Health::Down | Health::Ejected);
+    let (from, to) = (show(*from), show(*to));
+    let (pool, endpoint, cause) = (&**pool, &**endpoint, &*cause.to_string());
+    match lost {
+        true => tracing::warn!(event = events::ENDPOINT, pool, endpoint, from, to, cause, "endpoint changed state"),
+        false => tracing::info!(event = events::ENDPOINT, pool, endpoint, from, to, cause, "endpoint changed state"),
     }
 }
 
@@ -387,14 +369,5 @@ async fn probe_all(checker: &Checker, aims: &[Aim], began: Moment) -> Result<(),
     outcome
 }
 
-async fn sleep_until(moment: Option<Moment>, now: Moment) {
-    match moment {
-        Some(moment) => tokio::time::sleep(moment.since(now)).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Questions that may wait: the admin API asks one at a time.
 const COMMANDS: usize = 16;
-/// Transitions that are kept to be shown.
-const HAPPENINGS: usize = 256;

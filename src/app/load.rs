@@ -194,6 +194,23 @@ pub fn compile_found(loaded: &mut Loaded, config: &Config, previous: &Snapshot) 
     None
 }
 
+/// What the tests of the configuration say against `config`, which is what was read and what sources have found: as a person reads it,
+/// and nothing where they hold. What was read compiles afterwards all the same, for whoever wants to know the rest.
+pub fn failing(loaded: &mut Loaded, config: &Config) -> String {
+    if let Some(config) = &mut loaded.config {
+        config.tests.clear();
+    }
+    // What does not even compile is said by compiling.
+    if config.tests.is_empty() || config::compile(config, &nothing(), &machine()).is_err() {
+        return String::new();
+    }
+    let mut failures = test(config.clone(), &loaded.sources.main().name);
+    for failure in &mut failures {
+        failure.masked.clone_from(&loaded.secrets);
+    }
+    if failures.is_empty() { String::new() } else { doc::render(&loaded.sources, &failures, false) }
+}
+
 /// The same as [`compile`] without its tests: whoever looks why one fails needs the rest.
 pub fn compile_untested(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
     let config = loaded.config.clone()?;

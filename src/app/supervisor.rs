@@ -145,7 +145,7 @@ impl Supervisor {
             workers.push(worker::start(WorkerId(index), crew.clone(), handed)?);
         }
         let keeper = Keeper::start(crew.clone(), news)?;
-        tokio::task::spawn_local(worker::beat(crew.clone(), count));
+        tokio::task::spawn_local(watch::beat(crew.beats.begin("the control thread", clock::now())));
         let watch = watch::start(crew.clone(), workers.iter().map(|worker| worker.orders.clone()).collect())?;
         let (sender, requests) = mpsc::channel(REQUESTS);
         let reloads = Arc::new(ReloadStatus::default());
@@ -351,15 +351,22 @@ impl Supervisor {
 
     /// What a reload would change, without doing it. Ports and files are not tried.
     fn compare(&self, candidate: Option<&Candidate>) -> Result<Compared, ReloadRejected> {
-        let loaded = match candidate {
+        let mut loaded = match candidate {
             Some(candidate) => Ok(load::judge(candidate)),
             None => load::read(&self.origin),
         };
         let current = self.crew.snapshot.load_full();
+        let mut failures = String::new();
+        if let Ok(loaded) = &mut loaded
+            && let Some(config) = loaded.config.clone()
+        {
+            let merged = self.discovery.merge(&config, &Draft::default(), &current);
+            failures = load::failing(loaded, &merged.config);
+        }
         match self.next(loaded, &current, &Draft::default()) {
             Ok(Next { snapshot, warnings, .. }) => {
                 let changes = diff(&current, &snapshot).iter().map(ToString::to_string).collect();
-                Ok(Compared { changes, warnings: warnings.rendered })
+                Ok(Compared { changes, warnings: warnings.rendered, failures })
             }
             Err(refusal) => Err(ReloadRejected {
                 error: "a reload of this configuration would be refused".to_owned(),

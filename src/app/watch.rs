@@ -16,7 +16,8 @@ use super::worker::Order;
 use crate::base::{Moment, clock, limits};
 use crate::net::Crew;
 use crate::net::pressure::{Level, Resource};
-use crate::observe::events;
+use crate::observe::beats::Silent;
+use crate::observe::{Beat, events};
 use crate::sys::memory::{self, Groups, Usage};
 use crate::sys::process;
 
@@ -35,8 +36,8 @@ struct Look {
     /// Within which time systemd wants to hear that all live.
     watchdog: Option<Duration>,
     told: Moment,
-    /// The thread that has been said to be stuck.
-    stuck: Option<usize>,
+    /// Whom it was said of that they do not go on.
+    silent: Vec<String>,
 }
 
 /// Starts the thread. `workers` are whom it tells to give up what they can spare.
@@ -46,7 +47,7 @@ struct Look {
 pub fn start(crew: Arc<Crew>, workers: Vec<mpsc::Sender<Order>>) -> io::Result<Watch> {
     let descriptors = process::raise_descriptors().unwrap_or(0);
     let (groups, watchdog) = (Groups::of_this_process(), notify::watchdog());
-    let mut look = Look { crew, workers, groups, descriptors, watchdog, told: clock::now(), stuck: None };
+    let mut look = Look { crew, workers, groups, descriptors, watchdog, told: clock::now(), silent: Vec::new() };
     // Before anybody is let in.
     look.look();
     let (stop, stopped) = sync_channel(1);
@@ -57,6 +58,16 @@ pub fn start(crew: Arc<Crew>, workers: Vec<mpsc::Sender<Order>>) -> io::Result<W
         }
     })?;
     Ok(Watch { stop, thread })
+}
+
+/// Shows for as long as a thread gets to its tasks that it does.
+pub async fn beat(beat: Beat) {
+    let mut interval = tokio::time::interval(limits::BEAT);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        interval.tick().await;
+        beat.beat(clock::now());
+    }
 }
 
 impl Watch {
@@ -92,33 +103,29 @@ impl Look {
         }
     }
 
-    /// Tells systemd that all threads live, where they do, at half of the time that it waits. One that is stuck ends that.
+    /// Tells systemd that all loops go on, where they do, at half of the time that it waits. One that is silent ends that.
     fn listen(&mut self, now: Moment) -> bool {
-        let (place, since) = self.crew.quietest();
-        let silence = now.since(since);
         let patience = self.watchdog.map_or(limits::STUCK, |time| time.min(limits::STUCK));
-        let is_stuck = silence >= patience;
-        let who = || match place < self.crew.workers() {
-            true => format!("worker {place}"),
-            false => "the control thread".to_owned(),
-        };
-        match (is_stuck, self.stuck) {
-            (true, None) => {
-                tracing::error!(event = events::PROCESS, ?silence, "{} does not get to its tasks", who());
-                self.stuck = Some(place);
+        let silent = self.crew.beats.judge(now, patience);
+        for Silent { who, since } in silent.iter().filter(|silent| !self.silent.contains(&silent.who)) {
+            match since {
+                Some(silence) => {
+                    tracing::error!(event = events::PROCESS, ?silence, "{who} does not get to its tasks");
+                }
+                None => tracing::error!(event = events::PROCESS, "{who} has ended by a panic: restart the process"),
             }
-            (false, Some(_)) => {
-                tracing::warn!(event = events::PROCESS, "all threads get to their tasks again");
-                self.stuck = None;
-            }
-            (true, Some(_)) | (false, None) => {}
         }
+        for who in self.silent.iter().filter(|who| !silent.iter().any(|silent| silent.who == **who)) {
+            tracing::warn!(event = events::PROCESS, "{who} gets to its tasks again");
+        }
+        self.silent = silent.into_iter().map(|silent| silent.who).collect();
         let due = self.watchdog.is_some_and(|time| now.since(self.told) + limits::PRESSURE_ROUND >= time / 2);
-        if due && !is_stuck {
+        let tells = due && self.silent.is_empty();
+        if tells {
             notify::alive();
             self.told = now;
         }
-        due && !is_stuck
+        tells
     }
 
     fn observe(&self, resource: Resource, used: u64, limit: u64) {
@@ -171,7 +178,7 @@ mod tests {
     use crate::state::Snapshot;
 
     #[test]
-    fn a_worker_or_a_control_thread_that_is_stuck_stops_the_watchdog() {
+    fn a_loop_that_is_silent_or_has_ended_stops_the_watchdog() {
         let empty = Arc::new(Snapshot::empty(crate::app::load::nothing().settings));
         let (crew, _receivers) = Crew::new(2, empty, mpsc::channel(1).0, Sink::none());
         let mut look = Look {
@@ -181,16 +188,17 @@ mod tests {
             descriptors: 0,
             watchdog: Some(Duration::from_secs(2)),
             told: clock::now(),
-            stuck: None,
+            silent: Vec::new(),
         };
         let start = clock::now();
         let (ms, mut now) = (Duration::from_millis, start);
+        let beats: Vec<Beat> = (0..3).map(|n| crew.beats.begin(format!("loop {n}"), start)).collect();
         let mut pass = |stuck: Option<usize>, look: &mut Look| {
             // Three seconds pass, and all but one show that they live.
             let mut told = 0;
             for _ in 0..30 {
                 now = now + ms(100);
-                (0..3).filter(|place| Some(*place) != stuck).for_each(|place| crew.beat(place, now));
+                (0..3).filter(|n| Some(*n) != stuck).for_each(|n| beats[n].beat(now));
                 told += usize::from(look.listen(now));
             }
             told
@@ -198,8 +206,22 @@ mod tests {
         assert!((2..=4).contains(&pass(None, &mut look)), "about once a second");
         for stuck in 0..3 {
             assert!(pass(Some(stuck), &mut look) <= 2, "{stuck}: for a moment nobody can know");
-            assert_eq!((pass(Some(stuck), &mut look), look.stuck), (0, Some(stuck)));
-            assert!(pass(None, &mut look) >= 2 && look.stuck.is_none(), "{stuck}: it lives again");
+            assert_eq!((pass(Some(stuck), &mut look), &look.silent), (0, &vec![format!("loop {stuck}")]));
+            assert_eq!(crew.beats.silent(), 1);
+            assert!(pass(None, &mut look) >= 2 && look.silent.is_empty(), "{stuck}: it lives again");
+        }
+        let attended = crew.beats.attend("attended");
+        let panics = std::thread::spawn(move || {
+            let _attended = attended;
+            panic!("a mistake");
+        });
+        assert!(panics.join().is_err());
+        for _ in 0..2 {
+            assert_eq!(
+                (pass(None, &mut look), &look.silent),
+                (0, &vec!["attended".to_owned()]),
+                "it does not come back"
+            );
         }
     }
 

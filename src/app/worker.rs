@@ -20,6 +20,7 @@ use crate::mode;
 use crate::net::accept::{accept, accept_queued, receive};
 use crate::net::worker::Handed;
 use crate::net::{Crew, Worker};
+use crate::observe::Beat;
 use crate::seam::{Accepted, Mode};
 use crate::state::ModeKind;
 use crate::sys::{self, privilege};
@@ -83,8 +84,9 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
         let (worker, modes) = (worker.clone(), modes.clone());
         Rc::new(move |accepted| modes.serve(&worker, accepted))
     };
-    spawn_local(worker.timers.clone().run());
-    spawn_local(beat(worker.crew.clone(), worker.id.index()));
+    let beats = worker.crew.beats.clone();
+    let beat = beats.begin(format!("worker {}", worker.id.0), clock::now());
+    spawn_local(attended(beats.attend(format!("the timers of worker {}", worker.id.0)), worker.timers.clone().run()));
     let mut listeners = Listeners { worker: worker.clone(), serve: serve.clone(), open: HashMap::new() };
     let mut sweep = tokio::time::interval(Duration::from_secs(1));
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -114,7 +116,10 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
                 Some(Order::Stop) | None => return,
             },
             Some(connection) = handed.recv() => receive(connection, &*serve),
-            _ = way.tick() => modes.make_way(),
+            _ = way.tick() => {
+                beat.beat(clock::now());
+                modes.make_way();
+            }
             _ = sweep.tick() => {
                 modes.sweep();
                 listeners.count_overflows();
@@ -124,14 +129,10 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
     }
 }
 
-/// Shows for as long as the thread gets to its tasks that it does.
-pub async fn beat(crew: Arc<Crew>, place: usize) {
-    let mut interval = tokio::time::interval(limits::BEAT);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        interval.tick().await;
-        crew.beat(place, clock::now());
-    }
+/// A task that has to go on for as long as its thread: if it panics, that is seen.
+async fn attended(beat: Beat, task: impl Future<Output = ()>) {
+    task.await;
+    drop(beat);
 }
 
 /// One instance of every mode.
@@ -215,7 +216,10 @@ impl Listeners {
             match TcpListener::from_std(socket) {
                 Ok(listener) => {
                     let listener = Rc::new(listener);
+                    let beat =
+                        self.worker.crew.beats.attend(format!("accepting at {address} by worker {}", self.worker.id.0));
                     let task = accept(self.worker.clone(), service.clone(), listener.clone(), self.serve.clone());
+                    let task = attended(beat, task);
                     // One of a process before this one has a past.
                     let overflows = Cell::new(sys::overflows(&listener).unwrap_or(0));
                     open.push(Accepting { listener, task: spawn_local(task), overflows });

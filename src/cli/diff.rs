@@ -42,6 +42,13 @@ fn compare(file: Option<&Path>, admin: &Admin, json: bool) -> anyhow::Result<u8>
         }
     };
     show(&compared, json)?;
+    if !compared.failures.is_empty() {
+        eprintln!(
+            "{}\na reload of this configuration would be refused: its own tests fail",
+            compared.failures.trim_end()
+        );
+        return Ok(TROUBLE);
+    }
     Ok(if compared.changes.is_empty() { SAME } else { DIFFERENT })
 }
 
@@ -49,7 +56,8 @@ fn compare(file: Option<&Path>, admin: &Admin, json: bool) -> anyhow::Result<u8>
 fn candidate(file: &Path) -> anyhow::Result<Option<Candidate>> {
     let mut loaded =
         load::read(&Origin::File(file.to_owned())).with_context(|| format!("cannot read {}", file.display()))?;
-    load::compile(&mut loaded, &load::nothing());
+    // Its tests are the running process's to run: who fails them wants to see the changes all the same.
+    load::compile_untested(&mut loaded, &load::nothing());
     if !loaded.is_valid() {
         eprint!("{}", loaded.render(std::io::stderr().is_terminal()));
         return Ok(None);

@@ -13,12 +13,19 @@ pub(super) fn suspects(sources: &Sources, owners: &[&str], names: &[&str], judge
     let mut suspects = Vec::new();
     for (source, start) in sources.files_with_starts() {
         let known = |from: usize, to: usize| judged.iter().any(|judged| from <= judged.start && judged.start <= to);
+        // `cluster.zone` is no secret where `cluster.hash_key` was read.
+        let mut settled = Vec::new();
+        let mut line_at = start;
+        for line in source.text.split('\n') {
+            settled.extend(first_key(line).filter(|_| known(line_at, line_at + line.len())).map(|(key, _)| key));
+            line_at += line.len() + 1;
+        }
         let mut at = start;
         // Of the table's lines, all that is behind a key; and from a suspect on, whatever may belong to its value.
         let (mut owned, mut suspected) = (false, false);
         for line in source.text.split('\n') {
             let end = at + line.len();
-            let mut behind = behind_a_secrets_key(line, names);
+            let mut behind = behind_a_secrets_key(line, names).or_else(|| inside_an_owner(line, owners, &settled));
             if known(at, end) {
                 (behind, suspected) = (None, false);
             } else if let Some(table) = table(line) {
@@ -54,6 +61,25 @@ fn table(line: &str) -> Option<&str> {
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name).trim();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | ' ');
     (name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(plain)).then_some(name)
+}
+
+/// The first part of a line's key, and what follows it: `cluster` of `cluster.zone = "a"`.
+fn first_key(line: &str) -> Option<(&str, &str)> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '"' | '\'');
+    let line = line.trim_start();
+    let (key, rest) = line.split_at(line.find(|c| !plain(c))?);
+    let key = key.trim_matches(['"', '\'']);
+    (!key.is_empty()).then(|| (key, rest.trim_start()))
+}
+
+/// Where the value begins in a line that writes a table of secrets in another way: `cluster = { … }`, `cluster.key = …`.
+fn inside_an_owner(line: &str, owners: &[&str], settled: &[&str]) -> Option<usize> {
+    let (key, rest) = first_key(line)?;
+    let owns = owners.contains(&key) || suggest::nearest(key, owners.iter().copied()).is_some();
+    let is_table =
+        rest.starts_with('.') || rest.strip_prefix('=').is_some_and(|value| value.trim_start().starts_with('{'));
+    let value = rest.split_once('=')?.1.trim_start();
+    (owns && is_table && !settled.contains(&key)).then(|| line.len() - value.len())
 }
 
 /// Where the value begins in a line that is a key, a space, an equals sign and a value. The end of an encoded secret has no space.
@@ -113,6 +139,12 @@ mod tests {
             ("[clutser]\nkey=\"SECRET\"", &["\"SECRET\""]),
             ("[log]\ntokn = \"\"\"\nSECRET=\n\"\"\"\nlevel = 1", &["\"\"\"", "SECRET=", "\"\"\"", "1"]),
             ("[log]\nlevel = 1\nkey = 2", &[]),
+            ("cluster = { key = \"SECRET\" }\n[log]\nlevel = 1", &["{ key = \"SECRET\" }"]),
+            ("clutser={key='SECRET'}", &["{key='SECRET'}"]),
+            ("\"cluster\" = { # why\n  key = \"SECRET\",\n}\n[log]\nlevel = 1", &["{ # why", "\"SECRET\",", "}"]),
+            ("cluster.key = \"SECRET\"", &["\"SECRET\""]),
+            ("cluster . \"key\"=\"SECRET\"", &["\"SECRET\""]),
+            ("log = { level = 1 }\npool.web.balance = 1\ncluster = 5", &[]),
         ] {
             let sources = Sources::new(super::super::source::Source::new("test", text));
             let found = suspects(&sources, &["cluster"], &["hash_key", "token"], &[]);
@@ -123,5 +155,11 @@ mod tests {
         let sources = Sources::new(super::super::source::Source::new("test", text));
         let judged = Span { start: 21, end: 24 };
         assert_eq!(suspects(&sources, &["cluster"], &["hash_key"], &[judged]), [], "the secret is known");
+        let text = "cluster.zone = 5\ncluster.hash_key = 'x'\nadmin.key = 'y'";
+        let sources = Sources::new(super::super::source::Source::new("test", text));
+        let judged = Span { start: 36, end: 39 };
+        let found = suspects(&sources, &["cluster", "admin"], &["hash_key"], &[judged]);
+        let found: Vec<&str> = found.iter().map(|span| &text[span.start..span.end]).collect();
+        assert_eq!(found, ["'y'"], "one is known, the other is not");
     }
 }

@@ -15,6 +15,7 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use super::dial::{DialError, dial};
+use super::routed::Routed;
 use super::timer::Deadline;
 use super::worker::{ControlEvent, Worker};
 use crate::balance::{Capacity, Pick, Tried};
@@ -224,9 +225,10 @@ impl Turn {
     }
 }
 
-/// Whether a newcomer has to wait behind others, though there might be a place.
+/// Whether a newcomer has to wait behind others, though there might be a place. Where a reload has taken the limits away, who still
+/// waits is about to be woken, and nobody waits any more.
 pub fn has_line(pool: &Pool) -> bool {
-    pool.queue.waiting() > 0 && !pool.view().members.is_empty()
+    pool.queue.waiting() > 0 && pool.spec.capacity.is_bounded() && !pool.view().members.is_empty()
 }
 
 /// Connects to `endpoint` within the pool's connect timeout, and keeps the books. `deadline` is borrowed for the wait.
@@ -272,25 +274,31 @@ pub async fn connect(
 /// The reason for the client, when no endpoint is left to try.
 pub async fn pick_and_dial(
     worker: &Worker,
-    pool: &Pool,
+    pool: &Arc<Pool>,
     hash: FlowHash,
     tries: &mut Tries,
     deadline: &Deadline,
     client: &TcpStream,
 ) -> Result<(Picked, Connection), Reason> {
     let nothing_idle = |_: &Arc<Endpoint>| false;
+    let mut pool = Routed::to(pool);
     loop {
-        let waits = tries.count() == 0 && has_line(pool);
-        let found = if waits { Found::Full { idle: false } } else { tries.pick(worker, pool, hash, nothing_idle) };
+        pool.follow(worker);
+        let waits = tries.count() == 0 && has_line(&pool);
+        let found = if waits { Found::Full { idle: false } } else { tries.pick(worker, &pool, hash, nothing_idle) };
         let picked = match found {
             Found::Picked(picked) => picked,
             Found::Nobody => return Err(tries.reason()),
             Found::Full { .. } if tries.count() > 0 => return Err(tries.failed.unwrap_or(Reason::EndpointLimit)),
             Found::Full { idle } => {
-                let turn = Turn::enter(worker, pool, idle)?;
+                let turn = Turn::enter(worker, &pool, idle)?;
                 deadline.set_in(pool.spec.capacity.queue_timeout);
+                let mut pick = || {
+                    pool.follow(worker);
+                    tries.pick(worker, &pool, hash, nothing_idle)
+                };
                 std::future::poll_fn(|cx| {
-                    if let Poll::Ready(picked) = turn.poll(cx, || tries.pick(worker, pool, hash, nothing_idle)) {
+                    if let Poll::Ready(picked) = turn.poll(cx, &mut pick) {
                         return Poll::Ready(picked);
                     }
                     if has_gone(client, cx) {
@@ -301,7 +309,7 @@ pub async fn pick_and_dial(
                 .await?
             }
         };
-        match connect(worker, pool, &picked.endpoint, deadline).await {
+        match connect(worker, &pool, &picked.endpoint, deadline).await {
             Ok(connection) => return Ok((picked, connection)),
             // Somebody was faster with the last connection: it was not tried.
             Err(DialError::Full) => tries.take_back(),

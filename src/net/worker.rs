@@ -17,7 +17,7 @@ use super::buffer::Buffers;
 use super::pressure::Pressure;
 use super::timer::Timers;
 use crate::base::{Moment, PoolId, ServiceId, WorkerId, clock, limits};
-use crate::observe::{Packets, access};
+use crate::observe::{Beats, Packets, access};
 use crate::seam::through::Register;
 use crate::state::{Endpoint, Snapshot};
 use crate::sys::Pipes;
@@ -48,8 +48,8 @@ pub struct Crew {
     /// When the probe that waits for longest was due, in ns; [`Moment::NEVER`] while none waits.
     probe_due: AtomicU64,
     pub pressure: Pressure,
-    /// When each worker, and last the control thread, has shown that it lives, in ns.
-    beats: Box<[CachePadded<AtomicU64>]>,
+    /// The loops that the process lives by.
+    pub beats: Arc<Beats>,
     /// What the packet engine tells of itself.
     pub packets: Arc<Packets>,
     /// Whose packets are on their way through a VIP.
@@ -73,6 +73,7 @@ impl Crew {
     ) -> (Arc<Crew>, Vec<mpsc::Receiver<Handed>>) {
         let (handover, receivers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| mpsc::channel(limits::HANDOVER_QUEUE)).unzip();
+        let beats = Arc::<Beats>::default();
         let crew = Crew {
             snapshot: ArcSwap::new(snapshot),
             control,
@@ -84,8 +85,8 @@ impl Crew {
             probes_static: AtomicBool::new(false),
             probe_due: AtomicU64::new(Moment::NEVER.0),
             pressure: Pressure::default(),
-            beats: (0..=workers).map(|_| CachePadded::new(AtomicU64::new(clock::now().0))).collect(),
-            packets: Arc::default(),
+            packets: Arc::new(Packets::among(beats.clone())),
+            beats,
             passages: Arc::default(),
         };
         (Arc::new(crew), receivers)
@@ -132,19 +133,6 @@ impl Crew {
         })
     }
 
-    /// The thread at `place` lives: a worker's number, or one beyond them for the control thread.
-    pub fn beat(&self, place: usize, now: Moment) {
-        if let Some(beat) = self.beats.get(place) {
-            beat.store(now.0, Relaxed);
-        }
-    }
-
-    /// The thread that has not shown for longest that it lives, by its place, and since when.
-    pub fn quietest(&self) -> (usize, Moment) {
-        let beats = self.beats.iter().map(|beat| Moment(beat.load(Relaxed))).enumerate();
-        beats.min_by_key(|(_, since)| *since).unwrap_or_default()
-    }
-
     /// The next probe is due then; `None` while none waits. Told by the keeper of health whenever it has looked: where it does not
     /// come to look, the moment stays and passes.
     pub fn next_probe_due(&self, due: Option<Moment>) {
@@ -154,11 +142,6 @@ impl Crew {
     /// How long the probe that waits for longest should have run by now.
     pub fn probes_overdue(&self, now: Moment) -> Duration {
         now.since(Moment(self.probe_due.load(Relaxed)))
-    }
-
-    /// Workers of the crew.
-    pub fn workers(&self) -> usize {
-        self.loads.len()
     }
 
     /// Tells the control side, or counts that it could not be told.

@@ -133,6 +133,16 @@ where
     keeping(ring())
 }
 
+/// Keeps the events of all threads of a test.
+#[cfg(test)]
+pub(crate) fn keep_in_tests() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer())).expect("the only one");
+    });
+}
+
 fn keeping<S>(ring: &'static Ring) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

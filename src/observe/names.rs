@@ -66,7 +66,7 @@ metrics! {
         DRAINING = Gauge "strata_draining" [] "1 while the process finishes what it carries and takes no more.";
         PANICS = Counter "strata_panics_total" [] "Panics; one in a task costs one connection. Each is a bug.";
         THREAD_SILENCE = Gauge "strata_thread_silence_seconds" []
-            "For how long the worker or control thread that was silent for longest has not come to its tasks: milliseconds, unless one is stuck.";
+            "For how long the loop (worker, accepting, health, control) that was silent for longest has not come to its tasks: milliseconds, unless one is stuck or a panic has ended it.";
         PROBES_STATIC = Gauge "strata_probes_static" []
             "1 while probes reach nobody and this machine is to blame: endpoints keep the state they had.";
         PROBES_OVERDUE = Gauge "strata_probes_overdue_seconds" []

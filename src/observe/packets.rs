@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use super::beats::Beats;
 use super::cells::Counter;
 use crate::base::Reason;
 use crate::flow::Shared;
@@ -22,11 +23,18 @@ pub struct Packets {
     pub strays: Strays,
     /// Events that found the control side's queue full. The data path repeats them with later packets.
     pub events_lost: Counter,
+    /// Where its threads show that they live.
+    pub beats: Arc<Beats>,
     shared: OnceLock<Arc<Shared>>,
     interfaces: Mutex<BTreeMap<Arc<str>, Arc<InterfaceCells>>>,
 }
 
 impl Packets {
+    /// Of an engine whose threads are among these of the process.
+    pub fn among(beats: Arc<Beats>) -> Packets {
+        Packets { beats, ..Packets::default() }
+    }
+
     /// The engine begins: this is what its workers share.
     pub fn began(&self, shared: Arc<Shared>) {
         // A process has one engine, which begins once.

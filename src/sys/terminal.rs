@@ -26,15 +26,7 @@ impl Raw {
     /// Standard input is no terminal, or the kernel said no.
     pub fn enter() -> io::Result<Raw> {
         let input = io::stdin().as_fd().try_clone_to_owned()?;
-        let mut held = BEFORE.lock();
-        let before = attributes()?;
-        let mut raw = before;
-        // SAFETY: `raw` is a live, initialised `termios` that this function changes in place.
-        unsafe { libc::cfmakeraw(&raw mut raw) };
-        raw.c_cc[libc::VMIN] = 0;
-        raw.c_cc[libc::VTIME] = 0;
-        set(&raw)?;
-        held.get_or_insert(before);
+        make_raw()?;
         Ok(Raw { input })
     }
 
@@ -68,6 +60,33 @@ impl Drop for Raw {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// Raw mode, where it is not in force: how the terminal is now is how it will be again.
+///
+/// # Errors
+/// Standard input is no terminal, or the kernel said no.
+pub fn make_raw() -> io::Result<()> {
+    let mut held = BEFORE.lock();
+    let before = attributes()?;
+    let mut raw = before;
+    // SAFETY: `raw` is a live, initialised `termios` that this function changes in place.
+    unsafe { libc::cfmakeraw(&raw mut raw) };
+    raw.c_cc[libc::VMIN] = 0;
+    raw.c_cc[libc::VTIME] = 0;
+    set(&raw)?;
+    held.get_or_insert(before);
+    Ok(())
+}
+
+/// Stops this process, as ^Z does, until somebody has it go on (SIGCONT).
+///
+/// # Errors
+/// The kernel said no.
+pub fn stop_here() -> io::Result<()> {
+    // Not SIGTSTP, which whoever listens for it would get.
+    // SAFETY: sends a signal to this thread, and touches no memory.
+    check(unsafe { libc::raise(libc::SIGSTOP) })
 }
 
 /// Puts the terminal back; nothing where it was, or is, as it was.

@@ -18,7 +18,6 @@ fn series(strata: &Strata) -> BTreeSet<String> {
     lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
 }
 
-/// Hardening J15.
 #[test]
 fn j15_ten_thousand_hosts_and_paths_make_no_series() {
     const REQUESTS: usize = 10_000;
@@ -46,7 +45,6 @@ fn j15_ten_thousand_hosts_and_paths_make_no_series() {
     assert_eq!(strata.scrape().sum("strata_requests_total", &[("code", "200")]), REQUESTS as f64 + 1.0);
 }
 
-/// Hardening J17.
 #[test]
 fn j17_connections_that_a_full_accept_queue_drops_are_counted_by_service() {
     let most = strata::sys::process::raise_descriptors().expect("descriptors");
@@ -82,7 +80,7 @@ fn j17_connections_that_a_full_accept_queue_drops_are_counted_by_service() {
     await_that("it serves", || strata.ask(GET).status() == 200);
 }
 
-/// Hardening J11. A process that stands still sees the monotonic clock jump, as after a suspend of its machine: whoever
+/// A process that stands still sees the monotonic clock jump, as after a suspend of its machine: whoever
 /// was waited for has not been late.
 #[test]
 fn j11_a_jump_of_the_clock_ejects_nobody_and_ends_no_connection() {
@@ -113,7 +111,7 @@ fn j11_a_jump_of_the_clock_ejects_nobody_and_ends_no_connection() {
     assert_eq!(waiting.response().unwrap().status(), 200, "so does the request");
 }
 
-/// Hardening J11. What schedules, times out or ages goes by the monotonic clock: the wall clock, which may jump, is read for
+/// What schedules, times out or ages goes by the monotonic clock: the wall clock, which may jump, is read for
 /// people alone.
 #[test]
 fn j11_the_wall_clock_is_read_for_records_and_timestamps_alone() {

@@ -145,9 +145,8 @@ fn an_operators_wishes_reach_the_endpoint_and_unknown_ones_are_refused() {
     }
 }
 
-/// Hardening I12.
 #[test]
-fn a_drained_endpoint_gets_nothing_new_and_finishes_what_it_has() {
+fn i12_a_drained_endpoint_gets_nothing_new_and_finishes_what_it_has() {
     let (one, two) = (Gated::new("one"), Gated::new("two"));
     let running = Strata::start(&edge(&[one.address(), two.address()]));
     let mut wires: Vec<_> = (0..2).map(|_| running.connect()).collect();

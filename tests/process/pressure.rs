@@ -22,7 +22,6 @@ fn ticks(strata: &Strata) -> u64 {
     fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum()
 }
 
-/// Hardening J9.
 #[test]
 fn j9_without_descriptors_accepting_pauses_without_spinning_and_recovers() {
     let gated = Gated::new("web");
@@ -69,7 +68,6 @@ fn connections_beyond_what_descriptors_carry_are_refused_by_name() {
     await_that("there is room again", || strata.ask(GET).status() == 200);
 }
 
-/// Hardening J10.
 #[test]
 fn j10_at_the_limit_of_memory_idle_connections_go_nobody_is_let_in_and_nothing_is_lost() {
     let gated = Gated::new("web");

@@ -134,7 +134,6 @@ fn a_user_that_is_not_there_ends_the_start_by_name() {
     let _ = fs::remove_file(file);
 }
 
-/// Hardening J16.
 #[test]
 fn j16_a_crash_leaves_no_core_with_keys_in_it() {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();

@@ -26,7 +26,6 @@ pub fn in_flight(strata: &Strata, gated: &Gated) -> super::common::Wire {
     wire
 }
 
-/// Hardening J5, as the next four.
 #[test]
 fn j5_term_lets_what_is_open_finish_and_then_the_process_ends_well() {
     let gated = Gated::new("web");

@@ -1,17 +1,20 @@
 //! What systemd is told, and what it may pass.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::cli::ask;
-use super::common::{Strata, Wire, await_that, free_listener};
+use super::common::metrics::get;
+use super::common::{Strata, Wire, await_that, free_listener, skip};
 use super::upgrade::serving;
 use super::{GET, Gated, edge};
 
@@ -57,6 +60,17 @@ impl Manager {
     fn forget(&self) {
         self.heard.lock().clear();
     }
+
+    /// Nothing of a watchdog for longer than systemd waits.
+    #[track_caller]
+    fn await_silence(&self) {
+        await_that("nothing comes for longer than systemd waits", || {
+            // What was sent before may be read late.
+            self.forget();
+            thread::sleep(Duration::from_millis(1200));
+            self.count(&["WATCHDOG=1"]) == 0
+        });
+    }
 }
 
 impl Drop for Manager {
@@ -84,17 +98,91 @@ fn systemd_hears_of_the_start_reloads_the_watchdog_and_the_end() {
     strata.signal("STOP");
     let stopped = || std::fs::read_to_string(format!("/proc/{}/stat", strata.pid())).unwrap().contains(") T ");
     await_that("it stands still", stopped);
-    await_that("nothing comes for longer than systemd waits", || {
-        // What was sent before may be read late.
-        manager.forget();
-        thread::sleep(std::time::Duration::from_millis(1200));
-        manager.count(&["WATCHDOG=1"]) == 0
-    });
+    manager.await_silence();
     strata.signal("CONT");
     manager.await_heard(&["WATCHDOG=1"], 1);
     strata.signal("TERM");
     manager.await_heard(&["STOPPING=1"], 1);
     assert_eq!(strata.await_exit().code(), Some(0));
+}
+
+/// One thread, stopped as a debugger stops it, while the others of its process go on; it goes on when this is dropped.
+struct Stopped(Child);
+
+/// The kernel lets go of a thread when its tracer ends.
+const STOP: &str = "
+import ctypes, os, sys
+libc, thread = ctypes.CDLL(None, use_errno=True), int(sys.argv[1])
+for request in 0x4206, 0x4207:   # PTRACE_SEIZE, PTRACE_INTERRUPT
+    if libc.ptrace(request, thread, None, None):
+        sys.exit(os.strerror(ctypes.get_errno()))
+os.waitpid(thread, 0x40000000)   # __WALL
+print('stopped', flush=True)
+sys.stdin.read()
+";
+
+impl Stopped {
+    /// The thread of this name. `Err`: this machine does not let us.
+    fn thread(strata: &Strata, name: &str) -> Result<Stopped, String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", strata.pid())).unwrap().map(|task| task.unwrap());
+        let named = |task: &std::fs::DirEntry| {
+            std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        let task = tasks.into_iter().find(named).unwrap_or_else(|| panic!("no thread {name}")).file_name();
+        let mut tracer = Command::new("python3");
+        tracer.args(["-c", STOP]).arg(task).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut tracer = tracer.spawn().map_err(|error| format!("python3: {error}"))?;
+        let mut line = String::new();
+        BufReader::new(tracer.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if line.trim() == "stopped" {
+            return Ok(Stopped(tracer));
+        }
+        let mut why = String::new();
+        tracer.stderr.as_mut().unwrap().read_to_string(&mut why).unwrap();
+        let _ = tracer.wait();
+        Err(why)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_thread_that_does_not_go_on_silences_the_watchdog_and_is_named() {
+    let gated = Gated::new("web");
+    let manager = Manager::new("stuck");
+    let strata = manager.start(&edge(&[gated.address()]), 1_000_000);
+    let alive = |path| get(strata.metrics, path).status();
+    let silence = || strata.scrape().sum("strata_thread_silence_seconds", &[]);
+    for (thread, who) in [
+        ("worker-0", "worker 0"),
+        ("worker-1", "worker 1"),
+        ("strata-health", "the health thread"),
+        ("strata", "the control thread"),
+    ] {
+        manager.await_heard(&["WATCHDOG=1"], 1);
+        let stopped = match Stopped::thread(&strata, thread) {
+            Ok(stopped) => stopped,
+            Err(why) => return skip("stopping a thread", &why),
+        };
+        let said = |what: &str| strata.log().contains(&format!("{who} {what}"));
+        await_that(&format!("{who} is named"), || said("does not get to its tasks"));
+        manager.await_silence();
+        // The control thread is who would answer.
+        if who != "the control thread" {
+            assert_eq!((alive("/healthz"), alive("/readyz")), (503, 503), "{who}");
+            assert!(silence() > 2.0, "{who}");
+            assert_eq!(ask(&strata, &["healthcheck"]).code, 1, "{who}");
+        }
+        drop(stopped);
+        await_that(&format!("{who} is said to go on"), || said("gets to its tasks again"));
+        await_that("it is well again", || silence() < 1.0 && alive("/healthz") == 200 && alive("/readyz") == 200);
+    }
+    manager.await_heard(&["WATCHDOG=1"], 1);
 }
 
 #[test]

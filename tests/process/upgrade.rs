@@ -93,7 +93,6 @@ fn five_upgrades_under_load_refuse_nobody_and_truncate_nothing() {
     assert_eq!(strata.scrape().all_drops(), 0.0);
 }
 
-/// Hardening J4.
 #[test]
 fn j4_a_successor_that_does_not_start_leaves_the_one_before_serving() {
     let (endpoint, l4) = (endpoint(), free_address());

@@ -11,18 +11,18 @@ fn one_at_a_time(takes_ms: u64, limits: &str) -> (Server, Strata) {
     (server, strata)
 }
 
-fn waiting(strata: &Strata) -> f64 {
+pub fn waiting(strata: &Strata) -> f64 {
     strata.scrape().sum("strata_pool_queue", &[("pool", "web")])
 }
 
 /// A client whose request stands in the queue, or at the endpoint.
-fn asking(strata: &Strata) -> Wire {
+pub fn asking(strata: &Strata) -> Wire {
     let mut wire = strata.connect();
     wire.send(GET);
     wire
 }
 
-fn reason(wire: &mut Wire) -> (u16, String) {
+pub fn reason(wire: &mut Wire) -> (u16, String) {
     let answer = wire.response().expect("an answer");
     (answer.status(), answer.field("x-strata-reason").unwrap_or_default())
 }

@@ -82,7 +82,8 @@ async fn a_thread_that_is_silent_and_a_probe_that_is_due_show_for_how_long() {
         };
         let since = |moment: Moment| clock::now().since(moment).as_secs_f64();
         // Since this process began to count time, which took some.
-        rig.crew.beat(1, Moment::ZERO);
+        let beats: Vec<_> = (0..3).map(|n| rig.crew.beats.begin(format!("loop {n}"), clock::now())).collect();
+        beats[1].beat(Moment::ZERO);
         rig.crew.next_probe_due(Some(Moment::ZERO));
         let least = since(Moment::ZERO);
         for shown in show(&rig.metrics().await) {
@@ -90,7 +91,7 @@ async fn a_thread_that_is_silent_and_a_probe_that_is_due_show_for_how_long() {
         }
         // Two workers and the control thread are at their tasks, and one that is due in a while is not late.
         let start = clock::now();
-        (0..3).for_each(|place| rig.crew.beat(place, start));
+        beats.iter().for_each(|beat| beat.beat(start));
         rig.crew.next_probe_due(Some(start + Duration::from_secs(3600)));
         let [silence, overdue] = show(&rig.metrics().await);
         assert!(silence <= since(start) && overdue == 0.0, "{silence} {overdue}");

@@ -103,6 +103,7 @@ impl World {
             process: crate::state::Process::default(),
         };
         let (control, events) = mpsc::channel(limits::CONTROL_QUEUE);
+        events::keep_in_tests();
         let (crew, _) = Crew::new(1, Arc::new(Snapshot::empty(process)), control, access::Sink::none());
         let keeper = Keeper::start(crew.clone(), events).unwrap();
         World { crew, keeper }
@@ -137,7 +138,7 @@ impl World {
         let deadline = clock::now() + PATIENCE;
         while !condition() {
             if clock::now() > deadline {
-                let events: Vec<String> = self.keeper.events().await.iter().map(|e| format!("{e:?}")).collect();
+                let events: Vec<String> = events::ring().page(None, 50).events.into_iter().map(|e| e.text).collect();
                 panic!("never: {what}; {:#?} after {events:#?}", self.keeper.report().await);
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -231,28 +232,29 @@ fn failing_connects_eject_at_once_and_the_probe_says_what_next() {
         let (a, b) = (Server::anywhere().await, Server::anywhere().await);
         let (at_a, at_b) = (a.address, b.address);
         // The probe is slow; what happens within its interval is passive detection's.
-        world.reload(vec![pool("web", Some(SELDOM), &[(at_a, 1), (at_b, 1)])]);
-        world.until_health("web", at_a, Health::Up).await;
-        world.until_health("web", at_b, Health::Up).await;
-        let probes = world.endpoint("web", at_a).cells.control().probes_failed.get();
+        world.reload(vec![pool("failing", Some(SELDOM), &[(at_a, 1), (at_b, 1)])]);
+        world.until_health("failing", at_a, Health::Up).await;
+        world.until_health("failing", at_b, Health::Up).await;
+        let probes = world.endpoint("failing", at_a).cells.control().probes_failed.get();
 
         a.stop().await;
-        world.fail_connects("web", at_a, 2);
+        world.fail_connects("failing", at_a, 2);
         world.keeper.report().await;
-        assert_eq!(world.endpoint("web", at_a).status().health, Health::Up, "two are not enough");
+        assert_eq!(world.endpoint("failing", at_a).status().health, Health::Up, "two are not enough");
         let began = clock::now();
-        world.fail_connects("web", at_a, 1);
-        world.until_serving("web", &[at_b]).await;
+        world.fail_connects("failing", at_a, 1);
+        world.until_serving("failing", &[at_b]).await;
         assert!(clock::now().since(began) < Duration::from_secs(1));
-        let endpoint = world.endpoint("web", at_a);
+        let endpoint = world.endpoint("failing", at_a);
         world.until("it is probed at once", || endpoint.cells.control().probes_failed.get() > probes).await;
 
-        world.fail_connects("web", at_b, 9);
+        world.fail_connects("failing", at_b, 9);
         world.keeper.report().await;
-        assert_eq!(world.serving("web"), [at_b], "the last one stays");
-        let causes: Vec<String> =
-            world.keeper.events().await.iter().map(|event| event.transition.cause.to_string()).collect();
-        assert_eq!(causes, ["probe passed", "probe passed", "3 connects in a row failed"]);
+        assert_eq!(world.serving("failing"), [at_b], "the last one stays");
+        let told = events::ring().page(None, limits::EVENTS).events;
+        let of_pool = told.iter().filter(|event| event.subject.starts_with("failing/"));
+        let causes: Vec<&str> = of_pool.filter_map(|event| Some(event.text.split_once(" cause=")?.1)).collect();
+        assert_eq!(causes, ["\"probe passed\"", "\"probe passed\"", "\"3 connects in a row failed\""]);
         b.stop().await;
     });
 }

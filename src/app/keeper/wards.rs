@@ -2,9 +2,9 @@
 //!
 //! The one place that sets an endpoint's status and publishes a pool's view. Views are built for all changes at once, and of
 //! the snapshot in force as well as of the one kept here: between a commit and its adoption they differ.
+//! Not here: who is probed (`probing`), and what is made of traffic (`traffic`), of the network (`network`), of time (`warming`).
 
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -12,23 +12,31 @@ use std::time::Duration;
 use super::Happening;
 use crate::admin::EndpointReport;
 use crate::base::{EndpointAddr, Moment, PoolId, Weight, clock, limits};
-use crate::doc::Settings;
 use crate::health::{
-    Cause, CutOff, ErrorShare, Event, Excess, Health, Intent, Machine, Peers, Reach, Rules, Schedule, Start,
-    Transition, Trouble, Warming, Warmth, Why, errors,
+    Cause, CutOff, ErrorShare, Event, Health, Intent, Machine, Rules, Schedule, Start, Transition, Warming, Warmth, Why,
 };
 use crate::net::Crew;
-use crate::observe::events;
-use crate::probe;
-use crate::seam::probe::{Aim, Failure, Pace, Probe, goes_through};
-use crate::seam::through::{Passage, Path};
-use crate::state::{Endpoint, EndpointSpec, Pool, Snapshot, Status};
+use crate::observe::{Beat, events};
+use crate::seam::probe::goes_through;
+use crate::seam::through::Path;
+use crate::state::{Endpoint, EndpointSpec, Snapshot, Status};
+
+mod kept;
+mod network;
+mod probing;
+mod traffic;
+mod warming;
+
+pub(super) use kept::Checker;
+use kept::Kept;
 
 /// Never given twice, so that the result of a probe cannot be taken for another endpoint's.
 pub(super) type WardId = u64;
 
 pub(super) struct Wards {
     crew: Arc<Crew>,
+    /// Tables take their time: each one that is built shows that the thread goes on.
+    beat: Beat,
     wards: HashMap<WardId, Ward>,
     pools: HashMap<PoolId, Kept>,
     by_address: HashMap<(PoolId, EndpointAddr), WardId>,
@@ -72,27 +80,6 @@ struct Wish {
     weight: Option<Weight>,
 }
 
-struct Kept {
-    pool: Arc<Pool>,
-    rules: Rules,
-    checker: Option<Rc<Checker>>,
-    /// The ways of a probe that goes through VIPs.
-    paths: Vec<Path>,
-    /// It was said that probes of it cannot be made.
-    troubled: bool,
-    /// What was said last of its view: it panics, backups serve.
-    told: (bool, bool),
-    /// When the counts of its traffic are read next; `None`: nobody judges them.
-    next_sample: Option<Moment>,
-}
-
-/// A pool's probe as it was built.
-pub(super) struct Checker {
-    pub(super) probe: Box<dyn Probe>,
-    pub(super) pace: Pace,
-    settings: Settings,
-}
-
 /// First probes of a process are spread so far apart, and over [`SPREAD`] at most: small pools are judged at once, large ones
 /// without a burst.
 const APART: Duration = Duration::from_millis(2);
@@ -101,9 +88,10 @@ const SPREAD: Duration = Duration::from_secs(2);
 const SETTLING: Duration = Duration::from_secs(5);
 
 impl Wards {
-    pub(super) fn new(crew: Arc<Crew>) -> Wards {
+    pub(super) fn new(crew: Arc<Crew>, beat: Beat) -> Wards {
         Wards {
             crew,
+            beat,
             wards: HashMap::new(),
             pools: HashMap::new(),
             by_address: HashMap::new(),
@@ -342,47 +330,12 @@ impl Wards {
         endpoint.set_status(Status { intent, health, warmth, ..status });
         let endpoint = endpoint.name.clone();
         let pool = self.pools.get(&pool).map(|kept| kept.pool.spec.name.clone()).unwrap_or_default();
-        Some(Happening { at: clock::wall(), pool, endpoint, transition })
-    }
-
-    /// What a transition means for the probe.
-    pub(super) fn follow(
-        &mut self,
-        id: WardId,
-        transition: &Transition,
-        schedule: &mut Schedule<WardId>,
-        random: &mut fastrand::Rng,
-        now: Moment,
-    ) {
-        let interval = self.interval(id);
-        match (interval, self.wants_probes(id)) {
-            (Some(interval), true) => {
-                schedule.add(id, interval, Start::Now, now, random.u64(..));
-                if transition.to.1 == Health::Ejected {
-                    schedule.hasten(id, now);
-                }
-            }
-            _ => {
-                self.stop_probing(id, schedule);
-                self.end_doubt();
-            }
-        }
-    }
-
-    fn stop_probing(&mut self, id: WardId, schedule: &mut Schedule<WardId>) {
-        schedule.remove(id);
-        self.cut_off.forget(id);
-    }
-
-    /// Where nobody is left whose probes could tell that it is over, it is.
-    fn end_doubt(&self) {
-        if self.cut_off.since().is_none() {
-            self.tell_cut_off(false);
-        }
+        Some(Happening { pool, endpoint, transition })
     }
 
     /// Builds and publishes the views of all pools that changed, but for those that settle.
     pub(super) fn publish(&mut self, now: Moment) {
+        self.beat.beat(now);
         let pools = &self.pools;
         self.settling.retain(|id, until| {
             let judged = |kept: &Kept| kept.pool.endpoints.iter().all(|e| e.status().health != Health::Probing);
@@ -395,6 +348,7 @@ impl Wards {
         let settling = &self.settling;
         let ready: Vec<PoolId> = self.changed.iter().filter(|id| !settling.contains_key(id)).copied().collect();
         for id in ready {
+            self.beat.beat(clock::now());
             self.changed.remove(&id);
             let kept = self.pools.get_mut(&id);
             let pool = kept.as_ref().map(|kept| kept.pool.clone());
@@ -415,255 +369,6 @@ impl Wards {
         if let Some(ward) = self.wards.get(&id) {
             self.settling.remove(&ward.pool);
         }
-    }
-
-    /// How to probe an endpoint, and by which ways: none where no VIP leads to it.
-    pub(super) fn checker(&self, id: WardId) -> Option<(Rc<Checker>, Vec<Aim>)> {
-        let ward = self.wards.get(&id)?;
-        let kept = self.pools.get(&ward.pool)?;
-        let (checker, endpoint) = (kept.checker.clone()?, ward.endpoint.address);
-        if !goes_through(&checker.settings) {
-            return Some((checker, vec![Aim { endpoint, passage: None }]));
-        }
-        let paths = kept.paths.iter().filter(|path| path.leads_to(endpoint.ip())).take(limits::PROBE_PATHS);
-        let aim = |path: &Path| Aim { endpoint, passage: Some(Passage::new(*path, &self.crew.passages)) };
-        Some((checker, paths.map(aim).collect()))
-    }
-
-    fn interval(&self, id: WardId) -> Option<Duration> {
-        let kept = self.pools.get(&self.wards.get(&id)?.pool)?;
-        Some(kept.checker.as_ref()?.pace.interval)
-    }
-
-    fn wants_probes(&self, id: WardId) -> bool {
-        self.wards.get(&id).is_some_and(|ward| ward.machine.wants_probes())
-    }
-
-    /// Counts a probe, and says so when none can be made. False: it was made by a probe that the pool has no more, and says
-    /// nothing.
-    pub(super) fn count_probe(
-        &mut self,
-        id: WardId,
-        checker: &Rc<Checker>,
-        took: Duration,
-        result: &Result<(), Failure>,
-    ) -> bool {
-        let Some(ward) = self.wards.get_mut(&id) else { return false };
-        let Some(kept) = self.pools.get_mut(&ward.pool) else { return false };
-        if !kept.checker.as_ref().is_some_and(|current| Rc::ptr_eq(current, checker)) {
-            return false;
-        }
-        let cells = ward.endpoint.cells.control();
-        match result {
-            Ok(()) => cells.probes_passed.one(),
-            Err(Failure::Endpoint(_) | Failure::NoRoute(_) | Failure::Silent(_)) => cells.probes_failed.one(),
-            Err(Failure::Ours(_)) => cells.probes_impossible.one(),
-        }
-        kept.pool.cells.control().probe_duration.observe(took);
-        let trouble = match result {
-            Err(Failure::Ours(why)) => Some(why.clone()),
-            Ok(()) | Err(Failure::Endpoint(_) | Failure::NoRoute(_) | Failure::Silent(_)) => None,
-        };
-        self.note_trouble(id, trouble);
-        true
-    }
-
-    /// Takes note of why an endpoint cannot be probed, and tells it once a pool: what hinders one probe hinders most. The first
-    /// may only have been too early.
-    fn note_trouble(&mut self, id: WardId, trouble: Option<Why>) {
-        let Some(ward) = self.wards.get_mut(&id) else { return };
-        let pool = ward.pool;
-        ward.troubles = if trouble.is_some() { ward.troubles.saturating_add(1) } else { 0 };
-        ward.trouble.clone_from(&trouble);
-        let Some(kept) = self.pools.get_mut(&pool) else { return };
-        let lasts = |ward: &Ward| ward.pool == pool && ward.troubles > 1;
-        match trouble {
-            Some(why) if !kept.troubled && lasts(ward) => {
-                kept.troubled = true;
-                tracing::error!(event = events::PROBES, pool = &*kept.pool.spec.name, %why, "probes cannot be made: no endpoint is taken out");
-            }
-            None if kept.troubled && !self.wards.values().any(lasts) => {
-                kept.troubled = false;
-                tracing::info!(event = events::PROBES, pool = &*kept.pool.spec.name, "probes can be made again");
-            }
-            _ => {}
-        }
-    }
-
-    /// The ward of an endpoint that a worker speaks of.
-    pub(super) fn of(&self, pool: PoolId, endpoint: &Endpoint) -> Option<WardId> {
-        self.by_address.get(&(pool, endpoint.address)).copied()
-    }
-
-    /// What the machine needs to know of trouble: whether the endpoint is on trial, and its peers; `None` where it could not
-    /// matter.
-    pub(super) fn troubled(&self, id: WardId, trouble: Trouble) -> Option<(bool, Peers)> {
-        let ward = self.wards.get(&id)?;
-        let rules = &self.pools.get(&ward.pool)?.rules.outlier;
-        let trial = ward.endpoint.is_on_trial();
-        // Counting the others costs a walk over the pool, and under load most failures come after the ejection.
-        let enough = match trouble {
-            Trouble::Connects { in_a_row } => trial || in_a_row >= rules.failures,
-            Trouble::Errors { in_a_row } => trial || in_a_row >= rules.consecutive_errors,
-            Trouble::Share(_) => true,
-        };
-        let serves = matches!(ward.machine.health(), Health::Up | Health::Probing);
-        if serves && enough { Some((trial, self.peers(ward)?)) } else { None }
-    }
-
-    fn peers(&self, of: &Ward) -> Option<Peers> {
-        let kept = self.pools.get(&of.pool)?;
-        let stay = kept.pool.endpoints.iter().zip(&kept.pool.spec.endpoints).filter(|(_, said)| !said.leaving);
-        let others = stay.map(|(other, _)| other).filter(|other| !Arc::ptr_eq(other, &of.endpoint));
-        Some(Peers::of(others.map(|other| other.status()).map(|status| (status.intent, status.health))))
-    }
-
-    /// The others of an endpoint's pool, where it is held down although its probes pass.
-    pub(super) fn held_well(&self, id: WardId) -> Option<Peers> {
-        let ward = self.wards.get(&id)?;
-        if ward.machine.is_held_well() { self.peers(ward) } else { None }
-    }
-
-    /// An endpoint that has just come up warms, where there is a slow start and somebody who is warm: with what it
-    /// begins, for the caller to put into force.
-    fn welcome(&mut self, id: WardId, now: Moment) -> Option<Warmth> {
-        let ward = self.wards.get(&id)?;
-        let kept = self.pools.get(&ward.pool)?;
-        if ward.up_since != Some(now) || ward.machine.intent() == Intent::Maintenance {
-            return None;
-        }
-        let slow_start = kept.pool.spec.slow_start;
-        let is_warm = |other: &Ward| {
-            let up = other.up_since.is_some_and(|since| now.since(since) >= slow_start);
-            up && other.warming.is_none() && other.machine.intent() == Intent::Ready
-        };
-        let others = kept.pool.endpoints.iter().filter_map(|other| self.by_address.get(&(kept.pool.id, other.address)));
-        let mut others = others.filter(|other| **other != id).filter_map(|other| self.wards.get(other));
-        let warming = Warming::begin(slow_start, kept.pool.view().uses.hash, now)?;
-        if !others.any(is_warm) {
-            return None;
-        }
-        let (warmth, _) = warming.now(now)?;
-        self.wards.get_mut(&id)?.warming = Some(warming);
-        self.warming.insert(id);
-        self.changed.insert(self.wards.get(&id)?.pool);
-        Some(warmth)
-    }
-
-    /// Gives those that warm up what is theirs by now.
-    pub(super) fn warm(&mut self, now: Moment) {
-        let (wards, changed) = (&mut self.wards, &mut self.changed);
-        self.warming.retain(|id| {
-            let Some(ward) = wards.get_mut(id) else { return false };
-            let step = ward.warming.and_then(|warming| warming.now(now));
-            let (status, warmth) = (ward.endpoint.status(), step.map_or(Warmth::FULL, |(warmth, _)| warmth));
-            if status.warmth != warmth {
-                ward.endpoint.set_status(Status { warmth, ..status });
-                changed.insert(ward.pool);
-            }
-            if step.is_none() {
-                ward.warming = None;
-            }
-            step.is_some()
-        });
-    }
-
-    /// Reads the counts of the pools whose time it is: whose endpoints fail too much.
-    pub(super) fn sample(&mut self, now: Moment) -> Vec<(WardId, Excess)> {
-        let mut found = Vec::new();
-        for kept in self.pools.values_mut().filter(|kept| kept.next_sample.is_some_and(|due| due <= now)) {
-            let rules = &kept.rules.outlier;
-            kept.next_sample = Some(now + errors::pace(rules));
-            for endpoint in &kept.pool.endpoints {
-                let Some(id) = self.by_address.get(&(kept.pool.id, endpoint.address)) else { continue };
-                let Some(ward) = self.wards.get_mut(id) else { continue };
-                let answered = endpoint.cells.sum(|row| row.answered.get());
-                let failed = endpoint.cells.sum(|row| row.failed.get());
-                found.extend(ward.errors.sample(rules, now, answered, failed).map(|excess| (*id, excess)));
-            }
-        }
-        found
-    }
-
-    /// Takes note of how far a probe came. Whose probes should be made at once, because this may be the prober's trouble.
-    pub(super) fn reached(&mut self, id: WardId, reach: Reach, now: Moment) -> Vec<WardId> {
-        let Some(ward) = self.wards.get(&id) else { return Vec::new() };
-        if !self.tells_of_network(ward) {
-            return Vec::new();
-        }
-        let believed = matches!(ward.machine.health(), Health::Up | Health::Probing);
-        // What is known to be down tells nothing by staying so.
-        if reach != Reach::Answered && !believed && !self.cut_off.is_unreached(id) {
-            return Vec::new();
-        }
-        let host = ward.endpoint.address.ip();
-        let mut cut_off = std::mem::take(&mut self.cut_off);
-        let answers = || self.alive().filter_map(|id| Some((id, answered(self.wards.get(&id)?)))).collect();
-        let spreads = cut_off.probed(id, host, reach, now, answers);
-        self.cut_off = cut_off;
-        if reach == Reach::Answered {
-            self.tell_cut_off(false);
-        }
-        if spreads { self.alive().collect() } else { Vec::new() }
-    }
-
-    fn tells_of_network(&self, ward: &Ward) -> bool {
-        self.all_here || !ward.endpoint.address.ip().is_loopback()
-    }
-
-    /// Endpoints that are probed, and believed to be alive.
-    fn alive(&self) -> impl Iterator<Item = WardId> {
-        let alive = |ward: &Ward| {
-            let believed = matches!(ward.machine.health(), Health::Up | Health::Probing);
-            believed && ward.machine.wants_probes() && self.tells_of_network(ward)
-        };
-        self.wards.iter().filter(move |(_, ward)| alive(ward)).map(|(id, _)| *id)
-    }
-
-    /// Finds out whether the prober is cut off; those that its probes have taken out since then, wrongly.
-    pub(super) fn wronged(&mut self, now: Moment) -> Vec<WardId> {
-        let reached = self.alive().filter(|id| !self.cut_off.is_unreached(*id)).count();
-        let wards = &self.wards;
-        let is = self.cut_off.is_cut_off(reached, now, |id| wards.get(&id).map_or(0, answered));
-        if !self.tell_cut_off(is) || !is {
-            return Vec::new();
-        }
-        let since = self.cut_off.since().unwrap_or(now);
-        let wrongly = |(id, ward): &(&WardId, &Ward)| {
-            self.cut_off.is_unreached(**id)
-                && ward.since >= since
-                && matches!(ward.cause, Cause::ProbeFailed(_))
-                && !fails_traffic(ward, self.pools.get(&ward.pool))
-        };
-        self.wards.iter().filter(wrongly).map(|(id, _)| *id).collect()
-    }
-
-    /// Tells when the next probe is due, or was.
-    pub(super) fn next_probe_due(&self, due: Option<Moment>) {
-        self.crew.next_probe_due(due);
-    }
-
-    /// Whether a probe of it that reached nobody is not believed: nobody can be reached, and traffic does not fail there.
-    pub(super) fn disbelieves(&self, id: WardId) -> bool {
-        self.crew.probes_static.load(Relaxed)
-            && self.wards.get(&id).is_some_and(|ward| !fails_traffic(ward, self.pools.get(&ward.pool)))
-    }
-
-    /// Says when it begins and when it is over; whether it just did.
-    fn tell_cut_off(&self, is: bool) -> bool {
-        let was = self.crew.probes_static.swap(is, Relaxed);
-        match (was, is) {
-            (false, true) => tracing::error!(
-                event = events::PROBES,
-                "probes reach nobody, and it is this machine that is cut off: endpoints keep their state until one answers"
-            ),
-            (true, false) if self.alive().next().is_none() => {
-                tracing::info!(event = events::PROBES, "nobody is probed any more");
-            }
-            (true, false) => tracing::info!(event = events::PROBES, "probes are answered again"),
-            _ => {}
-        }
-        was != is
     }
 
     /// Endpoints that time has changed.
@@ -716,67 +421,5 @@ impl Wards {
                 })
             })
             .collect()
-    }
-}
-
-/// Traffic has failed there as well: as many connects in a row as would eject it.
-fn fails_traffic(ward: &Ward, kept: Option<&Kept>) -> bool {
-    let most = kept.map_or(1, |kept| kept.rules.outlier.failures.max(1));
-    ward.endpoint.failures_in_row.load(Relaxed) >= most
-}
-
-/// What it has answered to traffic so far.
-fn answered(ward: &Ward) -> u64 {
-    ward.endpoint.cells.sum(|row| row.answered.get().wrapping_add(row.received.packets.get()))
-}
-
-impl Kept {
-    /// `before` gives its probe where the settings are the same, so that results under way still count.
-    fn of(pool: &Arc<Pool>, before: Option<Kept>, now: Moment) -> Kept {
-        let troubled = before.as_ref().is_some_and(|before| before.troubled);
-        let told = before.as_ref().map_or((false, false), |before| before.told);
-        let checker = pool.spec.probe.as_ref().and_then(|settings| {
-            let same = before.and_then(|before| before.checker).filter(|checker| checker.settings == *settings);
-            same.or_else(|| {
-                // Settings only come from the catalogue's grammars, so the name is found.
-                let probe = (probe::find(settings.name)?.build)(settings);
-                Some(Rc::new(Checker { probe, pace: Pace::of(settings), settings: settings.clone() }))
-            })
-        });
-        let rules = Rules {
-            probe: checker.as_ref().map(|checker| checker.pace.rules),
-            outlier: pool.spec.outlier,
-            damping: pool.spec.damping,
-        };
-        let next_sample = (rules.outlier.error_percent > 0).then_some(now);
-        Kept { pool: pool.clone(), rules, checker, paths: Vec::new(), troubled, told, next_sample }
-    }
-
-    /// Says when the pool begins and ends to panic, and when backups take over and give back.
-    fn note_view(&mut self) {
-        let view = self.pool.view();
-        let now = (view.panic, view.backup);
-        let before = std::mem::replace(&mut self.told, now);
-        let (pool, serving) = (&*self.pool.spec.name, view.endpoints.len());
-        let percent = self.pool.spec.placement.panic_percent;
-        match (before.0, now.0) {
-            (false, true) => {
-                let cause = format!("fewer than {percent} % of its endpoints are usable");
-                tracing::warn!(
-                    event = events::POOL,
-                    pool,
-                    serving,
-                    cause,
-                    "pool panics: all serve that are not drained"
-                );
-            }
-            (true, false) => tracing::info!(event = events::POOL, pool, serving, "pool panics no more"),
-            _ => {}
-        }
-        match (before.1, now.1) {
-            (false, true) => tracing::warn!(event = events::POOL, pool, serving, "backups serve: no primary is usable"),
-            (true, false) => tracing::info!(event = events::POOL, pool, serving, "primaries serve again"),
-            _ => {}
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! A mode that panics, beside connections that do not.
+//! A mode that panics, beside connections that do not; and accepting that does.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -28,7 +28,6 @@ impl Mode for Mistaken {
     }
 }
 
-/// Hardening J12.
 #[tokio::test]
 async fn j12_a_task_that_panics_costs_its_connection_and_no_other_and_is_counted() {
     rig::local(async {
@@ -63,6 +62,37 @@ async fn j12_a_task_that_panics_costs_its_connection_and_no_other_and_is_counted
         drop(clients);
         until("the others have ended", || open() == 0).await;
         assert_eq!(rig.service.kept.cells.sum(|row| row.dropped(Reason::Internal)), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn accepting_that_ends_by_a_panic_is_missed_and_accepting_that_is_taken_back_is_not() {
+    rig::local(async {
+        let rig = Rig::new(&[], |_| {});
+        let beats = rig.worker.crew.beats.clone();
+        let silent = || beats.judge(clock::now(), limits::STUCK);
+        let serve: Rc<dyn Fn(Accepted)> = Rc::new(|_| panic!("a mistake"));
+        let mut listeners = Listeners { worker: rig.worker.clone(), serve, open: HashMap::new() };
+        let anywhere = Listen::parse("127.0.0.1:0").unwrap();
+        let mut open = || {
+            let sockets = sys::listen(anywhere, 1, sys::Claim::Exclusive).unwrap();
+            let address = sockets[0].local_addr().unwrap();
+            let listen = Listen::parse(&address.to_string()).unwrap();
+            listeners.open(listen, rig.service_id(), sockets);
+            (listen, address)
+        };
+        let (released, _) = open();
+        let (_, address) = open();
+        tokio::task::yield_now().await;
+        assert_eq!(silent(), []);
+        let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+        until("it is missed", || !silent().is_empty()).await;
+        listeners.release(released);
+        tokio::task::yield_now().await;
+        let who: Vec<(String, bool)> =
+            silent().into_iter().map(|silent| (silent.who, silent.since.is_none())).collect();
+        assert_eq!(who, [(format!("accepting at {address} by worker 0"), true)]);
     })
     .await;
 }

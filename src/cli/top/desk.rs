@@ -37,6 +37,8 @@ pub enum Key {
     Backspace,
     /// ^C
     Interrupt,
+    /// ^Z
+    Suspend,
 }
 
 /// What a key asks of the shell.
@@ -46,6 +48,8 @@ pub enum Action {
     /// Redraw, and take no more of the keys that came together: a pasted text answers no question that nobody has read.
     Question,
     Quit,
+    /// Give the terminal back until the process is told to go on.
+    Suspend,
     /// Look again after the new interval.
     Interval,
     /// Endpoint `1` of pool `0`.
@@ -152,6 +156,9 @@ impl Desk {
         if key == Key::Interrupt {
             return Action::Quit;
         }
+        if key == Key::Suspend {
+            return Action::Suspend;
+        }
         match std::mem::replace(&mut self.mode, Mode::Browse) {
             Mode::Browse => self.browse(key, rows, page),
             Mode::Filter => self.type_filter(key),
@@ -191,7 +198,7 @@ impl Desk {
             Key::Char('d') => return self.ask(Intent::Draining),
             Key::Char('m') => return self.ask(Intent::Maintenance),
             Key::Char('r') => return self.ask(Intent::Ready),
-            Key::Char(_) | Key::Enter | Key::Backspace | Key::Interrupt => {}
+            Key::Char(_) | Key::Enter | Key::Backspace | Key::Interrupt | Key::Suspend => {}
         }
         Action::Redraw
     }

@@ -475,7 +475,7 @@ const HELP: &str = "
   p    pause (or space): look, while nothing moves
   + -  look half as often, twice as often
   h ?  this page
-  q    quit (or Esc, ^C)
+  q    quit (or Esc, ^C); ^Z suspends
 
   Rates are over the last interval. P50 and P99 are of what ended in it: of
   services requests, of pools responses (connects, where there are none).

@@ -11,6 +11,7 @@ pub fn keys(mut bytes: &[u8]) -> Vec<Key> {
             (0x1b, [b'[' | b'O', after @ ..]) => sequence(after),
             (0x1b, _) => (Some(Key::Escape), rest),
             (0x03, _) => (Some(Key::Interrupt), rest),
+            (0x1a, _) => (Some(Key::Suspend), rest),
             (b'\r' | b'\n', _) => (Some(Key::Enter), rest),
             (0x08 | 0x7f, _) => (Some(Key::Backspace), rest),
             (b' '..=b'~', _) => (Some(Key::Char(char::from(*first))), rest),

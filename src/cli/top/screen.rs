@@ -33,7 +33,8 @@ pub(super) async fn watch(client: Client, first: Status, desk: Desk, colour: boo
         .into_iter()
         .collect::<io::Result<Vec<Signal>>>()?;
     let mut resized = signal(SignalKind::window_change())?;
-    let (_screen, keyboard) = Screen::enter().context("the terminal cannot be taken")?;
+    let mut suspended = signal(SignalKind::from_raw(libc::SIGTSTP))?;
+    let (screen, keyboard) = Screen::enter().context("the terminal cannot be taken")?;
     let mut view = View::new(first, desk, colour);
     let mut ticks = ticking(view.desk.interval);
     let (mut look, mut change): (Job<Looked>, Job<Result<String, String>>) = (None, None);
@@ -42,6 +43,7 @@ pub(super) async fn watch(client: Client, first: Status, desk: Desk, colour: boo
         tokio::select! {
             () = any(&mut ends) => return Ok(ExitCode::SUCCESS),
             _ = resized.recv() => {}
+            _ = suspended.recv() => screen.suspend()?,
             _ = ticks.tick(), if look.is_none() && !view.desk.paused => look = Some(looking(client.clone())),
             looked = finished(&mut look) => view.looked(looked),
             outcome = finished(&mut change) => {
@@ -56,6 +58,7 @@ pub(super) async fn watch(client: Client, first: Status, desk: Desk, colour: boo
                         Action::Redraw => {}
                         Action::Question => break,
                         Action::Quit => return Ok(ExitCode::SUCCESS),
+                        Action::Suspend => screen.suspend()?,
                         Action::Interval => ticks = ticking(view.desk.interval),
                         Action::Change(pool, endpoint, intent) if change.is_none() => {
                             change = Some(changing(client.clone(), pool, endpoint, intent));
@@ -215,10 +218,20 @@ impl Screen {
             before(info);
         }));
         let screen = Screen(());
-        emit("\x1b[?1049h\x1b[?25l\x1b[?7l")?;
+        emit(TAKE)?;
         Ok((screen, keyboard))
     }
+
+    /// Gives the terminal to whoever else runs in it, and takes it again once it is this process's turn.
+    fn suspend(&self) -> anyhow::Result<()> {
+        leave();
+        terminal::stop_here().context("it cannot be suspended")?;
+        terminal::make_raw().and_then(|()| emit(TAKE)).context("the terminal cannot be taken again")
+    }
 }
+
+/// The alternate screen; no cursor; no lines that wrap.
+const TAKE: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 
 impl Drop for Screen {
     fn drop(&mut self) {
@@ -235,4 +248,64 @@ fn leave() {
 fn emit(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read as _;
+    use std::os::fd::OwnedFd;
+    use std::process::{Command, Stdio};
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::tcgetattr;
+
+    use super::*;
+
+    /// On a terminal of its own, by the test after it.
+    #[tokio::test]
+    #[ignore = "panics: the next one runs it"]
+    async fn a_mistake_on_a_terminal() {
+        let _screen = Screen::enter().expect("a terminal");
+        panic!("a mistake of top");
+    }
+
+    #[test]
+    fn a_panic_leaves_the_terminal_as_it_was_and_is_read_there() {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).and_then(|()| unlockpt(&master)).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let terminal = File::options().read(true).write(true).open(name).unwrap();
+        let modes = |at: &File| {
+            let modes = tcgetattr(at).unwrap();
+            (modes.input_modes, modes.output_modes, modes.control_modes, modes.local_modes)
+        };
+        let before = modes(&terminal);
+        let end = || Stdio::from(OwnedFd::from(terminal.try_clone().unwrap()));
+        let name = "cli::top::screen::tests::a_mistake_on_a_terminal";
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--ignored", "--nocapture", "--test-threads", "1"])
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        // Somebody has to look: modes are set once all that was written has been taken.
+        let mut screen = File::from(master);
+        let reader = std::thread::spawn(move || {
+            let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+            // It ends with an error once the other end is closed.
+            while let Ok(got @ 1..) = screen.read(&mut buffer) {
+                seen.extend_from_slice(&buffer[..got]);
+            }
+            seen
+        });
+        assert!(!child.wait().unwrap().success(), "it panics");
+        assert_eq!(modes(&terminal), before);
+        drop(terminal);
+        let seen = reader.join().unwrap();
+        let seen = String::from_utf8_lossy(&seen);
+        let at = |what: &str| seen.find(what).unwrap_or_else(|| panic!("no {what:?} in {seen:?}"));
+        assert!(at(TAKE) < at("\x1b[?1049l") && at("\x1b[?1049l") < at("a mistake of top"), "{seen:?}");
+    }
 }

@@ -373,7 +373,7 @@ fn bytes_of_a_terminal_are_keys() {
             &[Key::PageUp, Key::PageDown, Key::Home, Key::End, Key::Home, Key::End],
         ),
         (b"\x1b", &[Key::Escape]),
-        (b"\x03\r\x7f", &[Key::Interrupt, Key::Enter, Key::Backspace]),
+        (b"\x03\x1a\r\x7f", &[Key::Interrupt, Key::Suspend, Key::Enter, Key::Backspace]),
         // A key with a modifier is the key; what is unknown, or no ASCII, is passed over whole.
         (b"\x1b[1;5A\x1b[200~x", &[Key::Up, Key::Char('x')]),
         (b"\x00\xff\x1b[", &[]),
@@ -459,6 +459,7 @@ fn keys_do_what_the_help_says() {
     desk.mode = Mode::Filter;
     press(&mut desk, &"x".repeat(1000));
     assert_eq!(desk.filter.len(), limits::TOP_TEXT_CHARS);
+    assert_eq!(desk.press(Key::Suspend, &rows, 5), Action::Suspend, "^Z suspends wherever it is pressed");
     assert_eq!(desk.press(Key::Interrupt, &rows, 5), Action::Quit, "^C quits wherever it is pressed");
 }
 

@@ -20,7 +20,7 @@ use super::upstream::Upstream;
 use crate::base::{FlowHash, Moment, Reason, clock};
 use crate::net::relay::{End, Relay};
 use crate::net::upstream::{Found, Picked, Tries, Turn, failed as failed_at, has_line};
-use crate::net::{Buffer, DialError};
+use crate::net::{Buffer, DialError, Routed};
 use crate::observe::access;
 use crate::observe::cells::UpstreamError;
 use crate::state::{Endpoint, L7, Pool, Seat, Service, Snapshot, Timeouts, Traffic};
@@ -326,19 +326,23 @@ async fn unserved(session: &mut Session, service: &Service, facts: &mut Facts<'_
     say(session, service, facts, notice).await
 }
 
-/// A place at an endpoint that was not tried yet: at once, or, at the first try, in turn. `None`: there is none left to try.
+/// A place at an endpoint of `pool` that was not tried yet: at once, or, at the first try, in turn. `None`: there is none left to try.
 async fn admit(
     session: &mut Session,
     scratch: &mut Scratch,
-    task: &Task<'_>,
+    pool: &mut Routed<'_>,
+    hash: FlowHash,
     tries: &mut Tries,
 ) -> Result<Option<Picked>, Reason> {
     let (mode, worker) = (session.mode.clone(), session.worker.clone());
     let tried = tries.count() > 0;
-    let mut pick = || tries.pick(&worker, task.pool, task.hash, |endpoint| mode.store.has(endpoint));
+    let mut pick = |pool: &mut Routed<'_>| {
+        pool.follow(&worker);
+        tries.pick(&worker, pool, hash, |endpoint| mode.store.has(endpoint))
+    };
     let mut idle = false;
-    if tried || !has_line(task.pool) {
-        match pick() {
+    if tried || !has_line(pool) {
+        match pick(pool) {
             Found::Picked(picked) => return Ok(Some(picked)),
             Found::Nobody => return Ok(None),
             // It has had its turn.
@@ -346,11 +350,11 @@ async fn admit(
             Found::Full { idle: idles } => idle = idles,
         }
     }
-    let turn = Turn::enter(&worker, task.pool, idle)?;
-    session.deadline.set_in(task.pool.spec.capacity.queue_timeout);
+    let turn = Turn::enter(&worker, pool, idle)?;
+    session.deadline.set_in(pool.spec.capacity.queue_timeout);
     let ended = session.half_closed;
     std::future::poll_fn(|cx| {
-        if let Poll::Ready(picked) = turn.poll(cx, &mut pick) {
+        if let Poll::Ready(picked) = turn.poll(cx, || pick(pool)) {
             return Poll::Ready(picked.map(Some));
         }
         // One that has sent its end meanwhile has given up: work for it would be work for nobody.
@@ -364,13 +368,16 @@ async fn admit(
 
 async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts<'_>, task: Task<'_>) -> Step {
     session.mode.with_budget(task.pool.id, |budget| budget.request());
+    let mut pool = Routed::to(task.pool);
     let mut tries = Tries::default();
     let mut last = None;
     let mut stale = None;
     let mut retries = 0;
     loop {
         // Where no other endpoint is left, one that closed a kept connection gets the request on a fresh one.
-        let other = match admit(session, scratch, &task, &mut tries).await {
+        let admitted = admit(session, scratch, &mut pool, task.hash, &mut tries).await;
+        let task = Task { pool: &pool, ..task };
+        let other = match admitted {
             Ok(other) => other,
             Err(Reason::ClientClosed) => {
                 session.drop_for(Reason::ClientClosed);

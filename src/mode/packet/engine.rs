@@ -324,7 +324,11 @@ impl Running {
         let (control, orders) = sync_channel(ORDERS);
         let herald = Herald::new(Speaker::open().map_err(io::Error::other)?);
         let side = Control::new(force.clone(), shared.clone(), herald);
-        let thread = std::thread::Builder::new().name("packets".to_owned()).spawn(move || side.run(&orders))?;
+        let beat = packets.beats.attend("the control thread of packets");
+        let thread = std::thread::Builder::new().name("packets".to_owned()).spawn(move || {
+            side.run(&orders);
+            drop(beat);
+        })?;
         packets.began(shared.clone());
         Ok(Running { force, shared, packets, control, thread, open: BTreeMap::new() })
     }

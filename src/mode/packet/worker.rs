@@ -54,6 +54,8 @@ impl Post {
         let mut random = fastrand::Rng::new();
         let mut tally = Tally::new();
         let mut told = Told::new();
+        let who = format!("packet worker {} of interface {}", self.id.0, self.interface);
+        let beat = self.packets.beats.begin(who, clock::now());
         while !self.stop.load(Relaxed) {
             if let Ok(want) = self.wanted.try_recv() {
                 self.want(&mut tap, want);
@@ -67,7 +69,9 @@ impl Post {
             if let Some((force, _)) = &batch {
                 tally.drain(|count| self.tell(force, count));
             }
-            self.meter.tell(&mut tap, batch.map_or_else(clock::now, |(_, now)| now));
+            let now = batch.map_or_else(clock::now, |(_, now)| now);
+            self.meter.tell(&mut tap, now);
+            beat.beat(now);
             if let Err(error) = served
                 && error.raw_os_error() != Some(libc::ENETDOWN)
             {
