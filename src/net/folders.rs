@@ -1,7 +1,8 @@
 //! Io: folders are watched for whatever may change what a path leads to.
 //!
-//! Folders and not files: editors and mounted configurations put another file, or another link, in a file's place. Not here: what has
-//! changed, which content tells (`app::edits`, `source::file`).
+//! Folders, because editors and mounted configurations put another file, or another link, in a file's place. And the files themselves: one
+//! that is mounted alone into a container is edited in a folder that nobody here sees. Not here: what has changed, which content
+//! tells (`app::edits`, `source::file`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -21,7 +22,7 @@ pub struct Folders {
     roads: Arc<Mutex<Roads>>,
 }
 
-/// Folders, and the names in them that matter; `None`: all.
+/// Folders, and the names in them that matter; `None`: all. And files, which have none.
 type Roads = BTreeMap<PathBuf, Option<BTreeSet<OsString>>>;
 
 /// Links on the way to a file. The kernel follows 40 as well.
@@ -58,6 +59,11 @@ impl Folders {
         let mut roads = Roads::new();
         for path in files {
             road(path, LINKS, &mut roads);
+            if let Ok(file) = std::fs::canonicalize(path)
+                && file.is_file()
+            {
+                roads.insert(file, None);
+            }
         }
         for folder in folders {
             road(folder, LINKS, &mut roads);
@@ -73,7 +79,11 @@ impl Folders {
         for folder in roads.keys() {
             // Anew each time: the folder of this name may be another one by now.
             let _ = self.watcher.unwatch(folder);
-            if let Err(error) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+            let watched = self.watcher.watch(folder, RecursiveMode::NonRecursive);
+            // Without the file's own watch its folder's tells most.
+            if let Err(error) = watched
+                && !folder.is_file()
+            {
                 tracing::warn!(folder = %folder.display(), %error, "cannot watch: an edit there is not noticed");
             }
         }
