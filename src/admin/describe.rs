@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::control::{Control, EndpointReport, SourceState, unix_ms};
 use super::document;
 use crate::base::{Moment, Reason, clock};
+use crate::doc::codes;
 use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
 use crate::observe::{Cells, Histogram, Packets, PerWorker, events};
 use crate::route::Pattern;
@@ -33,7 +34,7 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
         connections: snapshot.services().map(|service| u64::from(service.kept.open.load(Relaxed))).sum(),
         last_reload_successful: control.reloads.last_successful(),
         last_reload_success_at_ms: control.reloads.success_at_ms(),
-        warnings: control.reloads.found().0.diagnostics.len(),
+        warnings: control.reloads.found().0.diagnostics.len() + masked(&snapshot).count(),
         probes_static: crew.probes_static.load(Relaxed),
         read_only: snapshot.settings.admin_read_only,
         last_event: events::ring().last(),
@@ -46,8 +47,17 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
 }
 
 pub fn diagnostics(control: &Control) -> document::Diagnostics {
-    let (warnings, refused) = control.reloads.found();
-    let generation = control.crew.snapshot.load().generation;
+    let (mut warnings, refused) = control.reloads.found();
+    let snapshot = control.crew.snapshot.load();
+    for found in masked(&snapshot) {
+        let help = found.help.as_deref().unwrap_or_default();
+        let place = format!("{}:{}", found.file, found.line);
+        warnings
+            .rendered
+            .push_str(&format!("warning[{}]: {}\n --> {place}\n  = help: {help}\n\n", found.code, found.message));
+        warnings.diagnostics.push(found);
+    }
+    let generation = snapshot.generation;
     let found = control.sources.states().iter().flat_map(mistakes).collect();
     document::Diagnostics { generation, warnings: warnings.diagnostics, rendered: warnings.rendered, refused, found }
 }
@@ -85,6 +95,29 @@ fn mistakes(state: &SourceState) -> Vec<document::FoundMistake> {
         help: mistake.help.clone(),
     });
     failure.chain(refused).collect()
+}
+
+/// Of each service whose clients' addresses seem to be lost.
+fn masked(snapshot: &Snapshot) -> impl Iterator<Item = document::Diagnostic> {
+    snapshot.services().filter(|service| service.kept.clients.seem_masked()).map(|service| {
+        let name = &*service.spec.name;
+        let listen = snapshot.places.pointer(&format!("/service/{name}/listen")).cloned().unwrap_or_default();
+        let place = listen.as_str().or_else(|| listen.pointer("/0")?.as_str()).unwrap_or_default();
+        let (file, line) = place.rsplit_once(':').unwrap_or((place, ""));
+        document::Diagnostic {
+            severity: "warning".to_owned(),
+            code: codes::MASKED_CLIENTS.id.to_owned(),
+            message: format!("every client of service {name} seems to be this host's gateway"),
+            help: Some(
+                "their addresses are lost on the way: run on the host's network or on a macvlan, or name the proxy before it in \
+                 `trusted_proxies` (docs/docker.md)"
+                    .to_owned(),
+            ),
+            file: file.to_owned(),
+            line: line.parse().unwrap_or(0),
+            column: 1,
+        }
+    })
 }
 
 pub fn events(since: Option<u64>, limit: usize) -> document::Events {

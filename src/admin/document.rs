@@ -418,7 +418,7 @@ pub struct Event {
     pub at_ms: u64,
     /// `error`, `warn`, `info`.
     pub level: String,
-    /// `reload`, `change`, `endpoint`, `weight`, `pool`, `probes`, `source`, `vip`, `admin`, `pressure`, `upgrade`, `process`.
+    /// `reload`, `change`, `endpoint`, `weight`, `pool`, `probes`, `source`, `vip`, `clients`, `admin`, `pressure`, `upgrade`, `process`.
     pub kind: String,
     /// Whom it is about: `web/10.0.0.11:8080`, `web`, `descriptors`; empty where it is the process.
     pub subject: String,

@@ -428,6 +428,8 @@ impl Supervisor {
         let changes = diff(&current, &next);
 
         self.crew.snapshot.store(next.clone());
+        // Only a hint is lost with them.
+        self.crew.gateways.store(Arc::new(sys::neighbour::gateways().unwrap_or_default()));
         let through = self.packets.let_probes_through(&mut packets, &next);
         let said = |error| format!("a thread for probes through VIPs cannot be made: {error}");
         let mut unserved: Vec<String> = through.err().map(said).into_iter().collect();

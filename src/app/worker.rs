@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -20,9 +21,9 @@ use crate::mode;
 use crate::net::accept::{accept, accept_queued, receive};
 use crate::net::worker::Handed;
 use crate::net::{Crew, Worker};
-use crate::observe::Beat;
+use crate::observe::{Beat, events};
 use crate::seam::{Accepted, Mode};
-use crate::state::ModeKind;
+use crate::state::{ModeKind, Service};
 use crate::sys::{self, privilege};
 
 /// What the supervisor tells a worker. Acknowledged where the supervisor must know that it took effect.
@@ -119,6 +120,7 @@ async fn work(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>, mut handed:
             _ = way.tick() => {
                 beat.beat(clock::now());
                 modes.make_way();
+                worker.look_for_downs();
             }
             _ = sweep.tick() => {
                 modes.sweep();
@@ -147,7 +149,11 @@ impl Modes {
 
     fn serve(&self, worker: &Rc<Worker>, accepted: Accepted) {
         let snapshot = worker.snapshot_of(accepted.service);
-        let kind = snapshot.and_then(|snapshot| Some(snapshot.service(accepted.service)?.mode()));
+        let kind = snapshot.and_then(|snapshot| {
+            let service = snapshot.service(accepted.service)?;
+            watch_clients(worker, service, accepted.peer.ip());
+            Some(service.mode())
+        });
         // Only a service whose time to drain is over as well is not there: the client sees a clean close.
         let Some(mode) = kind.and_then(|kind: ModeKind| self.by_kind.get(kind.word())) else { return };
         spawn_local(Contained { work: mode.clone().serve(accepted) });
@@ -163,6 +169,18 @@ impl Modes {
 
     fn relieve(&self) {
         self.by_kind.values().for_each(|mode| mode.relieve());
+    }
+}
+
+/// Says so once every client seems to be a gateway.
+fn watch_clients(worker: &Worker, service: &Service, peer: IpAddr) {
+    if !service.trusts(peer) && service.kept.clients.saw(peer, &worker.crew.gateways.load()) {
+        tracing::warn!(
+            event = events::CLIENTS,
+            service = &*service.spec.name,
+            gateway = %peer,
+            "every client seems to be this host's gateway: their addresses are lost on the way; docs/docker.md says how to keep them"
+        );
     }
 }
 

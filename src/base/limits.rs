@@ -48,6 +48,9 @@ pub const PIPES_KEPT: usize = 32;
 pub const RELAY_TURN: u32 = 16;
 /// Bytes that a client may still send to an endpoint that takes no more, while it reads the answer.
 pub const REFUSED_BYTES: u64 = 64 * 1024;
+/// Connections in a row from a gateway of this host after which client addresses seem to be lost: more than a person makes by hand
+/// before somebody else comes, less than a minute of traffic.
+pub const GATEWAY_CLIENTS: u32 = 50;
 /// Connections waiting to be accepted, for each worker's socket. The kernel lowers it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 

@@ -149,6 +149,9 @@ pub static EMPTY_INCLUDE: Code = Code::new("W015", "an include that matches no f
 pub static PUBLIC_SECRET: Code = Code::new("W016", "the file of a secret that everybody on the machine can read");
 pub static MASKED_SECRET: Code =
     Code::new("W017", "a secret that is only stars, as a dump shows it: everybody can know it");
+/// Of a running process, not of a file.
+pub static MASKED_CLIENTS: Code =
+    Code::new("W018", "every client of a service seems to be this host's gateway: their addresses are lost on the way");
 
 /// Every code, in order.
 pub static CODES: &[&Code] = &[
@@ -217,6 +220,7 @@ pub static CODES: &[&Code] = &[
     &EMPTY_INCLUDE,
     &PUBLIC_SECRET,
     &MASKED_SECRET,
+    &MASKED_CLIENTS,
 ];
 
 #[cfg(test)]

@@ -128,6 +128,12 @@ impl Tries {
         })
     }
 
+    /// Whether the pool has somebody usable who was not tried yet.
+    pub fn has_another(&self, pool: &Pool) -> bool {
+        pool.view().endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.identity))
+            && self.tried.len() < limits::TRIES
+    }
+
     /// The endpoint picked last was not tried after all.
     pub fn take_back(&mut self) {
         self.tried.pop();

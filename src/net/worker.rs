@@ -3,7 +3,7 @@
 //! A worker's clones of the snapshot are `Rc`s, so that a request costs no shared reference count (DESIGN §5).
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -47,9 +47,13 @@ pub struct Crew {
     pub probes_static: AtomicBool,
     /// When the probe that waits for longest was due, in ns; [`Moment::NEVER`] while none waits.
     probe_due: AtomicU64,
+    /// How often probes have found an endpoint down, its pool's view without it published.
+    downs: AtomicU64,
     pub pressure: Pressure,
     /// The loops that the process lives by.
     pub beats: Arc<Beats>,
+    /// Where this host's default routes lead: a client of that address is hardly one (`state::Clients`).
+    pub gateways: ArcSwap<Vec<IpAddr>>,
     /// What the packet engine tells of itself.
     pub packets: Arc<Packets>,
     /// Whose packets are on their way through a VIP.
@@ -84,9 +88,11 @@ impl Crew {
             draining: AtomicBool::new(false),
             probes_static: AtomicBool::new(false),
             probe_due: AtomicU64::new(Moment::NEVER.0),
+            downs: AtomicU64::new(0),
             pressure: Pressure::default(),
             packets: Arc::new(Packets::among(beats.clone())),
             beats,
+            gateways: ArcSwap::default(),
             passages: Arc::default(),
         };
         (Arc::new(crew), receivers)
@@ -99,6 +105,11 @@ impl Crew {
 
     pub fn draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// Whoever waits for an answer of an endpoint that is down now may look elsewhere.
+    pub fn note_down(&self) {
+        self.downs.fetch_add(1, Relaxed);
     }
 
     /// Connections open on all workers.
@@ -182,6 +193,8 @@ pub struct Worker {
     leaving: RefCell<Vec<(Moment, Rc<Held>)>>,
     random: RefCell<fastrand::Rng>,
     draining_since: Cell<Option<Moment>>,
+    /// Of the crew's `downs`, those that this worker's connections were told of.
+    downs: Cell<u64>,
 }
 
 impl Worker {
@@ -197,6 +210,7 @@ impl Worker {
             leaving: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
             draining_since: Cell::new(None),
+            downs: Cell::new(0),
         }
     }
 
@@ -233,6 +247,14 @@ impl Worker {
         let over = leaving.len() < before;
         drop(leaving);
         if over {
+            self.timers.wake_all();
+        }
+    }
+
+    /// Wakes whoever waits, where an endpoint has gone down since: its answer may never come.
+    pub fn look_for_downs(&self) {
+        let downs = self.crew.downs.load(Relaxed);
+        if self.downs.replace(downs) != downs {
             self.timers.wake_all();
         }
     }

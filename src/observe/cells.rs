@@ -225,11 +225,13 @@ pub enum UpstreamError {
     Truncated,
     Malformed,
     ResponseTimeout,
+    /// Probes found the endpoint down while a request waited for its answer, and another endpoint got it.
+    WentDown,
     Other,
 }
 
 impl UpstreamError {
-    pub const ALL: [UpstreamError; 9] = [
+    pub const ALL: [UpstreamError; 10] = [
         UpstreamError::Refused,
         UpstreamError::Timeout,
         UpstreamError::Unreachable,
@@ -238,6 +240,7 @@ impl UpstreamError {
         UpstreamError::Truncated,
         UpstreamError::Malformed,
         UpstreamError::ResponseTimeout,
+        UpstreamError::WentDown,
         UpstreamError::Other,
     ];
 
@@ -251,6 +254,7 @@ impl UpstreamError {
             UpstreamError::Truncated => "truncated",
             UpstreamError::Malformed => "malformed",
             UpstreamError::ResponseTimeout => "response-timeout",
+            UpstreamError::WentDown => "went-down",
             UpstreamError::Other => "other",
         }
     }

@@ -31,6 +31,7 @@ pub const POOL: &str = "pool";
 pub const PROBES: &str = "probes";
 pub const SOURCE: &str = "source";
 pub const VIP: &str = "vip";
+pub const CLIENTS: &str = "clients";
 pub const ADMIN: &str = "admin";
 pub const PRESSURE: &str = "pressure";
 pub const UPGRADE: &str = "upgrade";
@@ -46,6 +47,7 @@ pub const KINDS: &[(&str, &str)] = &[
     (PROBES, "probes cannot be made, or reach nobody because this machine is cut off; and when that ends"),
     (SOURCE, "a source fails, or answers again; something that it has found is refused, and why"),
     (VIP, "another machine claims a VIP"),
+    (CLIENTS, "every client of a service seems to be this host's gateway: their addresses are lost"),
     (ADMIN, "a change through the admin API: who, what, and its result"),
     (PRESSURE, "descriptors or memory run out: idle connections are closed, accepting pauses; and when that ends"),
     (UPGRADE, "another process takes over, or cannot"),
@@ -177,7 +179,7 @@ struct Said {
 }
 
 /// Fields that say whom a line is about; the first there is, and of a pool the endpoint.
-const SUBJECTS: [&str; 6] = ["pool", "endpoint", "vip", "resource", "interface", "source"];
+const SUBJECTS: [&str; 7] = ["pool", "endpoint", "vip", "resource", "interface", "source", "service"];
 
 impl Said {
     fn subject(&self) -> String {

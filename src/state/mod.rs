@@ -4,6 +4,7 @@
 //! `Arc`s that a new snapshot inherits by name, so an untouched object survives a reload untouched (DESIGN §4).
 
 pub mod change;
+pub mod clients;
 pub mod endpoint;
 pub mod packet;
 pub mod pool;

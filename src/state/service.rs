@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use super::clients::Clients;
 use super::packet::{Family, PacketSpec};
 use crate::balance::key::HashBy;
 use crate::base::{Listen, Network, PoolId, ServiceId};
@@ -146,6 +147,8 @@ pub struct Kept {
     pub open: AtomicU32,
     /// Connections open by source address, touched only where `max_connections_per_source` is set.
     pub sources: parking_lot::Mutex<std::collections::HashMap<IpAddr, u32>>,
+    /// Whether clients' addresses arrive.
+    pub clients: Clients,
     /// Of the tables that a packet service has, by [`Family`].
     slots: [SlotGauges; Family::ALL.len()],
 }
@@ -156,6 +159,7 @@ impl Kept {
             cells: PerWorker::new(workers),
             open: AtomicU32::new(0),
             sources: parking_lot::Mutex::default(),
+            clients: Clients::default(),
             slots: std::array::from_fn(|_| SlotGauges::default()),
         }
     }
@@ -206,5 +210,10 @@ impl Service {
 
     pub fn cells(&self, worker: crate::base::WorkerId) -> &ServiceCells {
         self.kept.cells.row(worker)
+    }
+
+    /// Whether that peer is believed when it says for whom it speaks: then its own address hides nobody's.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        matches!(&self.traffic, Traffic::L7(l7) if l7.spec.trusted_proxies.iter().any(|network| network.contains(peer)))
     }
 }

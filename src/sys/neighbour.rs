@@ -141,6 +141,14 @@ pub fn routes() -> io::Result<Vec<TableRoute>> {
     Asker::open()?.routes()
 }
 
+/// Where the default routes of both families lead.
+///
+/// # Errors
+/// What the kernel said.
+pub fn gateways() -> io::Result<Vec<IpAddr>> {
+    Ok(routes()?.into_iter().filter(|route| route.prefix == 0).filter_map(|route| route.gateway).collect())
+}
+
 /// [`Asker::route`], for one question.
 ///
 /// # Errors

@@ -54,6 +54,8 @@ pub(super) struct Wards {
     changed: HashSet<PoolId>,
     /// Pools that keep their first view, in which everyone serves, until all are judged, or until this moment.
     settling: HashMap<PoolId, Moment>,
+    /// Some endpoint has gone down since the last views.
+    went_down: bool,
 }
 
 struct Ward {
@@ -103,6 +105,7 @@ impl Wards {
             all_here: true,
             changed: HashSet::new(),
             settling: HashMap::new(),
+            went_down: false,
         }
     }
 
@@ -315,6 +318,7 @@ impl Wards {
         if transition.from.0 == Intent::Maintenance {
             ward.up_since = ward.up_since.map(|_| now);
         }
+        self.went_down |= health == Health::Down && transition.from.1 != Health::Down;
         (ward.cause, ward.since) = (transition.cause.clone(), now);
         if ward.machine.deadline().is_some() {
             self.timed.insert(id);
@@ -361,6 +365,10 @@ impl Wards {
             {
                 current.publish();
             }
+        }
+        // After the views: who looks for another endpoint must not find this one.
+        if std::mem::take(&mut self.went_down) {
+            self.crew.note_down();
         }
     }
 

@@ -15,7 +15,8 @@ use super::session::{Session, make_room};
 use super::upload::{Stop, Upload};
 use super::upstream::Upstream;
 use crate::base::{clock, limits};
-use crate::net::upstream;
+use crate::health::Health;
+use crate::net::upstream::{self, Tries};
 use crate::net::{Buffer, DialError};
 use crate::state::{Endpoint, Timeouts};
 use crate::wire::http1::{self, Progress, Reject};
@@ -35,6 +36,8 @@ pub(super) struct Attempt {
     answered: bool,
     /// The client waits to be told to send its body.
     expected: bool,
+    /// Repeating does no harm, and may be done: nobody need wait for an endpoint that probes have found down.
+    may_leave: bool,
 }
 
 /// How an attempt at an endpoint failed before any byte of a response.
@@ -46,6 +49,8 @@ pub(super) enum Failed {
     /// Its answer broke the protocol.
     Malformed(Reject),
     Late,
+    /// Probes found it down while its answer was waited for, and the pool has another.
+    WentDown,
     /// The client's body ended the exchange.
     Body(Stop),
     BodyLate,
@@ -58,12 +63,20 @@ impl Attempt {
         let most = task.service.spec.limits.max_body_bytes;
         let upload = Upload::new(task.ask.body, most, session.worker.buffers.clone(), facts.began);
         let expected = task.ask.expect_continue;
-        Attempt { upload, used: facts.head_length, sent: false, fresh, reused: false, answered: false, expected }
+        let used = facts.head_length;
+        Attempt { upload, used, sent: false, fresh, reused: false, answered: false, expected, may_leave: false }
     }
 
     /// Whether the same request can be sent once more: it is all here still, and nothing has been answered to it.
     pub(super) fn can_repeat(&self) -> bool {
         !self.answered && (!self.sent || !self.upload.is_consumed())
+    }
+
+    /// Does not wait for an endpoint that has gone down, where another could answer.
+    #[must_use]
+    pub(super) fn may_leave(mut self, may: bool) -> Attempt {
+        self.may_leave = may;
+        self
     }
 
     pub(super) fn payload(&self) -> u64 {
@@ -77,6 +90,7 @@ impl Attempt {
         facts: &mut Facts<'_>,
         task: &Task<'_>,
         endpoint: &Arc<Endpoint>,
+        tries: &Tries,
     ) -> Result<Step, Failed> {
         let kept = if self.fresh { None } else { session.mode.store.take(endpoint) };
         self.reused = kept.is_some();
@@ -91,7 +105,7 @@ impl Attempt {
         let mut answer = session.worker.buffers.parked(upstream.bulk);
         let mut interims = 0;
         let length = loop {
-            let length = self.response_head(session, scratch, task, &mut upstream, &mut answer).await?;
+            let length = self.response_head(session, scratch, task, &mut upstream, &mut answer, tries).await?;
             let view = scratch.parsed.response.view(answer.bytes().get(..length).unwrap_or_default());
             if !view.interim() {
                 let answered = clock::now();
@@ -161,6 +175,7 @@ impl Attempt {
         task: &Task<'_>,
         upstream: &mut Upstream,
         answer: &mut Buffer,
+        tries: &Tries,
     ) -> Result<usize, Failed> {
         scratch.parsed.response.clear();
         let timeouts = *task.timeouts();
@@ -179,6 +194,13 @@ impl Attempt {
                 self.poll_client(session, input, upstream, cx)?;
                 if let Poll::Ready(read) = poll_read_parked(&mut upstream.stream, answer, cx) {
                     return Poll::Ready(Ok(read.unwrap_or(0)));
+                }
+                if self.may_leave
+                    && upstream.endpoint.status().health == Health::Down
+                    && self.can_repeat()
+                    && tries.has_another(task.pool)
+                {
+                    return Poll::Ready(Err(Failed::WentDown));
                 }
                 self.arm(session, &timeouts, &mut stage);
                 session.deadline.poll_expired(cx).map(|_| Err(stage.late()))

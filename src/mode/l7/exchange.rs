@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  head ─▶ route ─▶ pick ─▶ reuse or dial ─▶ send head ─▶ wait for a response head ─▶ relay ─▶ next
-//!                    ▲          │ failed          │ closed before any response byte
+//!                    ▲          │ failed          │ closed, or found down, before any response byte
 //!                    └──────────┴─────────────────┘ another endpoint, while the request can be sent again
 //! ```
 
@@ -396,8 +396,9 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
         }
         facts.tries += 1;
         facts.endpoint = task.service.spec.access.is_some().then(|| endpoint.clone());
-        let mut attempt = Attempt::new(session, &task, facts, fresh);
-        let failed = match attempt.run(session, scratch, facts, &task, &endpoint).await {
+        let may_retry = task.ask.idempotent && retries < task.l7.spec.retries;
+        let mut attempt = Attempt::new(session, &task, facts, fresh).may_leave(may_retry);
+        let failed = match attempt.run(session, scratch, facts, &task, &endpoint, &tries).await {
             Ok(Step::Tunnel(mut tunnel)) => {
                 tunnel.seat = Some(seat);
                 return Step::Tunnel(tunnel);
@@ -427,7 +428,7 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
                     failed_at(&session.worker, task.pool, &endpoint);
                 }
                 last = Some(Reason::UpstreamClosed);
-                if again && task.ask.idempotent && retries < task.l7.spec.retries {
+                if again && may_retry {
                     if session.mode.with_budget(task.pool.id, |budget| budget.retry(clock::now())) {
                         retries += 1;
                         stale = reused.then_some(Picked { endpoint, seat });
@@ -448,6 +449,13 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
                 cells.error(UpstreamError::ResponseTimeout);
                 failed_at(&session.worker, task.pool, &endpoint);
                 Reason::ResponseTimeout
+            }
+            // Of the retries, but not of the budget: that is against load which makes itself, and each request that waits there is
+            // one that the endpoint had taken.
+            Failed::WentDown => {
+                cells.error(UpstreamError::WentDown);
+                retries += 1;
+                continue;
             }
             Failed::BodyLate => Reason::BodyTimeout,
             Failed::Body(Stop::TooLarge) => Reason::BodyTooLarge,

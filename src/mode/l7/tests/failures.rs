@@ -1,6 +1,9 @@
 //! What goes wrong at endpoints and clients, and what the other side gets.
 
 use super::*;
+use crate::health::Health;
+use crate::observe::cells::UpstreamError;
+use crate::state::Status;
 
 #[test]
 fn a_request_whose_kept_connection_was_closed_under_it_is_sent_again() {
@@ -316,6 +319,73 @@ fn slow_clients_are_answered_or_cut_off() {
         let mut silent = world.client().await;
         assert!(silent.ended().await, "{:?}", String::from_utf8_lossy(&silent.ahead));
         until("nothing is in flight", || world.in_flight() == 0).await;
+    });
+}
+
+/// Answers late, once it is let.
+async fn stalling(answers: &Rc<Cell<bool>>) -> Origin {
+    let answers = answers.clone();
+    origin(move |_, mut wire| {
+        let answers = answers.clone();
+        async move {
+            while wire.request().await.is_some() {
+                until("it may answer", || answers.get()).await;
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate").await;
+            }
+        }
+    })
+    .await
+}
+
+#[test]
+fn who_waits_for_an_endpoint_that_goes_down_is_answered_by_another_where_repeating_does_no_harm() {
+    run(async {
+        let answers = Rc::new(Cell::new(false));
+        let (stalls, well) = (stalling(&answers).await, answering(HELLO).await);
+        let world = World::planned(&[stalls.address, well.address], |plan| {
+            plan.pool.balance = PluginSettings::defaults(&balance::find("first").unwrap().grammar);
+        })
+        .await;
+        let (mut get, mut post) = (world.client().await, world.client().await);
+        get.send(GET).await;
+        post.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").await;
+        until("both wait for the first endpoint", || stalls.heads.borrow().len() == 2).await;
+        let pool = world.pool();
+        let status = pool.endpoints[0].status();
+        let goes_down = |health| {
+            pool.endpoints[0].set_status(Status { health, ..status });
+            pool.publish();
+            world.worker.crew.note_down();
+            world.worker.look_for_downs();
+        };
+        goes_down(Health::Down);
+        assert_eq!(get.answer().await.text(), "hello");
+        assert_eq!(world.retries(), 1);
+        answers.set(true);
+        assert_eq!(post.answer().await.text(), "late", "it may have been carried out");
+        let errors = |kind| pool.endpoints[0].cells.sum(|row| row.errors(kind));
+        assert_eq!((errors(UpstreamError::WentDown), errors(UpstreamError::Closed)), (1, 0));
+        until("nothing is in flight", || world.in_flight() == 0).await;
+    });
+}
+
+#[test]
+fn who_waits_for_the_last_endpoint_goes_on_waiting_when_that_goes_down() {
+    run(async {
+        let answers = Rc::new(Cell::new(false));
+        let stalls = stalling(&answers).await;
+        let world = World::new(&[stalls.address]).await;
+        let mut client = world.client().await;
+        client.send(GET).await;
+        until("it waits", || stalls.heads.borrow().len() == 1).await;
+        let pool = world.pool();
+        let status = pool.endpoints[0].status();
+        pool.endpoints[0].set_status(Status { health: Health::Down, ..status });
+        pool.publish();
+        world.worker.crew.note_down();
+        world.worker.look_for_downs();
+        answers.set(true);
+        assert_eq!((client.answer().await.text(), world.retries()), ("late", 0));
     });
 }
 
