@@ -26,13 +26,20 @@ pub fn echo(listen: SocketAddr, name: Option<String>) -> anyhow::Result<ExitCode
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
         say(format_args!("echo listens on {address}\n"))?;
-        let name = name.unwrap_or_else(|| address.to_string());
+        let name = name.unwrap_or_else(|| default_name(address));
         tokio::select! {
             () = serve(listener, name) => {}
             outcome = stop_signal() => outcome?,
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Its address; where that is every address of the host, the host's name, which tells the containers of one service apart.
+fn default_name(address: SocketAddr) -> String {
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let named = if address.ip().is_unspecified() { host() } else { None };
+    named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| address.to_string())
 }
 
 /// Answers on `listener` until dropped. Must run inside a `LocalSet`.
@@ -86,7 +93,7 @@ async fn answer(
     respond(StatusCode::OK, text.into())
 }
 
-async fn stop_signal() -> anyhow::Result<()> {
+pub(super) async fn stop_signal() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }

@@ -20,6 +20,7 @@ mod check;
 mod decapsulate;
 mod demo;
 mod diff;
+mod docker_proxy;
 mod doctor;
 mod dump;
 mod echo;
@@ -34,6 +35,7 @@ mod run;
 mod setup_endpoint;
 pub mod status;
 mod top;
+mod try_out;
 
 /// One load balancer for every layer.
 #[derive(Debug, Parser)]
@@ -136,10 +138,14 @@ enum Command {
     Echo {
         #[arg(long, default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
-        /// What it calls itself; default: its address
+        /// What it calls itself; default: its address, or the host's name where it listens on every address
         #[arg(long)]
         name: Option<String>,
     },
+    /// Ask HTTP services again and again, and count who answered; exits 1 where an answer is missing or somebody else's
+    Try(try_out::Arguments),
+    /// Let a Docker source ask an engine, and nobody change one: passes questions to its socket, and refuses everything else
+    DockerProxy(docker_proxy::Arguments),
     /// Say what becomes of one packet, and why: service, slot, endpoint, what is rewritten, or why it is dropped
     Explain(explain::Arguments),
     /// Run a capture through the model that decides about packets: each verdict with its reason
@@ -229,6 +235,8 @@ pub fn main() -> ExitCode {
         Command::Gen { what } => generate::generate(&what),
         Command::Healthcheck { admin } => remote::healthcheck(&admin),
         Command::Echo { listen, name } => echo::echo(listen, name),
+        Command::Try(arguments) => try_out::try_out(&arguments),
+        Command::DockerProxy(arguments) => docker_proxy::proxy(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::SetupEndpoint(arguments) => setup_endpoint::setup(&arguments),
         Command::Decapsulate { mode, vips } => decapsulate::decapsulate(mode, vips),

@@ -1,23 +1,27 @@
 //! Wiring: `strata setup-endpoint`: prints what an endpoint of a packet mode needs, applies it, or takes it back.
 //!
-//! It acts on the network namespace that it runs in, through `ip` and `/proc/sys`, and what it prints is what it does. What it
+//! It acts on the network namespace that it runs in, through `ip` and `/proc/sys` or netlink, and what it prints is what it does. What it
 //! changes it records first (`record`), so that `--undo` puts back what was there and nothing else. `--apply` twice changes
 //! nothing the second time; one that fails takes back what it had done.
 //!
 //! Not here: what is needed (`plan`), how it is done (`host`), and surviving a reboot: that is the distribution's network
 //! configuration, for which the printed lines are the source.
 
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 use super::say;
+use crate::sys::privilege;
 use plan::{Need, Wish};
 use record::{Entry, Record};
 
 mod host;
+mod native;
 pub(super) mod plan;
 mod record;
 #[cfg(test)]
@@ -60,6 +64,9 @@ pub struct Arguments {
     /// Keeps the record of what has been changed
     #[arg(long, value_name = "FOLDER", default_value = "/run/strata")]
     state: PathBuf,
+    /// With --apply: what to become then, with no capability left. A container's first process, as in `… --apply -- strata echo`
+    #[arg(last = true, value_name = "COMMAND", requires = "apply")]
+    command: Vec<OsString>,
 }
 
 /// What the endpoint is to be set up for.
@@ -107,7 +114,18 @@ pub fn setup(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let changed = needs.iter().filter(|need| !need.done).count();
     say(format_args!("{} of {} settings changed, the others were as needed\n", changed, needs.len()))?;
-    Ok(ExitCode::SUCCESS)
+    match arguments.command.split_first() {
+        Some((program, words)) => become_command(program, words),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The endpoint itself, which has no business with the network's settings.
+fn become_command(program: &OsStr, words: &[OsString]) -> anyhow::Result<ExitCode> {
+    privilege::restrict(&[], None)
+        .map_err(|(step, error)| anyhow!("privileges cannot be given up: {step}: {error}"))?;
+    let error = Command::new(program).args(words).exec();
+    Err(anyhow!("cannot run {}: {error}", program.display()))
 }
 
 impl Wants {

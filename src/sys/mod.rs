@@ -8,6 +8,7 @@ pub mod allocation;
 mod assemble;
 pub mod capability;
 pub mod classify;
+pub mod configure;
 pub mod echo;
 pub mod handover;
 pub mod ingress;

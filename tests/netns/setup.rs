@@ -137,6 +137,57 @@ fn a_nat_endpoint_replies_through_the_balancer() {
     assert_eq!(state(endpoint), before);
 }
 
+/// No `ip`, and /proc/sys is read-only: netlink does it, and what only the engine may set is named.
+#[test]
+fn in_a_container_from_scratch_it_is_done_over_netlink() {
+    if !can("`setup-endpoint` without `ip` and with a read-only /proc/sys") {
+        return;
+    }
+    let world = World::new(Place::Lan, 1);
+    let endpoint = &world.endpoints[0];
+    let setup = Setup::new(endpoint);
+    let state_folder = setup.state.to_str().expect("a name");
+    let bare = |words: &str| {
+        let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && PATH=/nowhere exec \"$0\" \"$@\"";
+        let head =
+            ["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_strata"), "setup-endpoint", "--state", state_folder];
+        said(&endpoint.run("unshare", &head.into_iter().chain(words.split_whitespace()).collect::<Vec<_>>()))
+    };
+    let (code, text) = bare("--mode l2 --vip 10.0.0.100 --apply");
+    assert!(code == 1 && text.contains("start the container with `--sysctl net.ipv4.conf.all.arp_ignore=1`"), "{text}");
+    // As the engine does (`sysctls:` in docker-compose.yml).
+    for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2"), ("accept_redirects", "0")] {
+        endpoint.set(&format!("net/ipv4/conf/all/{key}"), value);
+    }
+    let before = state(endpoint);
+
+    let both = "--mode l2 --vip 10.0.0.100,fd00::100";
+    let (code, text) = bare(&format!("{both} --apply -- /bin/grep CapEff: /proc/self/status"));
+    assert!(code == 0 && text.contains("settings changed"), "{text}");
+    assert!(text.ends_with("CapEff:\t0000000000000000\n"), "the command has capabilities: {text}");
+    let lo = endpoint.ip("-o address show dev lo");
+    assert!(
+        lo.contains("inet 10.0.0.100/32") && lo.contains("inet6 fd00::100/128") && lo.contains("deprecated"),
+        "{lo}"
+    );
+    let own = ["arp_ignore", "arp_announce"].map(|key| endpoint.value(&format!("net/ipv4/conf/eth0/{key}")));
+    assert_eq!(own, ["1", "2"]);
+    assert!(setup.run(&format!("{both} --apply")).starts_with("0 of"), "`ip` finds it as it should be");
+    assert!(bare(&format!("{both} --apply")).1.starts_with("0 of"));
+    let (code, text) = bare(&format!("{both} --undo"));
+    assert_eq!((code, state(endpoint)), (0, before.clone()), "{text}");
+
+    let nat = "--mode nat --balancer 10.0.0.2";
+    let (code, text) = bare(&format!("{nat} --apply"));
+    assert_eq!(code, 0, "{text}");
+    assert!(endpoint.ip("-4 route show default").starts_with("default via 10.0.0.2 dev eth0"));
+    assert_eq!(endpoint.value("net/ipv4/conf/eth0/accept_redirects"), "0");
+    assert_eq!((bare(&format!("{nat} --undo")).0, state(endpoint)), (0, before.clone()));
+    let (code, text) = bare("--mode nat --balancer fd00::2 --apply");
+    assert!(code == 1 && text.contains("--sysctl net.ipv6.conf.eth0.accept_redirects=0"), "{text}");
+    assert_eq!(state(endpoint), before, "what was done for it is taken back");
+}
+
 /// The segments that clients are told to send leave room for the outer headers.
 #[test]
 fn a_tunnelled_endpoint_advertises_segments_that_fit() {

@@ -1,4 +1,5 @@
-//! Shell: reads and changes the network namespace that it runs in, through `ip` and `/proc/sys`, and names what is missing.
+//! Shell: reads and changes the network namespace that it runs in, through `ip` and `/proc/sys`, or over netlink where they cannot
+//! be had, and names what is missing.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -7,7 +8,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::native;
 use super::plan::{Assigned, Change, Facts, Wish, flag, sysctls};
+use crate::sys::configure;
 
 /// # Errors
 /// Without CAP_NET_ADMIN, in words that say how to get it.
@@ -110,13 +113,13 @@ fn act(there: bool, command: &str) -> anyhow::Result<String> {
     ip(&words).map(|_| command.to_owned())
 }
 
-/// Runs `ip` and gives what it says.
+/// Runs `ip`, or what takes its place, and gives what it says.
 fn ip(arguments: &[&str]) -> anyhow::Result<String> {
     let ran = Command::new("ip").args(arguments).stdin(Stdio::null()).output();
-    let output = ran.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => anyhow!("`ip` is not installed here: it comes with iproute2"),
-        _ => anyhow!("cannot run `ip`: {error}"),
-    })?;
+    let output = match ran {
+        Err(error) if error.kind() == ErrorKind::NotFound => return native::ip(arguments),
+        ran => ran.context("cannot run `ip`")?,
+    };
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -142,17 +145,21 @@ fn explain(change: &Change, error: anyhow::Error) -> anyhow::Error {
 }
 
 fn write(key: &str, value: &str) -> anyhow::Result<()> {
-    std::fs::write(path(key), value).map_err(|error| {
-        let read_only = error.kind() == ErrorKind::ReadOnlyFilesystem || error.kind() == ErrorKind::PermissionDenied;
-        if read_only {
-            // A container's /proc/sys is read-only; its runtime sets what is in the container's namespace.
-            let dotted = key.replace('/', ".");
-            return anyhow!(
-                "cannot set {key}={value} here ({error}): start the container with `--sysctl {dotted}={value}`"
-            );
-        }
-        anyhow!("cannot set {key}={value}: {error}")
-    })
+    let Err(error) = std::fs::write(path(key), value) else { return Ok(()) };
+    if !matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) {
+        return Err(anyhow!("cannot set {key}={value}: {error}"));
+    }
+    // A container's /proc/sys is read-only. What is an interface's own the kernel takes over netlink as well; the rest its runtime
+    // sets in the container's namespace.
+    if let ["net", "ipv4", "conf", interface, name] = *key.split('/').collect::<Vec<_>>()
+        && !matches!(interface, "all" | "default")
+        && let Ok(value) = value.parse()
+        && configure::set_ipv4(interface, name, value).is_ok()
+    {
+        return Ok(());
+    }
+    let dotted = key.replace('/', ".");
+    Err(anyhow!("cannot set {key}={value} here ({error}): start the container with `--sysctl {dotted}={value}`"))
 }
 
 fn path(key: &str) -> String {
