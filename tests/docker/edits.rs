@@ -1,0 +1,39 @@
+//! A mounted file that is edited: the file of a single bind mount keeps its inode, and is watched all the same.
+
+use std::fs;
+
+use super::common::metrics;
+use super::engine::{Project, await_that, can};
+
+#[test]
+fn saving_the_mounted_file_is_a_reload_and_a_mistake_in_it_changes_nothing() {
+    let Some(_one) = can("an edit of a mounted file") else { return };
+    let project = Project::new();
+    project.compose(&["up", "--detach", "strata", "echo-1", "echo-2", "echo-3"]);
+    project.await_healthy("strata");
+    let edge = project.port("strata", 8080);
+    let endpoint = |path| metrics::get(edge, path).field("x-endpoint").unwrap_or_default();
+    await_that("all endpoints are up", || project.strata("strata", &["status"]).matches(" up").count() >= 4);
+
+    // As the README says: take the comment signs away.
+    let file = project.path("conf/compose.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let rule = "# [[service.web.route]]\n# url = \"/mine\"\n# pool = \"one\"\n";
+    assert!(text.contains(rule), "the rule to try is not in the file");
+    fs::write(&file, text.replace(rule, &rule.replace("# ", ""))).unwrap();
+    let generation = || {
+        let status: serde_json::Value = serde_json::from_str(&project.strata("strata", &["status", "--json"])).unwrap();
+        status["generation"].as_u64()
+    };
+    await_that("the edit is in force", || generation() == Some(2));
+    assert!((0..12).all(|_| endpoint("/mine") == "echo-1"));
+
+    fs::write(&file, "[service.web]\nmode = \"l8\"\n").unwrap();
+    await_that("the mistake is told", || project.logs().contains("l8"));
+    assert_eq!(endpoint("/mine"), "echo-1", "the last good one serves");
+    assert_eq!(generation(), Some(2));
+
+    fs::write(&file, text).unwrap();
+    await_that("the first file is in force again", || generation() == Some(3));
+    await_that("all endpoints answer there", || endpoint("/mine") != "echo-1");
+}

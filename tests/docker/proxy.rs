@@ -1,0 +1,58 @@
+//! `strata docker-proxy` before the real engine: what a Docker source asks passes, and nothing that changes anything.
+
+use super::common::{Wire, metrics};
+use super::engine::{Container, Image, address, await_that, can};
+
+#[test]
+fn questions_reach_the_engine_and_changes_do_not() {
+    let Some(_one) = can("`strata docker-proxy`") else { return };
+    let image = Image::under_test();
+    let socket = "/var/run/docker.sock:/var/run/docker.sock:ro";
+    let proxy = Container::run(&[
+        "--read-only",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges:true",
+        "--user=0:0",
+        "--volume",
+        socket,
+        &image.name,
+        "docker-proxy",
+        "--listen=0.0.0.0:2375",
+    ]);
+    let at = address(&proxy, 2375);
+    await_that("it listens", || std::net::TcpStream::connect(at).is_ok());
+    let pong = metrics::get(at, "/_ping");
+    assert_eq!((pong.status(), pong.text().as_str(), pong.field("api-version").is_some()), (200, "OK", true));
+    let listed = metrics::get(at, "/v1.41/containers/json");
+    assert!(listed.status() == 200 && listed.text().contains(&proxy.0), "{}", listed.text());
+    assert_eq!(metrics::get(at, &format!("/containers/{}/json", proxy.0)).status(), 200);
+    assert_eq!(metrics::get(at, "/containers/nobody/json").status(), 404, "the engine's own answers pass");
+
+    // It would end if it were let.
+    let stop = format!("/containers/{}/kill", proxy.0);
+    for (method, path) in [
+        ("POST", stop.as_str()),
+        ("DELETE", &format!("/containers/{}?force=1", proxy.0)),
+        ("POST", "/containers/create"),
+        ("GET", &format!("/containers/{}/archive?path=/", proxy.0)),
+        ("GET", "/images/json"),
+        ("PUT", "/_ping"),
+    ] {
+        let mut wire = Wire::connect(at);
+        wire.send(format!("{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"));
+        let answer = wire.response().expect("an answer");
+        assert_eq!(answer.status(), 403, "{method} {path}");
+        assert!(answer.text().contains("questions of a Docker source"), "{}", answer.text());
+    }
+    assert_eq!(metrics::get(at, "/_ping").status(), 200, "it lives");
+
+    // Events come as they happen, through both connections.
+    let mut events = Wire::connect(at);
+    events.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    events.response_head().expect("the head comes before the first event");
+    let other = Container::run(&[&image.name, "echo"]);
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains(&other.0) {
+        heard.extend(events.bytes(1).expect("an event"));
+    }
+}
