@@ -18,8 +18,8 @@ use strata::flow::{FrameBuf, Shared, Tables, decide};
 use strata::wire::ethernet::{self, EtherType};
 use strata::wire::gue::Variant;
 use strata::wire::ip::Protocol;
-use strata::wire::ipv4;
 use strata::wire::tcp::{self, Flags};
+use strata::wire::{ipv4, udp};
 
 const KEY: HashKey = HashKey::new(*b"an example key..");
 const ENDPOINTS: u16 = 20;
@@ -82,86 +82,135 @@ fn changes(c: &mut Criterion) {
     });
 }
 
-/// A frame with an ACK of a flow, there and as it must leave: written anew for each decision, which is part of the figure.
+/// A frame of a flow, there and as it must leave: written anew for each decision, which is part of the figure. Flows take turns. Where
+/// they are recorded, each has its answer behind it, and what its client answered to that.
 fn frames(c: &mut Criterion) {
-    let lb = MacAddr([2, 0, 0, 0, 0, 9]);
     let modes = [
-        ("l2", Forward::Direct),
-        ("ipip", Forward::Ipip),
-        ("gue", Forward::Gue(Variant::Header)),
-        ("nat", Forward::Nat),
-        ("full-nat", Forward::FullNat { sources: vec![[10, 0, 0, 2].into()] }),
+        ("l2", Forward::Direct, Some(80), Protocol::TCP),
+        ("ipip", Forward::Ipip, Some(80), Protocol::TCP),
+        ("gue", Forward::Gue(Variant::Header), Some(80), Protocol::TCP),
+        ("nat", Forward::Nat, Some(80), Protocol::TCP),
+        ("nat-recorded", Forward::Nat, None, Protocol::TCP),
+        ("nat-recorded-udp", Forward::Nat, None, Protocol::UDP),
+        ("full-nat", Forward::FullNat { sources: vec![OURS.into()] }, Some(80), Protocol::TCP),
+        ("full-nat-udp", Forward::FullNat { sources: vec![OURS.into()] }, Some(80), Protocol::UDP),
     ];
-    for (name, forward) in modes {
-        let endpoint = |n| Endpoint { address: [10, 0, 1, n].into(), port: None, mac: Some(lb), mtu: None };
-        let endpoints = (0..ENDPOINTS as u8).map(|n| Some(endpoint(n))).collect();
-        let link = LinkId::plain(2);
-        let tables = Tables::build(Inputs {
-            key: KEY,
-            links: vec![Link { id: link, mac: lb, mtu: 1500, addresses: vec![[10, 0, 0, 2].into()] }],
-            routes: vec![
-                Route::new(Network::parse("10.0.0.0/8").expect("a network"), link, None),
-                Route::new(Network::parse("0.0.0.0/0").expect("a network"), link, Some([10, 0, 0, 1].into())),
-            ],
-            neighbors: Vec::new(),
-            vips: vec![Vip { address: VIP.into(), link, mac: lb }],
-            services: vec![Service {
-                id: ServiceId(0),
-                addresses: vec![VIP.into()],
-                ports: vec![Ports { protocol: Protocol::TCP, first: 80, last: 80 }],
-                forward,
-                sticky: Sticky::Flow,
-                slots: Arc::new(table(false)),
-                endpoints,
-            }],
-        });
+    for (name, forward, port, protocol) in modes {
+        let recorded = name.contains("recorded") || name.contains("full");
+        let tables = tables(forward, port.map(|port| Ports { protocol, first: port, last: port }), protocol);
         let mut group = c.benchmark_group(name);
         for n in [1_u32, 1000, 50_000] {
-            let shared = Shared::new(&[[10, 0, 0, 2].into()], KEY);
-            let now = Moment::ZERO + Duration::from_secs(60);
-            let mut buffer = vec![0; 256];
-            let mut run = |frame: &[u8; 54]| {
-                buffer[FrameBuf::HEADROOM..FrameBuf::HEADROOM + 54].copy_from_slice(frame);
-                let mut frame = FrameBuf::new(&mut buffer, FrameBuf::HEADROOM, 54, 2).expect("room");
-                decide(&tables, &shared, now, 0, black_box(&mut frame)).action
-            };
-            for n in 0..n {
-                assert!(matches!(run(&frame(n, Flags::SYN)), Action::Send { .. }));
-            }
-            let frames: Vec<[u8; 54]> = (0..n).map(|n| frame(n, Flags::ACK)).collect();
-            let mut next = frames.iter().cycle();
-            group.bench_function(BenchmarkId::from_parameter(n), |b| b.iter(|| next.next().map(&mut run)));
+            // Made where it is used: most runs want few of these.
+            group.bench_function(BenchmarkId::from_parameter(n), |b| {
+                let shared = Shared::new(&[OURS.into()], KEY);
+                let now = Moment::ZERO + Duration::from_secs(60);
+                let mut buffer = vec![0; 256];
+                let mut run = |frame: &[u8; FRAME]| {
+                    buffer[FrameBuf::HEADROOM..FrameBuf::HEADROOM + FRAME].copy_from_slice(frame);
+                    let mut frame = FrameBuf::new(&mut buffer, FrameBuf::HEADROOM, FRAME, 2).expect("room");
+                    let action = decide(&tables, &shared, now, 0, black_box(&mut frame)).action;
+                    (action, frame.bytes().first_chunk::<FRAME>().copied())
+                };
+                for n in 0..n {
+                    let (action, sent) = run(&frame(n, protocol, Flags::SYN, 1));
+                    assert!(matches!(action, Action::Send { .. }), "{name}: {action:?}");
+                    if recorded {
+                        run(&answer(&sent.expect("a whole frame"), protocol));
+                        run(&frame(n, protocol, Flags::ACK, 2));
+                    }
+                }
+                let fill = shared.nat.fill();
+                assert_eq!((fill.flows, fill.unproven), (if recorded { n as usize } else { 0 }, 0), "{name}");
+                let frames: Vec<[u8; FRAME]> = (0..n).map(|n| frame(n, protocol, Flags::ACK, 2)).collect();
+                let mut next = frames.iter().cycle();
+                b.iter(|| next.next().map(|frame| run(frame).0));
+            });
         }
     }
 }
 
-/// A segment without options or payload.
-fn frame(n: u32, flags: Flags) -> [u8; 54] {
+/// A service on one link, its clients behind a router.
+fn tables(forward: Forward, ports: Option<Ports>, protocol: Protocol) -> Tables {
+    let endpoint = |n| Endpoint { address: [10, 0, 1, n].into(), port: None, mac: Some(LB), mtu: None };
+    let link = LinkId::plain(2);
+    Tables::build(Inputs {
+        key: KEY,
+        links: vec![Link { id: link, mac: LB, mtu: 1500, addresses: vec![OURS.into()] }],
+        routes: vec![
+            Route::new(Network::parse("10.0.0.0/8").expect("a network"), link, None),
+            Route::new(Network::parse("0.0.0.0/0").expect("a network"), link, Some([10, 0, 0, 1].into())),
+        ],
+        neighbors: Vec::new(),
+        vips: vec![Vip { address: VIP.into(), link, mac: LB }],
+        services: vec![Service {
+            id: ServiceId(0),
+            addresses: vec![VIP.into()],
+            ports: ports.into_iter().map(|ports| Ports { protocol, ..ports }).collect(),
+            forward,
+            sticky: Sticky::Flow,
+            slots: Arc::new(table(false)),
+            endpoints: (0..ENDPOINTS as u8).map(|n| Some(endpoint(n))).collect(),
+        }],
+    })
+}
+
+/// A packet of a client, as short as Ethernet lets it be.
+fn frame(n: u32, protocol: Protocol, flags: Flags, sequence: u32) -> [u8; FRAME] {
     let [_, a, b, c] = n.to_be_bytes();
-    let (source, destination) = ([198, a, b, c].into(), VIP.into());
-    let ethernet = ethernet::Header {
-        destination: MacAddr([2, 0, 0, 0, 0, 9]),
-        source: MacAddr([2, 0, 0, 0, 0, 1]),
-        ether_type: EtherType::IPV4,
-    };
-    let tcp = tcp::Header {
-        source_port: 4242,
-        destination_port: 80,
-        sequence: 1,
-        acknowledgment: 1,
-        header_len: 20,
-        flags,
-        window: 0,
-        checksum: 0,
-        urgent: 0,
-    };
-    let mut frame = [0; 54];
+    let ethernet =
+        ethernet::Header { destination: LB, source: MacAddr([2, 0, 0, 0, 0, 1]), ether_type: EtherType::IPV4 };
+    let mut frame = [0; FRAME];
     frame[..14].copy_from_slice(&ethernet.emit());
-    frame[14..34].copy_from_slice(&ipv4::Header::new(source, destination, Protocol::TCP, 20).emit());
-    frame[34..].copy_from_slice(&tcp.emit());
+    let ip = ipv4::Header::new([198, a, b, c].into(), VIP.into(), protocol, (FRAME - TRANSPORT) as u16);
+    frame[14..TRANSPORT].copy_from_slice(&ip.emit());
+    let (source_port, destination_port) = (4242, 80);
+    if protocol == Protocol::UDP {
+        let length = (FRAME - TRANSPORT) as u16;
+        let udp = udp::Header { source_port, destination_port, length, checksum: 0 };
+        frame[TRANSPORT..TRANSPORT + 8].copy_from_slice(&udp.emit());
+    } else {
+        frame[TRANSPORT..TRANSPORT + 20].copy_from_slice(&segment(source_port, destination_port, flags, sequence));
+    }
     frame
 }
 
+/// What the endpoint that got this frame answers.
+fn answer(sent: &[u8; FRAME], protocol: Protocol) -> [u8; FRAME] {
+    let mut back = *sent;
+    back[..6].copy_from_slice(&LB.0);
+    back[26..30].copy_from_slice(&sent[30..34]);
+    back[30..34].copy_from_slice(&sent[26..30]);
+    back[TRANSPORT..TRANSPORT + 2].copy_from_slice(&sent[TRANSPORT + 2..TRANSPORT + 4]);
+    back[TRANSPORT + 2..TRANSPORT + 4].copy_from_slice(&sent[TRANSPORT..TRANSPORT + 2]);
+    if protocol == Protocol::TCP {
+        let port = |at: usize| u16::from_be_bytes([back[at], back[at + 1]]);
+        let segment = segment(port(TRANSPORT), port(TRANSPORT + 2), Flags(Flags::SYN.0 | Flags::ACK.0), 0);
+        back[TRANSPORT..TRANSPORT + 20].copy_from_slice(&segment);
+    }
+    back
+}
+
+/// A header without options, of a sender that has seen the other's first byte.
+fn segment(source_port: u16, destination_port: u16, flags: Flags, sequence: u32) -> [u8; 20] {
+    let (acknowledgment, header_len, window, checksum, urgent) = (1, 20, 0, 0, 0);
+    let header = tcp::Header {
+        source_port,
+        destination_port,
+        sequence,
+        acknowledgment,
+        header_len,
+        flags,
+        window,
+        checksum,
+        urgent,
+    };
+    header.emit()
+}
+
+const FRAME: usize = 60;
+const TRANSPORT: usize = 34;
+const LB: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
+const OURS: [u8; 4] = [10, 0, 0, 2];
 const VIP: [u8; 4] = [10, 0, 0, 100];
 
 criterion_group!(benches, decisions, changes, frames);

@@ -304,7 +304,7 @@ impl Nat {
         if let Some(lease) = self.ports.take(protocol, towards.ip(), among, u64::from(tag), now) {
             return Ok(lease);
         }
-        let fits = |bound: &Bound| match bound.lease {
+        let fits = |bound: &Bound| match bound.lease() {
             Some(lease) if lease.suits(protocol, towards.ip(), among) => {
                 if bound.yields_to(towards, now) {
                     Fit::Goes
@@ -355,7 +355,7 @@ impl Nat {
         {
             back.remove(place);
         }
-        bound.lease.map(|lease| (lease, bound.rest()))
+        bound.lease().map(|lease| (lease, bound.rest()))
     }
 
     fn give_back(&self, lease: Option<(Lease, Rest)>, now: Moment) {

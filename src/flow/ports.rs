@@ -103,10 +103,30 @@ pub(super) struct Lease {
     pub tired: bool,
 }
 
-impl Lease {
+/// A lease without what its flow shows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lent {
+    source: u8,
+    pool: u8,
+    pub tired: bool,
+}
+
+impl Lent {
+    pub(super) const fn of(self, address: IpAddr, port: u16) -> Lease {
+        let Lent { source, pool, tired } = self;
+        Lease { address, port, source, pool, tired }
+    }
+
     /// Which of the `POOLS` it is of.
-    pub(super) fn pool(&self) -> usize {
+    pub(super) fn pool(self) -> usize {
         usize::from(self.source).saturating_mul(PROTOCOLS).saturating_add(usize::from(self.pool))
+    }
+}
+
+impl Lease {
+    pub(super) const fn lent(self) -> Lent {
+        let Lease { source, pool, tired, .. } = self;
+        Lent { source, pool, tired }
     }
 
     /// Whether it is what `take` would lend.

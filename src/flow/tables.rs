@@ -16,9 +16,11 @@ use crate::base::{HashKey, MacAddr, Network, ServiceId};
 use crate::wire::gue;
 use crate::wire::ip::Protocol;
 
+mod addresses;
 mod returns;
 mod routes;
 
+use addresses::Addresses;
 use routes::Routes;
 
 pub(super) use returns::Ways;
@@ -172,12 +174,13 @@ pub struct Tables {
     gateways: Vec<(usize, MacAddr)>,
     /// In order.
     neighbors: Vec<((LinkId, IpAddr), MacAddr)>,
-    /// In the order of their addresses.
+    /// In the order of their addresses, which are `vip_addresses`.
     vips: Vec<Entry>,
-    /// Addresses of links and NAT's sources, in order.
-    own: Vec<IpAddr>,
+    vip_addresses: Addresses,
+    /// Addresses of links and NAT's sources.
+    own: Addresses,
     /// MAC addresses that frames for us have, in order.
-    stations: Vec<(u32, MacAddr)>,
+    stations: Vec<u128>,
     services: Vec<Served>,
     ways: Ways,
 }
@@ -245,21 +248,19 @@ impl Tables {
         let mut neighbors: Vec<_> =
             neighbors.into_iter().map(|neighbor| ((neighbor.link, neighbor.address), neighbor.mac)).collect();
         neighbors.sort_unstable();
-        let mut own: Vec<IpAddr> = links.iter().flat_map(|link| link.addresses.iter().copied()).collect();
-        for service in &services {
-            if let Forward::FullNat { sources } = &service.forward {
-                own.extend(sources);
-            }
-        }
-        own.sort_unstable();
-        own.dedup();
-        let at = |vip: &Vip| (vip.link.interface, vip.mac);
+        let shown = services.iter().filter_map(|service| match &service.forward {
+            Forward::FullNat { sources } => Some(sources),
+            _ => None,
+        });
+        let own = Addresses::new(links.iter().flat_map(|link| &link.addresses).chain(shown.flatten()).copied());
+        let at = |vip: &Vip| station(vip.link.interface, vip.mac);
         let mut stations: Vec<_> =
-            links.iter().map(|link| (link.id.interface, link.mac)).chain(vips.iter().map(at)).collect();
+            links.iter().map(|link| station(link.id.interface, link.mac)).chain(vips.iter().map(at)).collect();
         stations.sort_unstable();
         stations.dedup();
         vips.sort_by_key(|vip| vip.address);
         vips.dedup_by_key(|vip| vip.address);
+        let vip_addresses = Addresses::new(vips.iter().map(|vip| vip.address));
         let vips = vips.into_iter().map(|vip| Entry { vip, ports: Vec::new(), rest: None }).collect();
         let (routes, ways) = (routes.as_slice(), Ways::default());
         let mut tables = Tables {
@@ -269,6 +270,7 @@ impl Tables {
             gateways: Vec::new(),
             neighbors,
             vips,
+            vip_addresses,
             own,
             stations,
             services: Vec::new(),
@@ -311,8 +313,8 @@ impl Tables {
     fn serve(&mut self, service: Service) {
         let place = self.services.len();
         for address in &service.addresses {
-            let Ok(at) = self.vips.binary_search_by_key(address, |entry| entry.vip.address) else { continue };
-            let Some(entry) = self.vips.get_mut(at) else { continue };
+            let at = self.vip_addresses.place(*address);
+            let Some(entry) = at.and_then(|at| self.vips.get_mut(at)) else { continue };
             for ports in &service.ports {
                 entry.ports.push((ports.protocol, ports.first, ports.last, place));
             }
@@ -394,17 +396,16 @@ impl Tables {
 
     /// Whether frames to this MAC address are for us, on any VLAN of the interface.
     pub(super) fn is_station(&self, interface: u32, mac: MacAddr) -> bool {
-        self.stations.binary_search(&(interface, mac)).is_ok()
+        self.stations.binary_search(&station(interface, mac)).is_ok()
     }
 
     pub(super) fn vip(&self, address: IpAddr) -> Option<&Entry> {
-        let at = self.vips.binary_search_by_key(&address, |entry| entry.vip.address).ok()?;
-        self.vips.get(at)
+        self.vips.get(self.vip_addresses.place(address)?)
     }
 
     /// Whether it is one of Strata's own addresses, VIPs not among them.
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
-        self.own.binary_search(&address).is_ok()
+        self.own.contains(address)
     }
 
     pub(super) fn served(&self, place: usize) -> Option<&Served> {
@@ -451,6 +452,11 @@ impl Served {
     pub(super) fn target(&self, endpoint: u16) -> Option<&Target> {
         self.targets.get(usize::from(endpoint))?.as_ref()
     }
+}
+
+/// A MAC address of an interface as one number.
+fn station(interface: u32, MacAddr([a, b, c, d, e, f]): MacAddr) -> u128 {
+    u128::from(interface) << 64 | u128::from(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 }
 
 /// An IPv6 address that means nothing beyond its link: no source for a tunnel.

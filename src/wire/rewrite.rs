@@ -44,6 +44,12 @@ impl Edit {
     pub const fn destination(place: Place) -> Edit {
         Edit { source: None, destination: Some(place) }
     }
+
+    /// The same of a packet that goes the other way.
+    #[must_use]
+    pub const fn reversed(self) -> Edit {
+        Edit { source: self.destination, destination: self.source }
+    }
 }
 
 /// Translates the datagram `ip`, which `packet` was parsed from. `outer` is for its own header; `embedded` is for the one

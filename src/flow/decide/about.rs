@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use super::flow::{Course, Stop, has_ports};
+use super::flow::{Course, Flow, Stop, has_ports};
 use super::{Engine, FrameBuf, Verdict, Why};
 use crate::base::Reason;
 use crate::flow::tables::{Entry, Served};
@@ -34,7 +34,7 @@ impl Engine<'_> {
             return Verdict::drop(Reason::UnknownFlow);
         }
         let Some((served, flow)) = self.inside(entry, embedded) else { return Verdict::drop(Reason::UnknownFlow) };
-        let flow = self.of(flow, Kind::About);
+        let flow = Flow::new(flow, Kind::About);
         let course = match self.course(served, &flow, None) {
             Ok(course) => Course { why: Why::About, ..course },
             Err(Stop::Drop(reason)) => return Verdict::drop(reason).of(served.service.id),

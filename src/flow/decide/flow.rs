@@ -2,6 +2,7 @@
 //!
 //! Not here: the rewriting (`forward`), ICMP (`about`).
 
+use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Engine, FrameBuf, Verdict, Why};
@@ -18,21 +19,30 @@ use crate::wire::udp::Ports;
 use crate::wire::{answer, gue, ipip};
 
 /// A packet's flow, as the client's packets show it.
-#[derive(Clone, Copy)]
 pub(super) struct Flow {
     pub key: FlowKey,
     pub kind: Kind,
+    /// A flow that is recorded is found without it.
+    hash: OnceCell<FlowHash>,
+}
+
+impl Flow {
+    pub(super) const fn new(key: FlowKey, kind: Kind) -> Flow {
+        Flow { key, kind, hash: OnceCell::new() }
+    }
+
     /// Of all that names the flow: it picks the slot, unless the service is sticky by less, and spreads tunnels.
-    pub hash: FlowHash,
+    pub(super) fn hash(&self, key: &HashKey) -> FlowHash {
+        *self.hash.get_or_init(|| self.key.hash(key))
+    }
 }
 
 /// Where a packet goes.
 pub(super) struct Course {
     pub endpoint: u16,
     pub why: Why,
-    /// What is translated of it, and of the datagram inside an ICMP error. Nothing where nothing is.
+    /// What is translated of it. Nothing where nothing is.
     pub outer: Edit,
-    pub embedded: Edit,
 }
 
 /// Why it goes nowhere.
@@ -58,7 +68,7 @@ impl Engine<'_> {
         let service = served.service.id;
         let client = SocketAddr::new(packet.source, ports.map_or(0, |ports| ports.source));
         let vip = SocketAddr::new(packet.destination, ports.map_or(0, |ports| ports.destination));
-        let flow = self.of(FlowKey::new(packet.protocol.0, client, vip), kind(packet));
+        let flow = Flow::new(FlowKey::new(packet.protocol.0, client, vip), kind(packet));
         let course = match self.course(served, &flow, carried) {
             Ok(course) => course,
             Err(Stop::Drop(reason)) => return Verdict::drop(reason).of(service),
@@ -68,10 +78,6 @@ impl Engine<'_> {
             return Verdict::drop(unassembled(refused)).of(service);
         }
         self.forward(frame, entry, packet, served, &flow, &course).of(service).at(course.endpoint)
-    }
-
-    pub(super) fn of(&self, key: FlowKey, kind: Kind) -> Flow {
-        Flow { key, kind, hash: key.hash(&self.tables.key) }
     }
 
     /// Where a packet of a service's flow goes. `carried`: where its datagram's first fragment went.
@@ -85,11 +91,11 @@ impl Engine<'_> {
             None => self.steer(served, flow)?,
         };
         if served.service.forward != Forward::Nat {
-            return Ok(Course { endpoint, why, outer: Edit::NONE, embedded: Edit::NONE });
+            return Ok(Course { endpoint, why, outer: Edit::NONE });
         }
         let target = served.target(endpoint).ok_or(Stop::Drop(Reason::NoEndpoint))?.endpoint;
         let place = Place { address: target.address, port: target.port };
-        Ok(Course { endpoint, why, outer: Edit::destination(place), embedded: Edit::source(place) })
+        Ok(Course { endpoint, why, outer: Edit::destination(place) })
     }
 
     fn steer(&self, served: &Served, flow: &Flow) -> Result<(u16, Why), Stop> {
@@ -203,7 +209,6 @@ impl Course {
             endpoint: binding.endpoint,
             why: Why::Translated,
             outer: Edit { source: ours, destination: Some(endpoint) },
-            embedded: Edit { source: Some(endpoint), destination: ours },
         }
     }
 }
@@ -242,7 +247,7 @@ pub(super) const fn kind(packet: &Packet) -> Kind {
 /// What picks a slot.
 pub(super) fn slot_hash(key: &HashKey, sticky: Sticky, flow: &Flow) -> FlowHash {
     match sticky {
-        Sticky::Flow => flow.hash,
+        Sticky::Flow => flow.hash(key),
         Sticky::Source => key.flow(&source_bytes(&flow.key)),
     }
 }

@@ -68,10 +68,14 @@ impl Engine<'_> {
                 self.send(frame, &hop, mac, &[], self.arrival.ether_type, course.why)
             }
             Means::Translation => {
-                if flow.kind != Kind::About {
+                // What a message is about went the other way.
+                let embedded = if flow.kind == Kind::About {
+                    course.outer.reversed()
+                } else {
                     self.learn(packet.source);
-                }
-                self.translate(frame, packet, &hop, mac, (&course.outer, &course.embedded), course.why)
+                    Edit::NONE
+                };
+                self.translate(frame, packet, &hop, mac, (&course.outer, &embedded), course.why)
             }
             Means::Tunnel(outer, variant) => {
                 self.encapsulate(frame, packet, &hop, mac, (&outer, variant, flow), course.why)
@@ -91,7 +95,7 @@ impl Engine<'_> {
             // Only what may be fragmented needs one (RFC 6864 §4.1).
             identification: if packet.dont_fragment { 0 } else { self.identification() },
             #[allow(clippy::cast_possible_truncation)] // 20 bits of it
-            flow_label: flow.hash.0 as u32 & 0x000f_ffff,
+            flow_label: flow.hash(&self.tables.key).0 as u32 & 0x000f_ffff,
             ..Outer::new(target.source?, target.endpoint.address)
         };
         Some(Means::Tunnel(outer, variant))
@@ -185,7 +189,7 @@ impl Engine<'_> {
         let written = match variant {
             None => ipip::emit(outer, packet, &mut out),
             Some(variant) => {
-                let port = gue::source_port(flow.hash.0);
+                let port = gue::source_port(flow.hash(&self.tables.key).0);
                 gue::emit(outer, port, variant, packet, self.datagram(frame), &mut out)
             }
         };

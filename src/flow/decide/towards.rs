@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::flow::Course;
+use super::flow::{Course, Flow};
 use super::frame::Arrival;
 use super::{Action, Engine, FrameBuf, Shared, Verdict, Why};
 use crate::base::{MacAddr, Moment, Reason, ServiceId};
@@ -55,8 +55,8 @@ pub fn towards(
     let client = SocketAddr::new(packet.source, port(|ports| ports.source));
     let vip = SocketAddr::new(packet.destination, port(|ports| ports.destination));
     // The hash spreads tunnels, and nothing else is asked of the flow.
-    let flow = engine.of(FlowKey::new(packet.protocol.0, client, vip), Kind::About);
-    let course = Course { endpoint, why: Why::Probe, outer: Edit::NONE, embedded: Edit::NONE };
+    let flow = Flow::new(FlowKey::new(packet.protocol.0, client, vip), Kind::About);
+    let course = Course { endpoint, why: Why::Probe, outer: Edit::NONE };
     let verdict = engine.forward(frame, entry, &packet, served, &flow, &course);
     match verdict.action {
         // An error for its sender, who is ourselves.

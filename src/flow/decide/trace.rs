@@ -57,7 +57,7 @@ pub fn trace(tables: &Tables, frame: &[u8]) -> Option<Trace> {
         let client = SocketAddr::new(packet.source, ports.map_or(0, |ports| ports.source));
         let vip = SocketAddr::new(packet.destination, port.unwrap_or(0));
         let key = FlowKey::new(packet.protocol.0, client, vip);
-        let flow = Flow { key, kind: kind(&packet), hash: key.hash(&tables.key) };
+        let flow = Flow::new(key, kind(&packet));
         let hash = slot_hash(&tables.key, service.sticky, &flow);
         let slot = service.slots.slot(hash);
         let endpoint = Some(service.slots.at(slot)).filter(|endpoint| *endpoint != NOBODY);

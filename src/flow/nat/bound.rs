@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::key::{Kind, TCP};
-use super::super::ports::{Lease, Rest};
+use super::super::ports::{Lease, Lent, Rest};
 use super::super::sequence::{is_near, opens};
 use super::super::table::Entry;
 use super::Binding;
@@ -53,11 +53,14 @@ pub(super) enum Side {
     Endpoint,
 }
 
+/// Two cache lines: a packet of a flow among many finds none of it in a cache.
+#[repr(align(64))]
 pub(super) struct Bound {
     pub(super) binding: Binding,
-    pub(super) lease: Option<Lease>,
+    /// Its address and port are the outside's.
+    lent: Option<Lent>,
     pub(super) expires: Moment,
-    idle: Duration,
+    idle_ms: u32,
     tag: u32,
     /// TCP: the client's SYN, later its last packet.
     seq: u32,
@@ -89,7 +92,24 @@ impl Bound {
             if matches!(kind, Kind::Syn { .. } | Kind::Other | Kind::About) { Stage::Opening } else { Stage::Amid };
         let expires = now + idle.min(limits::NAT_OPENING_IDLE);
         let seq = seq_of(kind);
-        Bound { binding, lease, expires, idle, tag, seq, theirs: 0, stage, heard: now, beside: Beside::NOBODY }
+        let idle_ms = u32::try_from(idle.as_millis()).unwrap_or(u32::MAX);
+        let lent = lease.map(Lease::lent);
+        Bound { binding, lent, expires, idle_ms, tag, seq, theirs: 0, stage, heard: now, beside: Beside::NOBODY }
+    }
+
+    /// The port that it was lent.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        let shown = self.binding.outside.source();
+        self.lent.map(|lent| lent.of(shown.ip(), shown.port()))
+    }
+
+    /// Which of all pools its port is of.
+    pub(super) fn pool(&self) -> Option<usize> {
+        self.lent.map(Lent::pool)
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms.into())
     }
 
     /// As what it may go for others to come.
@@ -114,7 +134,7 @@ impl Bound {
     /// Whether its port may go to another flow to `endpoint`. What that says is a client's by its addresses alone where there are no
     /// sequence numbers, so its answers to the one before have to be over.
     pub(super) fn yields_to(&self, endpoint: SocketAddr, now: Moment) -> bool {
-        let is_other = self.binding.outside.destination() != endpoint && self.lease.is_some_and(|lease| !lease.tired);
+        let is_other = self.binding.outside.destination() != endpoint && self.lent.is_some_and(|lent| !lent.tired);
         is_other || self.has_rested(now)
     }
 
@@ -128,6 +148,7 @@ impl Bound {
 
     /// What a packet changes. The client's may be forged, so they must fit what came before; the endpoint's are believed.
     pub(super) fn packet(&mut self, kind: Kind, side: Side, now: Moment) {
+        let most = self.idle();
         let (stage, seq, idle) = match (side, self.stage, kind) {
             (_, _, Kind::About) => return,
             (Side::Client, Stage::Answered, Kind::Syn { seq }) if seq == self.seq => {
@@ -139,11 +160,11 @@ impl Bound {
             // The same ports again, perhaps: the flow lives on for as long as that takes.
             (Side::Client, _, Kind::Syn { .. }) => {
                 self.stage = Stage::Live;
-                self.expires = self.expires.max(now + self.idle.min(limits::NAT_OPENING_IDLE));
+                self.expires = self.expires.max(now + most.min(limits::NAT_OPENING_IDLE));
                 return;
             }
             (Side::Client, Stage::Answered, Kind::TcpData { seq, ack }) if self.is_answer(seq, ack) => {
-                (Stage::Live, seq, self.idle)
+                (Stage::Live, seq, most)
             }
             (Side::Client, Stage::Answered, Kind::Fin { seq, ack }) if self.is_answer(seq, ack) => {
                 (Stage::Closing, seq, limits::TCP_CLOSING_IDLE)
@@ -151,13 +172,13 @@ impl Bound {
             (Side::Client, Stage::Closing, Kind::TcpData { seq, .. }) if is_near(self.seq, seq) => {
                 (Stage::Closing, self.seq, limits::TCP_CLOSING_IDLE)
             }
-            (Side::Client, Stage::Live | Stage::Closing, Kind::TcpData { seq, .. }) => (Stage::Live, seq, self.idle),
+            (Side::Client, Stage::Live | Stage::Closing, Kind::TcpData { seq, .. }) => (Stage::Live, seq, most),
             (Side::Client, Stage::Live | Stage::Closing, Kind::Fin { seq, .. } | Kind::Rst { seq, .. })
                 if is_near(self.seq, seq) =>
             {
                 (Stage::Closing, seq, limits::TCP_CLOSING_IDLE)
             }
-            (Side::Client, Stage::Answered | Stage::Live, Kind::Other) => (Stage::Live, 0, self.idle),
+            (Side::Client, Stage::Answered | Stage::Live, Kind::Other) => (Stage::Live, 0, most),
             (Side::Client, Stage::Opening, Kind::Other) => (Stage::Opening, 0, limits::NAT_OPENING_IDLE),
             (Side::Client, ..) => return,
             (Side::Endpoint, Stage::Opening | Stage::Amid | Stage::Answered, Kind::Rst { .. }) => return,
@@ -175,12 +196,12 @@ impl Bound {
                 (Stage::Answered, self.seq, limits::NAT_OPENING_IDLE)
             }
             (Side::Endpoint, Stage::Amid, Kind::Fin { .. }) => (Stage::Closing, self.seq, limits::TCP_CLOSING_IDLE),
-            (Side::Endpoint, Stage::Amid, _) => (Stage::Live, self.seq, self.idle),
+            (Side::Endpoint, Stage::Amid, _) => (Stage::Live, self.seq, most),
             (Side::Endpoint, Stage::Live, Kind::Fin { .. } | Kind::Rst { .. })
             | (Side::Endpoint, Stage::Closing, _) => (Stage::Closing, self.seq, limits::TCP_CLOSING_IDLE),
-            (Side::Endpoint, Stage::Live, _) => (Stage::Live, self.seq, self.idle),
+            (Side::Endpoint, Stage::Live, _) => (Stage::Live, self.seq, most),
         };
-        (self.stage, self.seq, self.expires) = (stage, seq, now + idle.min(self.idle));
+        (self.stage, self.seq, self.expires) = (stage, seq, now + idle.min(most));
     }
 
     /// Whether a segment follows the client's SYN and acknowledges the endpoint's.
@@ -195,3 +216,5 @@ const fn seq_of(kind: Kind) -> u32 {
         Kind::Other | Kind::About => 0,
     }
 }
+
+const _: () = assert!(size_of::<Option<Bound>>() == 128);

@@ -18,7 +18,7 @@
 use super::bound::{Bound, Class, Side};
 use super::{Binding, FlowKey, Kind};
 use crate::base::{Moment, ServiceId, limits};
-use crate::flow::ports::{Lease, POOLS};
+use crate::flow::ports::POOLS;
 use crate::flow::table::Table;
 
 pub(super) struct Shard {
@@ -248,7 +248,7 @@ impl Order {
 }
 
 fn pool_of(bound: &Bound) -> usize {
-    bound.lease.as_ref().map_or(POOLS, Lease::pool)
+    bound.pool().unwrap_or(POOLS)
 }
 
 /// No place: a table has fewer.

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use super::addresses::Addresses;
 use super::{Forward, Served};
 use crate::wire::ip::Protocol;
 
@@ -31,14 +32,14 @@ type Kept = (IpAddr, Protocol, u16, u16);
 pub(in crate::flow) struct Ways {
     /// In order of endpoint, protocol and port; disjoint.
     declared: Vec<Back>,
-    /// Endpoints of services that record their flows, in order.
-    recorded: Vec<IpAddr>,
-    /// Endpoints of services without ports, in order: whatever they send is kept from the kernel.
-    whole: Vec<IpAddr>,
+    /// Endpoints of services that record their flows.
+    recorded: Addresses,
+    /// Endpoints of services without ports: whatever they send is kept from the kernel.
+    whole: Addresses,
     /// Where replies of services with ports come from, recorded or not, in order and disjoint: kept from the kernel too.
     kept: Vec<Kept>,
-    /// Addresses that endpoints see in full NAT, in order.
-    sources: Vec<IpAddr>,
+    /// Addresses that endpoints see in full NAT.
+    sources: Addresses,
 }
 
 impl Ways {
@@ -47,10 +48,11 @@ impl Ways {
         let mut ways = Ways::default();
         let mut declared: Vec<Back> = Vec::new();
         let mut whole: Vec<IpAddr> = Vec::new();
+        let mut shown: Vec<IpAddr> = Vec::new();
         for (place, served) in services.iter_mut().enumerate() {
             let service = &served.service;
             if let Forward::FullNat { sources } = &service.forward {
-                ways.sources.extend(sources);
+                shown.extend(sources);
             }
             if service.forward != Forward::Nat {
                 continue;
@@ -80,18 +82,12 @@ impl Ways {
                 _ => ways.kept.push((endpoint, protocol, first, last)),
             }
         }
-        whole.sort_unstable();
-        whole.dedup();
-        ways.whole = whole;
+        ways.whole = Addresses::new(whole);
         declared.retain(|back| services.get(back.service).is_some_and(|served| served.stateless));
         ways.declared = declared;
-        for served in services.iter().filter(|served| served.service.forward == Forward::Nat && !served.stateless) {
-            ways.recorded.extend(endpoints(served));
-        }
-        ways.recorded.sort_unstable();
-        ways.recorded.dedup();
-        ways.sources.sort_unstable();
-        ways.sources.dedup();
+        let recorded = services.iter().filter(|served| served.service.forward == Forward::Nat && !served.stateless);
+        ways.recorded = Addresses::new(recorded.flat_map(endpoints));
+        ways.sources = Addresses::new(shown);
         ways
     }
 
@@ -115,7 +111,7 @@ impl Ways {
 
     /// Whether flows to this endpoint are recorded.
     pub fn records(&self, endpoint: IpAddr) -> bool {
-        self.recorded.binary_search(&endpoint).is_ok()
+        self.recorded.contains(endpoint)
     }
 
     /// Whether the kernel does not get what the endpoint sends from this port, or from none that is known (`sys::classify`). What
@@ -126,12 +122,12 @@ impl Ways {
             let before = after.checked_sub(1).and_then(|at| self.kept.get(at));
             before.is_some_and(|(e, p, _, last)| (*e, *p) == (endpoint, protocol) && port <= *last)
         };
-        self.whole.binary_search(&endpoint).is_ok() || port.is_some_and(among)
+        self.whole.contains(endpoint) || port.is_some_and(among)
     }
 
     /// Whether endpoints see this address in full NAT.
     pub fn is_source(&self, address: IpAddr) -> bool {
-        self.sources.binary_search(&address).is_ok()
+        self.sources.contains(address)
     }
 }
 
