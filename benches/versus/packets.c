@@ -442,6 +442,8 @@ static int load(uint32_t flows, uint32_t step_ms, uint32_t final_ms, double fixe
     double best_rate = 0;
     for (double rate = 150000; rate < 8e6; rate *= 1.2) {
         struct step s = step(rate, step_ms);
+        /* A machine that lost its core for a moment has not found its limit. */
+        if (s.offered < 0.8 * rate) show("held", s), s = step(rate, step_ms);
         show("step", s);
         if (s.delivered > best.delivered) best = s, best_rate = rate;
         if (s.offered > 1.4 * best.delivered || s.offered < 0.8 * rate) break;

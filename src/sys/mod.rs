@@ -6,6 +6,7 @@
 
 pub mod allocation;
 mod assemble;
+mod cache;
 pub mod capability;
 pub mod classify;
 pub mod configure;

@@ -150,3 +150,6 @@ impl Room {
 
 /// Where a segment is put in its piece: as much room before it as a slot has.
 const START: usize = PRIVATE + limits::PACKET_HEADROOM;
+
+#[cfg(test)]
+mod tests;

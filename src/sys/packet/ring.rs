@@ -31,12 +31,12 @@ use libc::c_int;
 
 use super::frame::{Frame, Missing, PRIVATE, VNET_LEN, Vnet};
 use super::outbox::{Outbox, Sealed};
-use super::slots::{Direction, Slots};
+use super::slots::{self, Direction, Slots};
 use super::socket::{Socket, address, check, step};
 use super::{Counters, Fate, Options, PacketError};
 use crate::base::{MacAddr, limits};
 use crate::sys::classify::{Filter, Rule, Wanted};
-use crate::sys::link;
+use crate::sys::{cache, link};
 use crate::wire::ethernet::{EtherType, Tag};
 
 /// A tap with a ring.
@@ -92,6 +92,7 @@ impl Ring {
         let first = self.next;
         let mut taken = 0;
         while taken < limits::PACKET_BATCH.min(self.slots.count) && self.is_ours(self.next) {
+            self.fetch_ahead();
             self.one(&mut decide);
             self.next = self.slots.after(self.next);
             taken += 1;
@@ -106,6 +107,14 @@ impl Ring {
         }
         self.counters.received += taken as u64;
         Ok(taken)
+    }
+
+    /// The next frame is on its way here while this one is decided about.
+    fn fetch_ahead(&self) {
+        let slot = self.slots.at(self.slots.after(self.next)).as_ptr();
+        for at in [0, FRAME_AT, FRAME_AT + slots::LINE] {
+            cache::fetch(slot.wrapping_add(at));
+        }
     }
 
     fn one<F: Into<Fate>>(&mut self, decide: &mut impl FnMut(&mut Frame<'_>) -> F) {
@@ -285,6 +294,8 @@ const VERSION_2: c_int = libc::tpacket_versions::TPACKET_V2 as c_int;
 const SLOT_HEADER: usize = 64;
 /// Both again, what aligns them, the virtio header, and an Ethernet header with two tags.
 const OVERHEAD: usize = 128;
+/// Where a frame begins in its slot, mostly, its virtio header before it.
+const FRAME_AT: usize = SLOT_HEADER + RESERVE;
 /// Room for what is put before a frame, and for what sealing adds.
 const RESERVE: usize = limits::PACKET_HEADROOM + PRIVATE;
 /// An Ethernet frame fits into every slot: an MTU may grow while the ring stands.

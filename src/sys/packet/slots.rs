@@ -97,4 +97,4 @@ impl Drop for Slots {
 
 /// What the kernel allocates at once.
 const BLOCK: usize = 64 * 1024;
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;

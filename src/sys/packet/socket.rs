@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::mem::size_of;
+use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::c_int;
@@ -134,6 +134,21 @@ impl Socket {
         })?;
         // The kernel counts a frame that it dropped among those it gave.
         Ok((stats.tp_packets.saturating_sub(stats.tp_drops), stats.tp_drops))
+    }
+
+    /// Bytes of a datagram that an interface sends, as it is now: two system calls.
+    pub(super) fn mtu_of(&self, interface: u32) -> io::Result<usize> {
+        // SAFETY: `ifreq` is made of bytes, integers and pointers, for all of which zeros are a valid value.
+        let mut request: libc::ifreq = unsafe { zeroed() };
+        request.ifr_ifru.ifru_ifindex = interface.cast_signed();
+        let fd = self.fd.as_raw_fd();
+        // SAFETY: `request` is a live `ifreq`, whose index this command reads and whose name it writes, a zero behind it.
+        check(unsafe { libc::ioctl(fd, libc::SIOCGIFNAME as _, &raw mut request) })?;
+        // SAFETY: `request` is a live `ifreq` with that name, which this command reads, and whose MTU it writes.
+        check(unsafe { libc::ioctl(fd, libc::SIOCGIFMTU as _, &raw mut request) })?;
+        // SAFETY: the command that succeeded has written this member of the union, in which any bytes are a valid number.
+        let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+        usize::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
     /// Sets an option of the packet level. `T` is the type that the option takes.

@@ -131,3 +131,24 @@ fn a_frame_longer_than_a_slot_is_left_to_the_caller() {
     assert_eq!(cable.counters, Counters { sent: 1, ..Counters::default() }, "what waited has gone before it");
     assert!(!cable.push(&[0; VNET_LEN - 1]));
 }
+
+/// The kernel does not ask that of the ring, and what is known of the MTU elsewhere may be a second old.
+#[test]
+fn what_is_longer_than_the_interface_sends_is_counted_and_goes_nowhere() {
+    let Some(mut cable) = Cable::new() else { return };
+    let tagged = |name: &str, length| {
+        let mut frame = frame(name, length);
+        frame[VNET_LEN + 12..VNET_LEN + 14].copy_from_slice(&[0x81, 0]);
+        frame
+    };
+    assert!(cable.push(&frame("full", 1514)) && cable.push(&frame("over", 1515)));
+    assert!(cable.push(&tagged("tagged", 1518)) && cable.push(&tagged("over", 1519)));
+    cable.flush();
+    cable.near.sh("ip link set near mtu 1000");
+    assert!(cable.push(&frame("full", 1014)) && cable.push(&frame("over", 1015)) && cable.push(&frame("last", 60)));
+    cable.flush();
+    assert_eq!(cable.counters, Counters { sent: 4, too_long: 3, ..Counters::default() });
+    let names = cable.until("last");
+    assert!(names.iter().all(|name| name != "over"), "{names:?}");
+    assert!(!cable.push(&frame("over", 1523)), "nor does what is longer than a slot find out here");
+}
