@@ -4,6 +4,8 @@
 
 #[path = "dashboards/alive.rs"]
 mod alive;
+#[path = "common/binary.rs"]
+mod binary;
 mod common;
 #[path = "dashboards/files.rs"]
 mod files;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 
+#[path = "common/binary.rs"]
+mod binary;
 #[path = "netns/changes.rs"]
 mod changes;
 #[path = "common/cli.rs"]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 
+#[path = "common/binary.rs"]
+mod binary;
 #[path = "process/bounds.rs"]
 mod bounds;
 #[path = "common/cli.rs"]

@@ -11,9 +11,9 @@ use super::talk::{Talk, ask};
 use super::world::{Family, Place, World};
 
 /// NAT without records of its own.
-const PORTS: Extra = Extra { vip: "", service: "ports = \"8080/tcp\"", packets: "", unprobed: false };
+const PORTS: Extra = Extra { vip: "", service: "ports = \"8080/tcp\"", packets: "", unprobed: false, linked: false };
 /// Translated connections of a dead endpoint end at once, not with their clients' patience.
-const RESET: Extra = Extra { vip: "", service: "on_down = \"reset\"", packets: "", unprobed: false };
+const RESET: Extra = Extra { vip: "", service: "on_down = \"reset\"", packets: "", unprobed: false, linked: false };
 const MANY: usize = 1000;
 /// Where a mode that moves packets in the same way has a thousand.
 const SOME: usize = 300;

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use super::binary::Binary;
 use super::common::{Metrics, Strata, await_that};
 use super::node::{Node, Process};
 use super::server::{PORT, Server};
@@ -79,6 +80,12 @@ pub struct Extra {
     pub service: &'static str,
     /// Endpoints are taken to be up, and nothing of ours tells them where the balancer is.
     pub unprobed: bool,
+    /// It is run through a link, `strata` in its folder, where an upgrade will find something else.
+    pub linked: bool,
+}
+
+fn by_link(command: &mut std::process::Command) {
+    command.env("BEFORE", "BINARY=\"$(dirname \"$2\")/strata\"");
 }
 
 /// An endpoint of the pools: which, and its weight.
@@ -134,7 +141,10 @@ impl Rig {
         let all: Vec<Member> = (0..members).map(|index| Member(index, 1)).collect();
         let body = body(way, place, &all, extra);
         before(&world);
-        let strata = world.balancer.enter(|| Strata::start(&body));
+        let strata = world.balancer.enter(|| match extra.linked {
+            true => Strata::start_with(&body, by_link, |folder| Binary::Real.put(&folder.join("strata"))),
+            false => Strata::start(&body),
+        });
         let rig = Rig { world, way, extra, strata, servers, _decapsulators: decapsulators };
         rig.await_up(members);
         // Tables are built, and neighbours asked for, beside the start.

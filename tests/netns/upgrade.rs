@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::binary::Binary;
 use super::common::{Successor, await_that};
 use super::load::Crowd;
 use super::node::can;
@@ -87,4 +88,45 @@ fn no_datagram_is_forwarded_twice_while_one_process_takes_over_from_another() {
     println!("{sent} datagrams sent, {} answered, {twice} of them twice", answers.len());
     assert_eq!(twice, 0, "a frame was forwarded by both");
     assert!(answers.len() as u64 + sent / 4 >= sent, "{} of {sent} were answered", answers.len());
+}
+
+/// How a successor fails that was prepared, and what is said of it.
+const LATE: &[(&str, &str, &str)] = &[
+    ("it dies", "real.kill(); real.wait(); os._exit(7)", "exit status: 7"),
+    ("it hangs", "time.sleep(600)", "did not take over within 5s"),
+];
+
+#[test]
+fn packets_go_on_where_a_successor_fails_when_it_is_to_take_over() {
+    const COUNT: usize = 50;
+    for way in [Way::L2, Way::L4Nat] {
+        if !can(&format!("upgrades that fail late among {COUNT} transfers: {way:?}")) {
+            return;
+        }
+        let rig = Rig::new(way, Place::Lan, 3, 3, Extra { linked: true, ..Extra::default() });
+        let binary = rig.strata.folder().join("strata");
+        let admin = rig.strata.admin.to_string();
+        let outcome = Crowd::during(&rig.world.client, COUNT, |crowd| {
+            for (name, then, why) in LATE {
+                Binary::late_and_real(then).put(&binary);
+                let said = rig.world.balancer.strata(&["upgrade", "--admin", &admin]);
+                let text = String::from_utf8_lossy(&said.stderr);
+                assert!(said.status.code() == Some(1) && text.contains(why), "{name}: {text}");
+                for family in Family::BOTH {
+                    let answers = || ping(&rig.world.router, family.vip(), 8).is_ok();
+                    await_that(&format!("{name}: the VIP is answered for"), answers);
+                }
+                crowd.await_transfers();
+            }
+        });
+        println!("{way:?}: {} failed upgrades: {}", LATE.len(), outcome.summary());
+        assert!(outcome.broken().is_empty() && outcome.turned_away().is_empty(), "{way:?}: {}", outcome.summary());
+        assert!(!rig.strata.log().contains("packets are not served"), "{}", rig.strata.log_tail());
+        // The taps that it gave up are its own again: a real one can have them.
+        Binary::Real.put(&binary);
+        let _successor = upgrade(&rig);
+        for family in Family::BOTH {
+            await_that("the VIP is answered for", || ping(&rig.world.router, family.vip(), 8).is_ok());
+        }
+    }
 }

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
+use super::binary::{Binary, LATE};
 use super::cli::{ask, strata as run};
 use super::common::{Origin, Strata, Successor, await_that, free_address};
 use super::signals::in_flight;
@@ -99,7 +98,7 @@ fn j4_a_successor_that_does_not_start_leaves_the_one_before_serving() {
     let folder = std::env::temp_dir().join(format!("strata-upgrade-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let binary = folder.join("strata");
-    symlink(env!("CARGO_BIN_EXE_strata"), &binary).unwrap();
+    Binary::Real.put(&binary);
     let text = two_layers(&endpoint, l4);
     let hasty = format!("[process]\nupgrade_timeout = \"1s\"\n{text}");
     let called = binary.clone();
@@ -151,28 +150,38 @@ fn j4_a_successor_that_does_not_start_leaves_the_one_before_serving() {
     let _ = fs::remove_dir_all(folder);
 }
 
-/// What stands where the binary was.
-enum Binary {
-    Real,
-    Script(String),
-    None,
-}
-
-impl Binary {
-    fn put(&self, at: &Path) {
-        let _ = fs::remove_file(at);
-        match self {
-            Binary::Real => symlink(env!("CARGO_BIN_EXE_strata"), at).unwrap(),
-            Binary::Script(text) => {
-                // By a process of its own: what another test starts meanwhile would inherit a file that this one writes, and a
-                // file that anybody writes cannot be run.
-                let write = "printf %s \"$2\" > \"$1\" && chmod 755 \"$1\"";
-                let written = Command::new("sh").args(["-c", write, "sh"]).arg(at).arg(text).status();
-                assert!(written.is_ok_and(|status| status.success()), "{}", at.display());
-            }
-            Binary::None => {}
-        }
+/// Between `prepared` and `serving` the one before has given up its packets, and its listeners not yet.
+#[test]
+fn j4_a_successor_that_fails_when_it_is_to_take_over_leaves_the_one_before_serving() {
+    let (endpoint, l4) = (endpoint(), free_address());
+    let folder = std::env::temp_dir().join(format!("strata-upgrade-late-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let binary = folder.join("strata");
+    Binary::Real.put(&binary);
+    let called = binary.clone();
+    let text = format!("[process]\nupgrade_timeout = \"1s\"\n{}", two_layers(&endpoint, l4));
+    let strata = Strata::start_as(&text, move |command| {
+        command.env("BINARY", &called);
+    });
+    let first = pid(&strata);
+    let load = clients(&strata, l4);
+    for (name, then, why) in LATE {
+        Binary::late(then).put(&binary);
+        let said = ask(&strata, &["upgrade"]);
+        assert_eq!(said.code, 1, "{name}: {said:?}");
+        assert!(said.err.contains(why) && said.err.contains("serves on"), "{name}: no {why:?} in {said:?}");
+        assert_eq!(pid(&strata), first, "{name}");
+        load.await_more(60);
     }
+    // And one that does not fail is not kept out by those before it.
+    Binary::Real.put(&binary);
+    let said = ask(&strata, &["upgrade"]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", strata.log_tail());
+    let successor = serving(&strata);
+    load.await_more(60);
+    load.stop().assert_nothing_lost();
+    drop((successor, strata));
+    let _ = fs::remove_dir_all(folder);
 }
 
 #[test]

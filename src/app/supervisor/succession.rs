@@ -21,7 +21,7 @@ use crate::state::Snapshot;
 use crate::sys;
 use crate::sys::inherited::Inherited;
 
-/// How long a successor that is prepared may take to serve at least, whatever preparing has left of its time.
+/// How long a successor that is prepared may take to serve at least, whatever preparing has left of its time; it takes milliseconds.
 const TAKING_OVER: Duration = Duration::from_secs(5);
 
 /// What a process begins with that others gave it.
@@ -110,6 +110,7 @@ impl Supervisor {
         let mut successor = Successor::start(&self.program)?;
         let until = clock::now() + timeout;
         let late = || format!("it was not ready within {timeout:?} (`[process] upgrade_timeout`)");
+        let hangs = |left: Duration| format!("it was prepared, and did not take over within {left:?}");
         let mut reload = false;
         let prepared = {
             let prepared = tokio::time::timeout(timeout, successor.prepare(sockets, legacy));
@@ -140,12 +141,13 @@ impl Supervisor {
             }
             return Err(why);
         }
+        // However late it was prepared: it gets the time to take over that it needs. Where there are packets, no more: one that hangs
+        // here is not waited for, since nobody forwards them meanwhile.
+        let left = if self.packets.is_running() { TAKING_OVER } else { until.since(clock::now()).max(TAKING_OVER) };
         // From here on no frame is anybody's for the few ms until the other's taps hear.
         self.packets.stop();
-        // However late it was prepared: it gets the time to take over that it needs.
-        let left = until.since(clock::now()).max(TAKING_OVER);
         // A signal of now is heard after it: where the other one serves, one to stop is for what this one still carries.
-        let taken = tokio::time::timeout(left, successor.take_over()).await.unwrap_or_else(|_| Err(late()));
+        let taken = tokio::time::timeout(left, successor.take_over()).await.unwrap_or_else(|_| Err(hangs(left)));
         reload |= self.signals.reload_is_pending();
         match taken {
             Ok(kept) => {

@@ -295,6 +295,11 @@ impl Engine {
         self.hindrances = errors;
     }
 
+    /// Whether there are packets that this process serves.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Ends every thread. Packets are not served from here on, until something is prepared and committed again.
     pub fn stop(&mut self) {
         self.passages.take().into_iter().for_each(Passages::stop);
