@@ -8,6 +8,10 @@ mod cli;
 mod common;
 #[path = "common/dns.rs"]
 mod dns;
+#[path = "discovery/docker.rs"]
+mod docker;
+#[path = "discovery/engine.rs"]
+mod engine;
 #[path = "common/load.rs"]
 mod load;
 

@@ -75,26 +75,29 @@ fn source(state: &SourceState) -> document::Source {
         leaving: state.verdict.leaving,
         routes: state.verdict.routes,
         refused: refused.map(|(why, count)| document::Drop { reason: why.word().to_owned(), count: *count }).collect(),
+        mistakes: refused_of(state).take(MISTAKES_SHOWN).collect(),
     }
 }
 
 fn mistakes(state: &SourceState) -> Vec<document::FoundMistake> {
-    let table = || state.owner.clone();
     let failure = state.failure.iter().map(|failure| document::FoundMistake {
-        table: table(),
+        table: state.owner.clone(),
         reason: failure.why.word().to_owned(),
         place: state.about.clone(),
         message: failure.message.clone(),
         help: None,
     });
-    let refused = state.verdict.mistakes.iter().map(|mistake| document::FoundMistake {
-        table: table(),
+    failure.chain(refused_of(state)).collect()
+}
+
+fn refused_of(state: &SourceState) -> impl Iterator<Item = document::FoundMistake> {
+    state.verdict.mistakes.iter().map(|mistake| document::FoundMistake {
+        table: state.owner.clone(),
         reason: mistake.why.word().to_owned(),
         place: mistake.place.clone(),
         message: mistake.message.clone(),
         help: mistake.help.clone(),
-    });
-    failure.chain(refused).collect()
+    })
 }
 
 /// Of each service whose clients' addresses seem to be lost.
@@ -119,6 +122,9 @@ fn masked(snapshot: &Snapshot) -> impl Iterator<Item = document::Diagnostic> {
         }
     })
 }
+
+/// Of each source, in a document that shows all of them.
+const MISTAKES_SHOWN: usize = 10;
 
 pub fn events(since: Option<u64>, limit: usize) -> document::Events {
     let page = events::ring().page(since, limit);

@@ -54,7 +54,7 @@ pub struct Status {
 pub struct Source {
     /// The table that has it: `pool.web`.
     pub table: String,
-    /// `dns`, `file`.
+    /// `dns`, `file`, `docker`.
     pub kind: String,
     /// What it looks at.
     pub about: String,
@@ -69,8 +69,11 @@ pub struct Source {
     /// Gone from the source, and still finishing.
     pub leaving: usize,
     pub routes: usize,
-    /// Reasons why something that it finds now is refused, with a count above zero; `GET /api/diagnostics` says what it is.
+    /// Reasons why something that it finds now is refused, with a count above zero.
     pub refused: Vec<Drop>,
+    /// The first of what that is; `GET /api/diagnostics` has more.
+    #[serde(default)]
+    pub mistakes: Vec<FoundMistake>,
 }
 
 /// `POST /api/upgrade`, where another process serves now.

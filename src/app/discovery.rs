@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::config::found::{self, Around, Found, Merged, Verdict};
 use crate::doc::Settings;
 use crate::observe::events;
+use crate::probe;
 use crate::seam::source::{Failure, Finding, Owner, Place, Tell, Told, Trouble};
 use crate::source;
 use crate::state::{Snapshot, Traffic};
@@ -196,7 +197,9 @@ impl Discovery {
     fn begin(&mut self, owner: &Owner, settings: &Settings, after: Duration) -> Option<Running> {
         // Settings only come from the catalogue's grammars, so the name is found.
         let spec = source::find(settings.name)?;
-        let source = (spec.build)(settings, &Place { owner: owner.clone(), folder: self.folder.clone() });
+        let probes = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
+        let place = Place { owner: owner.clone(), folder: self.folder.clone(), probes };
+        let source = (spec.build)(settings, &place);
         let id = self.next_id;
         self.next_id += 1;
         let tell = Tell { id, to: self.tell.clone() };

@@ -97,6 +97,16 @@ pub const SOURCE_FIRST: Duration = Duration::from_secs(3);
 pub const SOURCE_LEAVING: Duration = Duration::from_secs(1);
 /// How long it takes until a source that has ended by a mistake of ours is begun again.
 pub const SOURCE_AGAIN: Duration = Duration::from_secs(5);
+/// Containers of one Docker engine that carry labels of ours: some 5 KiB each.
+pub const DOCKER_CONTAINERS: usize = 4096;
+/// Labels of ours on one container: a dozen say all there is to say, and ten routes with their parts are forty.
+pub const DOCKER_LABELS: usize = 64;
+/// Bytes of a Docker engine's list of containers: some 2 KiB for each of thousands.
+pub const DOCKER_LIST_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of what it says of one: some 10 KiB, and the last five outputs of its health check, 4 KiB each.
+pub const DOCKER_CONTAINER_BYTES: usize = 1024 * 1024;
+/// Bytes of one event: some 500, and the container's labels.
+pub const DOCKER_EVENT_BYTES: usize = 256 * 1024;
 /// Slots of a Maglev table: a prime of at least 100 × the endpoints (Maglev, §3.4), 131 KiB as packed `u16`.
 pub const MAGLEV_SLOTS: usize = 65_537;
 /// Slots of one service's table, a prime: 10 MiB, and 1220 slots for each of the most endpoints.

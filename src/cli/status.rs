@@ -182,6 +182,10 @@ fn sources(out: &mut Out, sources: &[Source]) {
             table.note(format!("  fails: {}", clean(failure)));
         }
         table.counted("refused", &source.refused);
+        for mistake in &source.mistakes {
+            let help = mistake.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
+            table.note(format!("    {}", clean(&format!("{}: {}{help}", mistake.place, mistake.message))));
+        }
     }
     table.print(out);
 }

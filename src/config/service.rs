@@ -240,6 +240,7 @@ fn read_l7(
         .collect();
     let reason_field = table.get("reason_field").and_then(|item| item.bool());
     let retries = table.get("retries").and_then(|item| item.integer(0, RETRIES.into()));
+    let has_source = says_source(table);
     let source = read_source(table, context, survey);
     wrong_mode(table, "l7", PACKETS, "leave it out, or set `mode = \"l3\"`", PACKET_KEYS);
     wrong_mode(table, "l7", "l3 and l4 services", "leave it out, or set `mode = \"l3\"`", &["forward"]);
@@ -253,7 +254,7 @@ fn read_l7(
         let place = item.place();
         routes.push(Route { url: None, pattern, priority: 0, pool, is_default: true, place, found: None });
     }
-    if certain && default.is_none() && !table.has("route") && source.is_none() {
+    if certain && default.is_none() && !table.has("route") && !has_source {
         let message = format!("service {} has no route: every request would be refused", quote(name));
         let help = format!("add `pool = \"…\"` for all requests, or a [[service.{}.route]]", name.value);
         table.report(Diagnostic::new(&codes::NO_ROUTE, name.span, message).help(help));
@@ -270,12 +271,17 @@ fn read_l7(
 
 /// Where routes come from beside the file. In a packet service `source` is an address: one here is told so with the other keys.
 fn read_source(table: &mut Table<'_>, context: Context<'_>, survey: &mut Survey) -> Option<Spanned<Settings>> {
-    if !table.holds_table("source") {
+    if !says_source(table) {
         wrong_mode(table, "l7", PACKETS, "leave it out, or set `mode = \"l3\"`", &["source"]);
         return None;
     }
     survey.finds_routes = true;
     table.get("source")?.settings(context.catalogs.route_sources)
+}
+
+/// Whether `source` says where routes come from, rightly or wrongly.
+fn says_source(table: &Table<'_>) -> bool {
+    table.holds_table("source") || table.holds_word("source")
 }
 
 fn read_routes(table: &mut Table<'_>, name: &Spanned<Arc<str>>, survey: &mut Survey) -> Vec<Route> {

@@ -221,6 +221,16 @@ impl<'t> Table<'t> {
         self.table.entries.get(key).is_some_and(|leaf| matches!(leaf.node.data, Data::Table(_)))
     }
 
+    /// Whether `key` holds a word, as names of plug-ins are: no address, number or list.
+    pub fn holds_word(&self, key: &str) -> bool {
+        let is_word = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_alphabetic())
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        };
+        let leaf = self.table.entries.get(key);
+        leaf.is_some_and(|leaf| matches!(&leaf.node.data, Data::Text(text) if is_word(&text.value)))
+    }
+
     /// Takes note that `key` is legal here without reading it: its absence or presence was reported otherwise.
     pub fn skip(&mut self, key: &'static str) {
         self.asked.insert(key);

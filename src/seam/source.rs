@@ -40,6 +40,8 @@ pub struct Place {
     pub owner: Owner,
     /// Of the configuration's main file: relative paths begin here.
     pub folder: PathBuf,
+    /// Every kind of probe, for pools that only a source names.
+    pub probes: Vec<&'static Grammar>,
 }
 
 /// The table that has a source: it gets what the source finds.
@@ -163,12 +165,14 @@ pub enum Refusal {
     /// The services that use the pool cannot send there.
     Mode,
     NoPool,
+    /// It asks for a pool or a service that the file did not open to it.
+    Closed,
     /// Two say different things, or the file says it already.
     Conflict,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 11] = [
+    pub const ALL: [Refusal; 12] = [
         Refusal::Loopback,
         Refusal::LinkLocal,
         Refusal::NoHost,
@@ -179,6 +183,7 @@ impl Refusal {
         Refusal::NoPort,
         Refusal::Mode,
         Refusal::NoPool,
+        Refusal::Closed,
         Refusal::Conflict,
     ];
 
@@ -194,6 +199,7 @@ impl Refusal {
             Refusal::NoPort => "no-port",
             Refusal::Mode => "mode",
             Refusal::NoPool => "no-pool",
+            Refusal::Closed => "closed",
             Refusal::Conflict => "conflict",
         }
     }
@@ -210,6 +216,7 @@ impl Refusal {
             Refusal::NoPort => "no port to connect to",
             Refusal::Mode => "the services that use the pool cannot send there",
             Refusal::NoPool => "leads to a pool that is not there",
+            Refusal::Closed => "asks for a pool or a service that the file did not open to it",
             Refusal::Conflict => "says otherwise than the file, or than another of its kind",
         }
     }

@@ -5,10 +5,11 @@ use crate::doc::Grammar;
 use crate::seam::source::Spec;
 
 mod dns;
+mod docker;
 mod file;
 
 /// Every kind of source, in the order in which help and documentation list them.
-pub static CATALOG: &[Spec] = &[dns::SPEC, file::SPEC];
+pub static CATALOG: &[Spec] = &[dns::SPEC, file::SPEC, docker::SPEC];
 
 /// The source of that name (`source = { type = "NAME" }`).
 pub fn find(name: &str) -> Option<&'static Spec> {
@@ -40,7 +41,8 @@ mod tests {
                 settings.values.insert(field.name, Value::Text("name".to_owned()));
             }
             assert_eq!(drain(&settings).as_secs(), 30, "{}", spec.grammar.name);
-            (spec.build)(&settings, &Place { owner: Owner::Pool("web".into()), folder: "/".into() });
+            let place = Place { owner: Owner::Pool("web".into()), folder: "/".into(), probes: Vec::new() };
+            (spec.build)(&settings, &place);
             assert!(std::ptr::eq(find(spec.grammar.name).unwrap(), spec));
         }
     }

@@ -12,7 +12,7 @@ use crate::seam::source::{Finding, Mistake, Owner, Refusal, Route as FoundRoute}
 /// Adds what `owner`, a service, has found; how many routes that were.
 pub(super) fn join(config: &mut Config, owner: &Owner, finding: &Finding, verdict: &mut Verdict) -> usize {
     let Owner::Service(name) = owner else { return 0 };
-    let usable = usable_pools(config);
+    let doors = doors(config, name);
     let Some(service) = config.services.iter_mut().find(|service| service.name.value == *name) else { return 0 };
     let Traffic::L7(l7) = &mut service.traffic else { return 0 };
     let mut joined = 0_usize;
@@ -27,7 +27,7 @@ pub(super) fn join(config: &mut Config, owner: &Owner, finding: &Finding, verdic
             }
             continue;
         }
-        if let Some(mistake) = leads_nowhere(found, &usable) {
+        if let Some(mistake) = leads_nowhere(found, &doors) {
             verdict.refuse(mistake);
             continue;
         }
@@ -53,8 +53,23 @@ pub(super) fn join(config: &mut Config, owner: &Owner, finding: &Finding, verdic
     joined
 }
 
-/// Pools by name, and whether proxies can use them.
-fn usable_pools(config: &Config) -> HashMap<Arc<str>, bool> {
+/// Whether a route that was found may lead to a pool.
+#[derive(Clone, Copy)]
+enum Door {
+    Open,
+    /// The file has it, and gave it no source of this kind.
+    Closed,
+    /// Packet services use it.
+    Packets,
+}
+
+/// Pools by name, for what the source of `service` has found.
+fn doors(config: &Config, service: &str) -> HashMap<Arc<str>, Door> {
+    let kind =
+        config.services.iter().find(|other| *other.name.value == *service).and_then(|service| match &service.traffic {
+            Traffic::L7(l7) => l7.source.as_ref().map(|source| source.name),
+            _ => None,
+        });
     let packets: Vec<&Arc<str>> = config
         .services
         .iter()
@@ -63,16 +78,29 @@ fn usable_pools(config: &Config) -> HashMap<Arc<str>, bool> {
             _ => None,
         })
         .collect();
-    let usable = |pool: &super::Pool| {
-        !packets.contains(&&pool.name.value) && pool.endpoints.iter().all(|endpoint| endpoint.address.port().is_some())
+    let door = |pool: &super::Pool| {
+        if packets.contains(&&pool.name.value)
+            || pool.endpoints.iter().any(|endpoint| endpoint.address.port().is_none())
+        {
+            Door::Packets
+        } else if pool.found.is_none() && pool.source.as_ref().map(|source| source.name) != kind {
+            Door::Closed
+        } else {
+            Door::Open
+        }
     };
-    config.pools.iter().map(|pool| (pool.name.value.clone(), usable(pool))).collect()
+    config.pools.iter().map(|pool| (pool.name.value.clone(), door(pool))).collect()
 }
 
-fn leads_nowhere(found: &FoundRoute, pools: &HashMap<Arc<str>, bool>) -> Option<Mistake> {
+fn leads_nowhere(found: &FoundRoute, pools: &HashMap<Arc<str>, Door>) -> Option<Mistake> {
     match pools.get(&found.pool) {
-        Some(true) => None,
-        Some(false) => {
+        Some(Door::Open) => None,
+        Some(Door::Closed) => {
+            let message = format!("pool {} is the file's, and not open to routes that are found", quote(&found.pool));
+            let help = "give it a `source` of the same type there, or name another pool here";
+            Some(Mistake::new(Refusal::Closed, &*found.from, message).help(help))
+        }
+        Some(Door::Packets) => {
             let message = format!("pool {} is for packet services: requests cannot go there", quote(&found.pool));
             Some(Mistake::new(Refusal::Mode, &*found.from, message).help("name another pool"))
         }

@@ -42,6 +42,8 @@ endpoints = ["10.0.0.1:80"]
 source = { type = "told", drain = "10s" }
 [pool.flows]
 source = "told"
+[pool.shut]
+endpoints = ["10.0.0.3:80"]
 "#;
 
 fn config() -> Config {
@@ -229,6 +231,7 @@ fn routes_and_pools_come_into_being_and_the_file_goes_first() {
             route("/file/*", "api", "container d"),
             route("/x/*", "ap", "container e"),
             route("/y/*", "flows", "container f"),
+            route("/z/*", "shut", "container h"),
         ],
         pools: vec![
             pool("api", &["10.0.0.7:80", "10.0.0.8"]),
@@ -249,7 +252,7 @@ fn routes_and_pools_come_into_being_and_the_file_goes_first() {
     // The pool of the file has a source of the same kind, which finds its endpoints itself.
     assert_eq!(
         refused(&merged, &edge()),
-        ["unknown", "no-port", "malformed", "conflict", "conflict", "no-pool", "mode"]
+        ["unknown", "no-port", "malformed", "conflict", "conflict", "no-pool", "mode", "closed"]
     );
     assert_eq!(merged.verdicts[&edge()].mistakes[5].help.as_deref(), Some("did you mean `api`"));
     // A route's pool may be any picker's; what is gone is gone with its pool.
