@@ -86,6 +86,12 @@ impl Browser {
         self.post("url", &json!({ "url": url }));
     }
 
+    /// Loads the page anew, and waits until the old one is gone.
+    pub fn reload(&self) {
+        self.run("window.old = true; location.reload();");
+        self.await_that("window.old === undefined && document.readyState === 'complete'");
+    }
+
     /// What the body of a function returns in the page.
     pub fn run(&self, script: &str) -> Value {
         self.post("execute/sync", &json!({ "script": script, "args": [] }))

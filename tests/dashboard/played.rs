@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use strata::admin::document::{
     Bucket, Diagnostic, Diagnostics, Drop, Durations, Endpoint, Event, Events, FoundMistake, Interface, Packets, Pool,
-    RefusedReload, Route, Service, Status, Vip, VipAddress,
+    RefusedReload, Route, Service, Source, Status, Vip, VipAddress,
 };
 
 use super::common::Origin;
@@ -51,6 +51,7 @@ impl Played {
                     json(&Events { pid: 1, oldest: 1, last, events })
                 }
                 "/api/diagnostics" => json(&diagnostics),
+                "/api/pools" => json(&status(looks.load(Relaxed)).pools),
                 "/api/explain" => json(&explained()),
                 path => path.strip_prefix("/dashboard/").map_or_else(|| sent(404, "text/plain", b""), file),
             }
@@ -109,6 +110,11 @@ fn explained() -> serde_json::Value {
     })
 }
 
+/// A count that grows by about `per_look` a look, for ever.
+fn grown(look: u64, per_look: u64) -> u64 {
+    look * per_look + per_look / 6 * (look / 3 % 4)
+}
+
 /// Counts of `per_look` a look, all as fast as each other.
 fn durations(count: u64) -> Durations {
     let bucket = |from_us, to_us, count| Bucket { from_us, to_us: Some(to_us), count };
@@ -128,7 +134,7 @@ fn endpoint(name: &str, health: &str, look: u64, per_look: u64) -> Endpoint {
         next_probe_ms: Some(800),
         in_flight: u32::try_from(per_look / 40).unwrap_or(0),
         connections: per_look / 30,
-        requests_total: look * per_look,
+        requests_total: grown(look, per_look),
         ..Endpoint::default()
     }
 }
@@ -164,10 +170,10 @@ fn routed(name: &str, listen: &[&str], routes: &[(&str, &str)], look: u64, per_l
             .map(|(url, pool)| Route { url: (*url).to_owned(), priority: 0, pool: (*pool).to_owned() })
             .collect(),
         connections: Some(per_look / 8),
-        connections_total: Some(look * per_look / 10),
-        requests_total: look * per_look,
-        bytes_received_total: look * per_look * 420,
-        bytes_sent_total: Some(look * per_look * 9_300),
+        connections_total: Some(grown(look, per_look / 10)),
+        requests_total: grown(look, per_look),
+        bytes_received_total: grown(look, per_look * 420),
+        bytes_sent_total: Some(grown(look, per_look * 9_300)),
         request_duration: Some(durations(look * 5)),
         ..Service::default()
     }
@@ -182,7 +188,7 @@ fn forwarded(name: &str, mode: &str, forward: &str, vip: &str, listen: &str, loo
         listen: vec![listen.to_owned()],
         vip: Some(vip.to_owned()),
         pools: vec![name.to_owned()],
-        packets_total: Some(look * per_look),
+        packets_total: Some(grown(look, per_look)),
         slots_marked: Some(0),
         bytes_received_total: look * per_look * 700,
         bytes_sent_total: forward.ends_with("nat").then_some(look * per_look * 900),
@@ -318,6 +324,14 @@ pub fn every_layer(look: u64) -> Status {
             lost: vec![Drop { reason: "ring-full".into(), count: 12 }],
         }],
     });
+    site.sources = vec![Source {
+        table: "pool.api".into(),
+        kind: "dns".into(),
+        about: "api.internal".into(),
+        failure: Some("no answer within 2s".into()),
+        members: 2,
+        ..Source::default()
+    }];
     site.warnings = 1;
     site.last_reload_successful = false;
     site.last_event = 5;
@@ -335,6 +349,13 @@ pub fn hostile(look: u64) -> Status {
     service.drops = vec![Drop { reason: HOSTILE.into(), count: look + 1 }];
     let mut site = site(vec![service], vec![pool(HOSTILE, HOSTILE, Some(HOSTILE), vec![evil, worse], look)], look);
     site.version = HOSTILE.into();
+    site.sources = vec![Source {
+        table: format!("pool.{HOSTILE}"),
+        kind: HOSTILE.into(),
+        about: HOSTILE.into(),
+        failure: Some(HOSTILE.into()),
+        ..Source::default()
+    }];
     let addresses = vec![VipAddress { address: HOSTILE.into(), mac: None }];
     site.vips =
         vec![Vip { name: HOSTILE.into(), interface: HOSTILE.into(), addresses, owner: false, conflicts_total: 1 }];

@@ -5,6 +5,8 @@ import { attribute, byId, clock, counted, el, keyed, shown, text } from './dom.j
 
 /** Changes that are asked for at once, and shown. */
 const ASKED = 200;
+/** What changes the diagnostics: a reload, taken or refused, and what a source finds. */
+const DIAGNOSED = new Set(['reload', 'change', 'source']);
 
 /** What is known, of one process: numbers begin anew with each. */
 const known = { pid: null, last: 0, events: [], diagnosed: false };
@@ -23,8 +25,7 @@ async function bringEvents() {
   // It came from another process than the status: the next look begins anew.
   if (page.pid !== known.pid) return;
   const fresh = page.events.filter((event) => event.seq > known.last);
-  // A reload, taken or refused, is what changes the diagnostics.
-  if (fresh.some((event) => event.kind === 'reload' || event.kind === 'change')) known.diagnosed = false;
+  if (fresh.some((event) => DIAGNOSED.has(event.kind))) known.diagnosed = false;
   known.last = page.last;
   known.events = [...fresh.reverse(), ...known.events].slice(0, ASKED);
   const gone = page.last - known.events.length;
@@ -40,7 +41,7 @@ function makeEvent({ at_ms, level, kind, subject, text: said }) {
 }
 
 async function bringDiagnostics() {
-  const { generation, warnings, rendered, refused } = await get('diagnostics');
+  const { generation, warnings, rendered, refused, found } = await get('diagnostics');
   known.diagnosed = true;
   const blocks = [];
   if (refused) {
@@ -48,6 +49,9 @@ async function bringDiagnostics() {
   }
   if (warnings.length > 0) {
     blocks.push({ key: `warnings ${generation}`, tone: 'warn', title: `${counted(warnings.length, 'warning')} of generation ${generation}, which serves`, rendered });
+  }
+  for (const [at, { table, reason, place, message, help }] of (found ?? []).entries()) {
+    blocks.push({ key: `found ${at} ${table} ${place} ${message}`, tone: 'warn', title: `${table}, ${reason}: ${message} (${place})`, rendered: help ?? '' });
   }
   if (blocks.length === 0) blocks.push({ key: `none ${generation}`, tone: 'good', title: `No warnings: generation ${generation} serves as the file says.`, rendered: '' });
   keyed(byId('diagnostics-body'), blocks, (block) => block.key, ({ title }) => el('article', { class: 'diagnostic' }, el('p', {}, title), el('pre', { tabindex: 0, 'aria-label': title })), (node, block) => {

@@ -3,7 +3,7 @@
 // A button does it at once, unless that takes the last usable endpoint of its pool: then it asks. A key (d, m, r) always asks, for
 // keys are pressed by mistake. What came of it is what the API said, not what was hoped for.
 
-import { Refused, endpointPath, post } from './api.js';
+import { Refused, endpointPath, get, post } from './api.js';
 import { attribute, count, el, rate, shown, size, span, text } from './dom.js';
 import { facts } from './flow.js';
 import { weightOf } from './rates.js';
@@ -32,12 +32,13 @@ export class EndpointDialog {
       el('button', { type: 'button', 'data-operation': name, title: OPERATIONS[name].means, onclick: () => this.ask(name, false) }, OPERATIONS[name].word);
     const input = el('input', { type: 'number', min: 1, max: 65535, step: 1, required: true, id: 'weight', inputmode: 'numeric' });
     const parts = {
-      title: el('h2', { id: 'endpoint-title' }),
+      // It has the focus first: an Enter that is held down must not press a button.
+      title: el('h2', { id: 'endpoint-title', tabindex: -1, autofocus: true }),
       pool: el('p', { class: 'muted' }),
       facts: el('dl', { class: 'facts-list' }),
       question: el('p', { id: 'question' }),
       yes: el('button', { type: 'button', class: 'danger' }),
-      no: el('button', { type: 'button', onclick: () => this.answer(null) }, 'Cancel'),
+      no: el('button', { type: 'button', onclick: () => this.cancel() }, 'Cancel'),
       buttons: Object.keys(OPERATIONS).map(button),
       input,
       weight: el('form', { class: 'weight' }, el('label', {}, el('span', {}, 'Weight'), input), el('button', { type: 'submit' }, 'Set')),
@@ -46,7 +47,7 @@ export class EndpointDialog {
     };
     parts.asking = el('div', { class: 'asking', role: 'group', 'aria-labelledby': 'question', hidden: true }, parts.question, el('div', { class: 'actions' }, parts.no, parts.yes));
     parts.actions = el('div', { class: 'actions' }, parts.buttons, parts.weight);
-    parts.yes.addEventListener('click', () => this.answer(this.asked));
+    parts.yes.addEventListener('click', () => this.answer(this.asked, this.warned));
     parts.weight.addEventListener('submit', (event) => {
       event.preventDefault();
       this.setWeight();
@@ -62,12 +63,17 @@ export class EndpointDialog {
   open(target, key) {
     this.target = target;
     this.said('', null);
-    this.answer(null);
+    this.cancel();
     this.fill(true);
     if (!this.dialog.open) this.dialog.showModal();
     if (this.readOnly || !key) return;
     if (KEYS[key] === 'weight') this.parts.input.select();
     else this.ask(KEYS[key], true);
+  }
+
+  cancel() {
+    shown(this.parts.asking, false);
+    this.parts.title.focus();
   }
 
   show(report, readOnly) {
@@ -110,10 +116,14 @@ export class EndpointDialog {
 
   /** Asks where it should be asked, and else does it. */
   ask(operation, always) {
+    const warning = operation === 'restore' ? null : this.lastOne(this.report?.pools.map((pool) => pool.said) ?? []);
+    if (warning || always) this.question(operation, warning);
+    else this.answer(operation, false);
+  }
+
+  question(operation, warning) {
     const { word, means } = OPERATIONS[operation];
-    const warning = operation === 'restore' ? null : this.lastOne();
-    if (!warning && !always) return this.answer(operation);
-    this.asked = operation;
+    [this.asked, this.warned] = [operation, warning !== null];
     text(this.parts.question, `${word} ${this.target.endpoint}? ${warning ?? `${means}.`}`);
     text(this.parts.yes, warning ? `${word} all the same` : word);
     attribute(this.parts.asking, 'data-tone', warning ? 'bad' : 'none');
@@ -122,23 +132,29 @@ export class EndpointDialog {
     (warning ? this.parts.no : this.parts.yes).focus();
   }
 
-  /** What taking the endpoint out would mean, where nothing would be left. */
-  lastOne() {
-    const { pool, endpoint } = this.find();
-    if (!endpoint?.said.usable || pool.said.usable !== 1) return null;
-    const standby = pool.endpoints.some((each) => each !== endpoint && each.said.intent === 'ready' && each.said.health === 'up');
+  /** What taking the endpoint out of these pools would mean, where nothing would be left. */
+  lastOne(pools) {
+    const pool = pools.find((each) => each.name === this.target.pool);
+    const endpoint = pool?.endpoints.find((each) => each.name === this.target.endpoint);
+    if (!endpoint?.usable || pool.usable !== 1) return null;
+    const standby = pool.endpoints.some((each) => each !== endpoint && each.intent === 'ready' && each.health === 'up' && !each.leaving);
     if (standby) return null;
     const users = this.report.services.filter((service) => service.said.pools.includes(pool.name)).map((service) => service.name);
     return `It is the last usable endpoint of ${pool.name}: ${users.join(', ') || 'nobody'} would have nowhere to send to.`;
   }
 
-  async answer(operation) {
+  /** Does it, or nothing. What is shown may be old: whether it is the last one is looked at once more. */
+  async answer(operation, warned) {
     shown(this.parts.asking, false);
-    this.asked = null;
-    if (!operation || !this.target) return;
-    const { pool, endpoint } = this.target;
+    const target = this.target;
+    if (operation !== 'restore' && !warned) {
+      const warning = this.lastOne(await get('pools').catch(() => []));
+      if (this.target !== target) return;
+      if (warning) return this.question(operation, warning);
+    }
+    const { pool, endpoint } = target;
     await this.change(`${endpoint} of ${pool}: ${OPERATIONS[operation].done}`, endpointPath(pool, endpoint, operation));
-    this.parts.buttons[0].focus();
+    if (this.dialog.open) this.parts.title.focus();
   }
 
   async setWeight() {

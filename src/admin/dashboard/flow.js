@@ -145,8 +145,9 @@ export class Flow {
       said.queue > 0 && ['waiting', String(said.queue), 'warn'],
     ]);
     const unused = users.length === 0 ? 'no service uses it' : '';
-    text(notes, [...pool.marks.map((mark) => MARKS[mark]), unused].filter(Boolean).join('; '));
-    attribute(notes, 'data-tone', pool.marks.includes('panic') ? 'bad' : pool.marks.includes('backups') ? 'warn' : null);
+    const fails = pool.source && !pool.source.up && pool.source.failure;
+    text(notes, [...pool.marks.map((mark) => MARKS[mark]), unused, sourceOf(pool.source)].filter(Boolean).join('; '));
+    attribute(notes, 'data-tone', pool.marks.includes('panic') || fails ? 'bad' : pool.marks.includes('backups') ? 'warn' : null);
 
     const open = this.isOpen(pool, endpoints);
     const wanted = endpoints ? pool.endpoints.filter((each) => endpoints.has(each.said)) : pool.endpoints;
@@ -161,7 +162,7 @@ export class Flow {
     texts(titles, ['endpoint', 'state', unit, 'err/s', proxied ? 'in flight' : 'sent', 'weight', 'cause']);
     block.shown = [];
     keyed(list, listed, (each) => each.name, () => this.makeEndpoint(), (row, each) => {
-      updateEndpoint(row, pool, each, busiest);
+      updateEndpoint(row, pool, each, unit, busiest);
       block.shown.push({ key: each.name, node: row, rate: each.rate, tone: each.tone });
     });
     shown(rest, others > 0);
@@ -287,7 +288,7 @@ function updateWay(node, { pool, routes }, service) {
   text(to, `to ${pool}`);
 }
 
-function updateEndpoint(row, pool, each, busiest) {
+function updateEndpoint(row, pool, each, unit, busiest) {
   const { name, state, rate: rateCell, bar, errors, load, weight, cause } = row.parts;
   const { said } = each;
   row.target = { pool: pool.name, endpoint: each.name };
@@ -296,6 +297,7 @@ function updateEndpoint(row, pool, each, busiest) {
   attribute(row, 'data-usable', said.usable);
   text(state, `${each.state} ${span(said.since_ms)}`);
   text(rateCell, rate(each.rate));
+  attribute(rateCell, 'data-unit', unit);
   bar.style.width = `${busiest > 0 ? Math.round(((each.rate ?? 0) / busiest) * 100) : 0}%`;
   text(errors, rate(each.errors));
   attribute(errors, 'data-tone', each.errors > 0 ? 'bad' : null);
@@ -323,6 +325,14 @@ function updateDots(node, endpoints) {
   }
   keyed(node.parts.dots, endpoints, (each) => each.name, () => el('i'), (dot, each) => attribute(dot, 'data-tone', each.tone));
   text(node.parts.words, words);
+}
+
+/** Where the endpoints of a pool come from, where that is not the file. */
+function sourceOf(source) {
+  if (!source) return null;
+  const leaving = source.leaving > 0 ? `, ${source.leaving} leaving` : '';
+  const fails = source.up ? '' : source.failure ? ` fails: ${source.failure}` : ' is asked';
+  return `from ${source.kind} ${source.about}${fails}${leaving}`;
 }
 
 function poolUnit(pool, users) {

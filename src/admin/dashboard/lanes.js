@@ -111,6 +111,7 @@ export function troubles(lane) {
     if (pool.errors > 0) found.push({ tone: 'bad', text: `${pool.name}: errors` });
     if (pool.said.panic) found.push({ tone: 'bad', text: `${pool.name}: panic` });
     if (pool.said.backup) found.push({ tone: 'warn', text: `${pool.name}: backups serve` });
+    if (pool.source && !pool.source.up) found.push({ tone: 'warn', text: `${pool.name}: its source does not answer` });
     if (pool.said.queue > 0) found.push({ tone: 'warn', text: `${pool.name}: requests wait` });
   }
   for (const vip of lane.vips) {

@@ -61,7 +61,8 @@ function updateTile(tile, { name, value, shown, unit, tone }) {
   attribute(tile, 'data-tone', tone);
   const past = history.get(name) ?? [];
   history.set(name, past);
-  past.push(value ?? 0);
+  // What was not known was not zero.
+  if (value !== null) past.push(value);
   if (past.length > REMEMBERED) past.shift();
   const most = Math.max(...past, 1e-9);
   const step = 100 / (Math.max(past.length, SHORTEST) - 1);

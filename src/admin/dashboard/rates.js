@@ -14,11 +14,12 @@ export function report(before, now, elapsedMs) {
   const old = same ? before : null;
   const services = named(old?.services);
   const pools = named(old?.pools);
+  const sources = new Map((now.sources ?? []).map((source) => [source.table, source]));
   return {
     seconds,
     another: before !== null && !same,
     services: now.services.map((service) => serviceRow(service, services.get(service.name), seconds)),
-    pools: now.pools.map((pool) => poolRow(pool, pools.get(pool.name), seconds)),
+    pools: now.pools.map((pool) => ({ ...poolRow(pool, pools.get(pool.name), seconds), source: sources.get(`pool.${pool.name}`) ?? null })),
     packets: now.packets ? packetsRow(now.packets, old?.packets, seconds) : null,
     latency: latencyOfAll(now, services, seconds),
   };
@@ -101,7 +102,8 @@ function endpointRow(now, before, seconds, proxied) {
 }
 
 /** What is seen, and what the operator wants where that is something else than work; as `strata status` has it. */
-export function stateOf(endpoint) {
+function stateOf(endpoint) {
+  if (endpoint.leaving) return { state: `leaving (${endpoint.health})`, tone: 'warn' };
   if (endpoint.intent !== 'ready') return { state: `${endpoint.intent} (${endpoint.health})`, tone: 'warn' };
   const tone = { up: 'good', probing: 'warn' }[endpoint.health] ?? 'bad';
   return { state: endpoint.health + (endpoint.backup ? ' (backup)' : ''), tone };

@@ -38,8 +38,8 @@ async function look() {
     const at = performance.now();
     wait = Math.max(INTERVAL_MS, SHARE * (at - began)) - (at - began);
     received(status, at);
-    await follow(status);
     page.trouble = null;
+    await follow(status).then(() => notice('follow', null), unfollowed);
   } catch (error) {
     wait = trouble(error) ? INTERVAL_MS : null;
   }
@@ -72,6 +72,13 @@ function received(status, at) {
   offer(status);
   dialog.show(told, status.read_only);
   notices(status);
+}
+
+/** The status is here, and what happened is not: that is another trouble. */
+function unfollowed(error) {
+  if (error instanceof Refused && error.status === 401) throw error;
+  if (!(error instanceof Refused || error instanceof Unreachable)) console.error(error);
+  notice('follow', `What has changed cannot be shown: ${error.message}.`, 'warn');
 }
 
 /** Whether to go on asking. */
