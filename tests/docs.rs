@@ -1,4 +1,4 @@
-//! Pages of `docs/` that repeat what the code says are held to it.
+//! Pages of `docs/`, `deploy/man/` and `deploy/completions/` that repeat what the code says are held to it.
 //!
 //! `STRATA_BLESS=1 cargo test --test docs` writes them anew; read the difference before committing it.
 
@@ -8,6 +8,8 @@ use std::fs;
 use strata::base::Reason;
 use strata::wire::http1::Reject;
 
+#[path = "docs/manual.rs"]
+mod manual;
 #[path = "docs/metrics.rs"]
 mod metrics;
 #[path = "docs/reference.rs"]

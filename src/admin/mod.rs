@@ -18,7 +18,7 @@ mod patient;
 mod refusal;
 mod server;
 
-pub use client::Client;
+pub use client::{Client, ClientError};
 pub use control::{Control, EndpointReport, Refused, ReloadStatus, Request};
 pub use explain::{causes, is_packet};
 pub use refusal::Why;

@@ -29,7 +29,7 @@ use super::patient::Patient;
 use crate::base::address::AdminListen;
 use crate::base::limits;
 use crate::state::Settings;
-use crate::sys::inherited::Inherited;
+use crate::sys::inherited::{FileOf, Given, Inherited};
 use crate::sys::listen::{self, Claim};
 
 /// The two listeners, as far as they are open.
@@ -66,7 +66,7 @@ enum Step {
 
 enum Bound {
     Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener),
+    Unix(std::os::unix::net::UnixListener, FileOf),
 }
 
 /// A listener being served. Dropping it closes the socket and takes its file away; connections end with their exchange or their
@@ -77,6 +77,7 @@ struct Server {
     /// The one that is accepted on, once more.
     socket: OwnedFd,
     task: JoinHandle<()>,
+    /// Of a unix socket, unless the file is somebody else's.
     file: Option<PathBuf>,
 }
 
@@ -112,7 +113,9 @@ impl Servers {
             (open, Some(wanted)) => {
                 let given = match wanted {
                     AdminListen::Tcp(listen) => self.inherited.borrow_mut().take_one(*listen).map(Bound::Tcp),
-                    AdminListen::Unix(path) => self.inherited.borrow_mut().take_unix(path).map(Bound::Unix),
+                    AdminListen::Unix(path) => {
+                        self.inherited.borrow_mut().take_unix(path).map(|(socket, file)| Bound::Unix(socket, file))
+                    }
                 };
                 Ok(Step::Open(wanted.clone(), given.map_or_else(|| bind(wanted, open), Ok)?))
             }
@@ -123,9 +126,13 @@ impl Servers {
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn lend(&self) -> io::Result<Vec<(AdminListen, OwnedFd)>> {
-        let open = [&self.metrics, &self.admin].into_iter().flatten();
-        open.map(|server| Ok((server.address.clone(), server.socket.try_clone()?))).collect()
+    pub fn lend(&self) -> io::Result<Vec<Given>> {
+        let lend = |server: &Server| {
+            let sockets = vec![server.socket.try_clone()?];
+            let activated = matches!(server.address, AdminListen::Unix(_)) && server.file.is_none();
+            Ok(Given { at: server.address.clone(), sockets, activated })
+        };
+        [&self.metrics, &self.admin].into_iter().flatten().map(lend).collect()
     }
 
     /// Accepts no more; where another process does, on the addresses in `kept`, their files stay.
@@ -163,7 +170,8 @@ fn bind(wanted: &AdminListen, open: Option<&Server>) -> Result<Bound, String> {
             sockets.pop().map(Bound::Tcp).ok_or_else(|| format!("cannot listen on {address}"))
         }
         AdminListen::Unix(path) => {
-            bind_unix(path).map(Bound::Unix).map_err(|error| format!("cannot listen on {}: {error}", path.display()))
+            let bound = bind_unix(path).map(|socket| Bound::Unix(socket, FileOf::Strata));
+            bound.map_err(|error| format!("cannot listen on {}: {error}", path.display()))
         }
     }
 }
@@ -228,10 +236,10 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, patien
             });
             Server { address, local, socket, task, file: None }
         }
-        Bound::Unix(listener) => {
+        Bound::Unix(listener, of) => {
             let file = match &address {
-                AdminListen::Unix(path) => Some(path.clone()),
-                AdminListen::Tcp(_) => None,
+                AdminListen::Unix(path) if of == FileOf::Strata => Some(path.clone()),
+                AdminListen::Unix(_) | AdminListen::Tcp(_) => None,
             };
             let socket = listener.as_fd().try_clone_to_owned()?;
             let listener = UnixListener::from_std(listener)?;

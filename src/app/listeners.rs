@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::worker::RETIRE;
 use crate::base::{Listen, Moment, ServiceId, clock};
 use crate::state::Snapshot;
-use crate::sys::inherited::Inherited;
+use crate::sys::inherited::{Inherited, Listener};
 use crate::sys::{self, Claim, ListenError};
 
 /// The addresses that are open, and whose they are.
@@ -24,7 +24,7 @@ pub struct Listeners {
 
 /// What a snapshot needs, with the new sockets bound: for each new address those of each worker.
 pub struct Prepared {
-    pub opened: Vec<(Listen, ServiceId, Vec<Vec<std::net::TcpListener>>)>,
+    pub opened: Vec<(Listen, ServiceId, Vec<Vec<Listener>>)>,
     pub assigned: Vec<(Listen, ServiceId)>,
     pub retired: Vec<Listen>,
 }
@@ -64,12 +64,13 @@ impl Listeners {
     }
 
     /// Those that this process was given, or new ones, for each worker.
-    fn sockets(&self, address: Listen, workers: usize) -> Result<Vec<Vec<std::net::TcpListener>>, ListenError> {
+    fn sockets(&self, address: Listen, workers: usize) -> Result<Vec<Vec<Listener>>, ListenError> {
         let given = self.inherited.borrow_mut().take(address, workers);
         if let Some(given) = given.map_err(|cause| ListenError { address, cause })? {
             return Ok(given);
         }
-        Ok(sys::listen(address, workers, self.claim(address))?.into_iter().map(|socket| vec![socket]).collect())
+        let own = sys::listen(address, workers, self.claim(address))?;
+        Ok(own.into_iter().map(|socket| vec![Listener::own(socket)]).collect())
     }
 
     /// Remembers what `prepared` makes true.

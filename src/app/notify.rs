@@ -34,8 +34,15 @@ pub fn reloading() {
     }
 }
 
-pub fn stopping(status: &str) {
-    tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+/// A line for `systemctl status`; nothing else changes.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
+}
+
+/// It ends within this time, and systemd is not to kill it before, whatever `TimeoutStopSec` says.
+pub fn stopping(status: &str, within: Duration) {
+    let within = format!("EXTEND_TIMEOUT_USEC={}", within.as_micros());
+    tell(&[NotifyState::Stopping, NotifyState::Custom(&within), NotifyState::Status(status)]);
 }
 
 pub fn alive() {

@@ -117,6 +117,8 @@ const WATCH: &str = "watch";
 const MEND: Duration = Duration::from_secs(1);
 /// How often the drain looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// How long the end takes beside the drain at most: queues of sockets, then what is still to be logged.
+const FINISHING: Duration = Duration::from_secs(10);
 /// Requests of the admin API that may wait.
 const REQUESTS: usize = 64;
 
@@ -578,7 +580,7 @@ impl Supervisor {
         let timeout = self.crew.snapshot.load().settings.drain_timeout;
         let mut told = self.successor.is_none() || self.told_to_stop;
         tracing::info!(event = events::PROCESS, connections = self.crew.connections(), ?timeout, "draining");
-        notify::stopping("finishes what it carries");
+        notify::stopping("finishes what it carries", timeout + FINISHING);
         self.crew.drain();
         self.close_listeners().await;
         for worker in &self.workers {

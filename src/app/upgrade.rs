@@ -32,7 +32,7 @@ use tokio::net::UnixStream;
 use crate::base::address::AdminListen;
 use crate::base::{Listen, clock};
 use crate::sys::handover::{self, Channel};
-use crate::sys::inherited::Inherited;
+use crate::sys::inherited::{Given, Inherited};
 
 /// What the two say. Words that one of them does not know end the upgrade; more fields than it knows do not.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ enum Message {
     /// With the sockets that listen at an address; of more than fit, the rest follows in the same way.
     Listener {
         at: String,
+        #[serde(default)]
+        activated: bool,
     },
     /// What an operator has set by command, and the file does not say.
     Wish(Wish),
@@ -193,10 +195,10 @@ impl Successor {
     ///
     /// # Errors
     /// A sentence: why it is not.
-    pub async fn prepare(&mut self, sockets: Vec<(AdminListen, Vec<OwnedFd>)>, legacy: Legacy) -> Result<(), String> {
-        for (address, sockets) in sockets {
+    pub async fn prepare(&mut self, sockets: Vec<Given>, legacy: Legacy) -> Result<(), String> {
+        for Given { at, sockets, activated } in sockets {
             for part in sockets.chunks(handover::DESCRIPTORS) {
-                self.say(&Message::Listener { at: address.to_string() }, part).await?;
+                self.say(&Message::Listener { at: at.to_string(), activated }, part).await?;
             }
         }
         for wish in legacy.wishes {
@@ -339,11 +341,9 @@ impl Predecessor {
         let mut legacy = Legacy::default();
         loop {
             match talk.hear().await? {
-                (Message::Listener { at }, sockets) => {
-                    let address = parse(&at).ok_or_else(|| io::Error::other(format!("{at:?} is no address")))?;
-                    for socket in sockets {
-                        inherited.add(address.clone(), socket)?;
-                    }
+                (Message::Listener { at, activated }, sockets) => {
+                    let at = parse(&at).ok_or_else(|| io::Error::other(format!("{at:?} is no address")))?;
+                    inherited.add(Given { at, sockets, activated })?;
                 }
                 (Message::Wish(wish), _) => legacy.wishes.push(wish),
                 (Message::Found(member), _) => legacy.found.push(member),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
+use crate::base::address::AdminListen;
 use crate::base::{Listen, Reason, ServiceId, WorkerId, clock, limits};
 use crate::mode;
 use crate::net::accept::{accept, accept_queued, receive};
@@ -24,20 +25,21 @@ use crate::net::{Crew, Worker};
 use crate::observe::{Beat, events};
 use crate::seam::{Accepted, Mode};
 use crate::state::{ModeKind, Service};
+use crate::sys::inherited::{Given, Listener};
 use crate::sys::{self, privilege};
 
 /// What the supervisor tells a worker. Acknowledged where the supervisor must know that it took effect.
 pub enum Order {
     /// Accept on these sockets for this service: one, or more of a process before that had more workers.
-    Listen { address: Listen, service: ServiceId, sockets: Vec<std::net::TcpListener> },
+    Listen { address: Listen, service: ServiceId, sockets: Vec<Listener> },
     /// The socket now belongs to another service.
     Assign { address: Listen, service: ServiceId },
-    /// Take no new connection here, serve those that stand in the queue, then close.
+    /// Take no new connection here, serve those that stand in the queue, then close. What systemd holds too is only let go.
     Retire { address: Listen },
     /// Take no new connection here: another process does, on the same socket.
     Release { address: Listen },
     /// Give the listening sockets once more, for another process.
-    Lend { reply: oneshot::Sender<io::Result<Lent>> },
+    Lend { reply: oneshot::Sender<io::Result<Vec<Given>>> },
     /// A new snapshot was committed.
     Refresh { done: oneshot::Sender<()> },
     /// Descriptors or memory run out: give up what can be spared.
@@ -47,9 +49,6 @@ pub enum Order {
     /// Drop everything and end the thread.
     Stop,
 }
-
-/// Listening sockets, by address.
-pub type Lent = Vec<(Listen, Vec<OwnedFd>)>;
 
 /// A running worker.
 pub struct Handle {
@@ -221,16 +220,18 @@ struct Open {
 
 struct Accepting {
     listener: Rc<TcpListener>,
+    /// Systemd listens on it too.
+    activated: bool,
     task: JoinHandle<()>,
     /// What the kernel had dropped there when it was last asked.
     overflows: Cell<u32>,
 }
 
 impl Listeners {
-    fn open(&mut self, address: Listen, service: ServiceId, sockets: Vec<std::net::TcpListener>) {
+    fn open(&mut self, address: Listen, service: ServiceId, sockets: Vec<Listener>) {
         let service = Rc::new(Cell::new(service));
         let mut open = Vec::with_capacity(sockets.len());
-        for socket in sockets {
+        for Listener { socket, activated } in sockets {
             match TcpListener::from_std(socket) {
                 Ok(listener) => {
                     let listener = Rc::new(listener);
@@ -240,7 +241,7 @@ impl Listeners {
                     let task = attended(beat, task);
                     // One of a process before this one has a past.
                     let overflows = Cell::new(sys::overflows(&listener).unwrap_or(0));
-                    open.push(Accepting { listener, task: spawn_local(task), overflows });
+                    open.push(Accepting { listener, activated, task: spawn_local(task), overflows });
                 }
                 Err(error) => tracing::error!(%address, %error, "the runtime does not take the listening socket"),
             }
@@ -257,7 +258,12 @@ impl Listeners {
     /// Closing a listening socket resets what stands in its queue, so first the kernel is told to begin nothing new.
     fn retire(&mut self, address: Listen) {
         let Some(open) = self.open.remove(&address) else { return };
-        for Accepting { listener, task: accepting, .. } in open.sockets {
+        for Accepting { listener, activated, task: accepting, .. } in open.sockets {
+            if activated {
+                // Its queue is for whom systemd starts next, and must go on growing.
+                accepting.abort();
+                continue;
+            }
             if let Err(error) = sys::refuse_new(&listener) {
                 tracing::warn!(%address, %error, "cannot refuse new handshakes; a late client may be reset");
             }
@@ -290,12 +296,14 @@ impl Listeners {
         }
     }
 
-    fn lend(&self) -> io::Result<Lent> {
-        let again = |socket: &Accepting| socket.listener.as_fd().try_clone_to_owned();
-        self.open
-            .iter()
-            .map(|(address, open)| Ok((*address, open.sockets.iter().map(again).collect::<io::Result<_>>()?)))
-            .collect()
+    fn lend(&self) -> io::Result<Vec<Given>> {
+        let all =
+            self.open.iter().flat_map(|(address, open)| open.sockets.iter().map(move |socket| (*address, socket)));
+        all.map(|(address, Accepting { listener, activated, .. })| {
+            let sockets = vec![listener.as_fd().try_clone_to_owned()?];
+            Ok(Given { at: AdminListen::Tcp(address), sockets, activated: *activated })
+        })
+        .collect()
     }
 }
 

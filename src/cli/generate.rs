@@ -61,5 +61,33 @@ fn man(out: &mut Vec<u8>) -> anyhow::Result<()> {
         );
     }
     page.render_version_section(out)?;
+    out.extend_from_slice(TAIL.as_bytes());
+    *out = emphasized(&String::from_utf8_lossy(out)).into_bytes();
     Ok(())
 }
+
+/// What help shows between backticks is bold on paper.
+fn emphasized(page: &str) -> String {
+    let line = |line: &str| {
+        let parts = line.split('`').enumerate();
+        parts
+            .map(|(index, part)| if index % 2 == 1 { format!("\\fB{part}\\fR") } else { part.to_owned() })
+            .collect::<String>()
+    };
+    page.lines().map(|text| line(text) + "\n").collect()
+}
+
+/// What commands have in common.
+const TAIL: &str = "\
+.SH \"EXIT STATUS\"
+0: done. 1: the answer is no, or it could not be done. 2: wrong usage.
+.SH FILES
+.TP
+\\fI/etc/strata/strata.toml\\fR
+what the packaged service serves by: see \\fBstrata.toml\\fR(5)
+.TP
+\\fI/run/strata/strata/admin.sock\\fR
+where that service is asked
+.SH \"SEE ALSO\"
+\\fBstrata.toml\\fR(5), \\fBsystemctl\\fR(1)
+";

@@ -91,6 +91,12 @@ enum Command {
     Reload {
         #[command(flatten)]
         admin: Admin,
+        /// Ask where this file says that it is asked, with its token; before --admin
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Where nobody can be asked by that file, send this process SIGHUP; then only its log tells the outcome
+        #[arg(long, requires = "config", value_parser = clap::value_parser!(u32).range(2..=i64::from(i32::MAX)))]
+        pid: Option<u32>,
     },
     /// The last changes and their causes: reloads, states, weights, drains, what ran out
     Events(events::Arguments),
@@ -168,9 +174,9 @@ enum Command {
 /// Where the running Strata is asked.
 #[derive(Debug, clap::Args)]
 struct Admin {
-    /// Its admin listener: an address, or unix:/path
-    #[arg(long, env = "STRATA_ADMIN", default_value = "127.0.0.1:9900")]
-    admin: String,
+    /// Its admin listener: an address, or unix:/path; default: that of the packaged service, where there is one, else 127.0.0.1:9900
+    #[arg(long, env = "STRATA_ADMIN")]
+    admin: Option<String>,
     /// The file of its token, where it has one; or the token itself in STRATA_ADMIN_TOKEN
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -227,7 +233,10 @@ pub fn main() -> ExitCode {
         Command::Restore(target) => remote::intent(&target.admin, &target.pool, &target.endpoint, Intent::Ready),
         Command::Weight { target, weight } => remote::weight(&target.admin, &target.pool, &target.endpoint, weight),
         Command::Events(arguments) => events::events(&arguments),
-        Command::Reload { admin } => remote::reload(&admin),
+        Command::Reload { admin, config, pid } => match config {
+            Some(file) => remote::reload_of(&file, pid),
+            None => remote::reload(&admin),
+        },
         Command::Upgrade { admin } => remote::upgrade(&admin),
         Command::Dump { file, admin, json } => dump::dump(file.as_deref(), &admin, json),
         Command::Diff { file, admin, json } => Ok(diff::diff(file.as_deref(), &admin, json)),

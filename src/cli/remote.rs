@@ -1,19 +1,23 @@
 //! Wiring: the commands that ask a running Strata through its admin API.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::{Admin, say, status as view};
-use crate::admin::Client;
-use crate::admin::document::Explained;
+use crate::admin::document::{Explained, ReloadRejected, Reloaded};
+use crate::admin::{Client, ClientError};
+use crate::app::load::{self, Origin};
 use crate::base::Listen;
 use crate::base::address::AdminListen;
+use crate::config::Config;
 use crate::doc::Secret;
 use crate::health::Intent;
+use crate::sys;
 
 pub fn status(admin: &Admin, json: bool) -> anyhow::Result<ExitCode> {
     let status = ask(async { Ok(client(admin)?.status().await?) })?;
@@ -43,7 +47,48 @@ pub fn explain(admin: &Admin, what: &str, pairs: &[(&str, &str)]) -> anyhow::Res
 
 /// 0: the new configuration is in force. 1: it was refused, and why is printed.
 pub fn reload(admin: &Admin) -> anyhow::Result<ExitCode> {
-    match ask(async { Ok(client(admin)?.reload().await?) })? {
+    show(ask(async { Ok(client(admin)?.reload().await?) })?)
+}
+
+/// The same, of the process that serves `file`; for service managers, which know the file and the process, and not where it is asked.
+pub fn reload_of(file: &Path, pid: Option<u32>) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file)? else { return Ok(ExitCode::FAILURE) };
+    let why = match config.admin {
+        None => format!("{} has no [admin] to be asked at", file.display()),
+        Some(admin) => {
+            let client = Client::new(admin.listen.value);
+            let client = match &admin.token {
+                Some(token) => client.token(token).context("the token cannot be sent: it is not ASCII")?,
+                None => client,
+            };
+            match ask(async { Ok(client.reload().await) })? {
+                Ok(outcome) => return show(outcome),
+                // What was edited may be the very address, or the token.
+                Err(error @ (ClientError::Unreachable { .. } | ClientError::Refused { status: 401 | 403, .. })) => {
+                    error.to_string()
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    let Some(pid) = pid else { anyhow::bail!("{why}") };
+    sys::process::hang_up(pid).with_context(|| format!("{why}, and process {pid} cannot be sent SIGHUP"))?;
+    say(format_args!("{why}: process {pid} was sent SIGHUP, and its log says what came of it\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `file` says, or nothing after its mistakes were shown.
+fn read(file: &Path) -> anyhow::Result<Option<Config>> {
+    let loaded =
+        load::read(&Origin::File(file.to_owned())).with_context(|| format!("cannot read {}", file.display()))?;
+    if loaded.config.is_none() {
+        eprint!("{}", loaded.render(std::io::stderr().is_terminal()));
+    }
+    Ok(loaded.config)
+}
+
+fn show(outcome: Result<Reloaded, ReloadRejected>) -> anyhow::Result<ExitCode> {
+    match outcome {
         Ok(reloaded) => {
             eprint!("{}", reloaded.warnings);
             say(format_args!("generation {}\n", reloaded.generation))?;
@@ -79,7 +124,10 @@ pub fn healthcheck(admin: &Admin) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn client(admin: &Admin) -> anyhow::Result<Client> {
-    let client = address(&admin.admin).map(Client::new)?;
+    let client = Client::new(match &admin.admin {
+        Some(admin) => address(admin)?,
+        None => default_address(Path::new(PACKAGED)),
+    });
     match token(admin)? {
         Some(token) => client.token(&token).context("the token cannot be sent: it is not ASCII"),
         None => Ok(client),
@@ -93,6 +141,14 @@ fn token(admin: &Admin) -> anyhow::Result<Option<Secret>> {
         None => std::env::var(TOKEN).ok(),
     };
     Ok(text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).map(|text| Secret::new(&text)))
+}
+
+/// Where the service of the package listens, if it runs or has run on this machine; or what every example says.
+fn default_address(packaged: &Path) -> AdminListen {
+    match packaged.exists() {
+        true => AdminListen::Unix(packaged.to_owned()),
+        false => AdminListen::Tcp(Listen::At(SocketAddr::from((Ipv4Addr::LOCALHOST, 9900)))),
+    }
 }
 
 fn address(admin: &str) -> anyhow::Result<AdminListen> {
@@ -109,4 +165,6 @@ pub(super) fn ask<T>(question: impl Future<Output = anyhow::Result<T>>) -> anyho
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(question)
 }
 
+/// Of `deploy/debian/strata.toml`.
+const PACKAGED: &str = "/run/strata/strata/admin.sock";
 const TOKEN: &str = "STRATA_ADMIN_TOKEN";

@@ -1,16 +1,19 @@
-//! Shell: Strata's own log, on standard error or where the file says: text for people (coloured on a terminal) or one JSON object
-//! a line. Whoever logs never waits for it: lines go through `sink`'s queue.
+//! Shell: Strata's own log, on standard error or where the file says: text for people (coloured on a terminal, with systemd's numbers
+//! in its journal) or one JSON object a line. Whoever logs never waits for it: lines go through `sink`'s queue.
 //!
 //! Values in a line may come from the network, and must neither end it nor reach a terminal as a command (hardening C6). JSON
 //! escapes them by nature. `tracing-subscriber` escapes a text line's message but not fields shown by `%`, so fields are written
 //! here: control characters escaped, line breaks indented. Not here: access records (`access`, `sink`).
 
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
-use tracing::Subscriber;
 use tracing::field::Field;
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -40,11 +43,11 @@ pub fn start(level: &str, json: bool, output: &Output) -> Result<(), Box<dyn std
     };
     let (filter, handle) = reload::Layer::new(filter);
     let (sink, thread) = Sink::start_log(output).map_err(|error| format!("[log]: cannot write {output}: {error}"))?;
-    let colour = *output == Output::Stderr && io::stderr().is_terminal();
+    let reader = Reader::of(output);
     let queue = Queue(sink.clone());
     tracing::subscriber::set_global_default(
         // Events are kept whatever the level of the log is.
-        Registry::default().with(lines(json, colour, move || queue.clone()).with_filter(filter)).with(events::layer()),
+        Registry::default().with(lines(json, reader, move || queue.clone()).with_filter(filter)).with(events::layer()),
     )?;
     // Set once: only the first start gets here.
     let _ = (FILTER.set(handle), SINK.set(sink));
@@ -101,17 +104,45 @@ pub fn set_level(level: &str) {
     }
 }
 
-fn lines<S, W>(json: bool, colour: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+/// Who reads the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    File,
+    Terminal,
+    /// systemd's: it has a clock of its own, and wants a number before each line that says how grave it is (sd-daemon(3)).
+    Journal,
+}
+
+impl Reader {
+    fn of(output: &Output) -> Reader {
+        match output {
+            Output::Stderr if io::stderr().is_terminal() => Reader::Terminal,
+            Output::Stderr if is_journal().unwrap_or(false) => Reader::Journal,
+            _ => Reader::File,
+        }
+    }
+}
+
+/// Whether standard error is the very stream that systemd has named: who inherits the name may have another one (systemd.exec(5)).
+fn is_journal() -> Option<bool> {
+    let named = std::env::var("JOURNAL_STREAM").ok()?;
+    let (device, inode) = named.split_once(':')?;
+    let own = File::from(io::stderr().as_fd().try_clone_to_owned().ok()?).metadata().ok()?;
+    Some(device.parse() == Ok(own.dev()) && inode.parse() == Ok(own.ino()))
+}
+
+fn lines<S, W>(json: bool, reader: Reader, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer().with_target(false);
+    let writer = Indented { writer, graded: reader == Reader::Journal };
     if json {
-        Box::new(lines.json().flatten_event(true).with_current_span(false).with_writer(writer))
-    } else {
-        Box::new(lines.with_ansi(colour).fmt_fields(debug_fn(write_field)).with_writer(Indented(writer)))
+        return Box::new(lines.json().flatten_event(true).with_current_span(false).with_writer(writer));
     }
+    let lines = lines.with_ansi(reader == Reader::Terminal).fmt_fields(debug_fn(write_field)).with_writer(writer);
+    if reader == Reader::Journal { Box::new(lines.without_time().with_level(false)) } else { Box::new(lines) }
 }
 
 /// The message as it is, which comes first, and behind it other fields as `name=value`. The kind of event that a line is, JSON alone
@@ -146,15 +177,33 @@ impl fmt::Write for Escaping<'_, '_> {
 }
 
 /// Makes writers that keep one event from looking like two.
-struct Indented<W>(W);
+struct Indented<W> {
+    writer: W,
+    graded: bool,
+}
 
-struct Indenting<W>(W);
+struct Indenting<W> {
+    writer: W,
+    /// Stands before each line.
+    grade: &'static [u8],
+}
 
 impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Indented<W> {
     type Writer = Indenting<W::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Indenting(self.0.make_writer())
+        Indenting { writer: self.writer.make_writer(), grade: b"" }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
+        let grade: &[u8] = match *meta.level() {
+            _ if !self.graded => b"",
+            Level::ERROR => b"<3>",
+            Level::WARN => b"<4>",
+            Level::INFO => b"<6>",
+            _ => b"<7>",
+        };
+        Indenting { writer: self.writer.make_writer(), grade }
     }
 }
 
@@ -162,22 +211,24 @@ impl<W: Write> Write for Indenting<W> {
     /// The subscriber writes an event in one call, its line break last.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let line = event.strip_suffix(b"\n").unwrap_or(event);
-        if !line.contains(&b'\n') {
-            return self.0.write_all(event).map(|()| event.len());
+        if !line.contains(&b'\n') && self.grade.is_empty() {
+            return self.writer.write_all(event).map(|()| event.len());
         }
         let mut safe = Vec::with_capacity(event.len() + 64);
+        safe.extend_from_slice(self.grade);
         for byte in line {
             safe.push(*byte);
             if *byte == b'\n' {
+                safe.extend_from_slice(self.grade);
                 safe.extend_from_slice(b"    ");
             }
         }
         safe.push(b'\n');
-        self.0.write_all(&safe).map(|()| event.len())
+        self.writer.write_all(&safe).map(|()| event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.writer.flush()
     }
 }
 
@@ -201,11 +252,11 @@ mod tests {
         }
     }
 
-    fn logged(json: bool, colour: bool, say: impl FnOnce()) -> String {
+    fn logged(json: bool, reader: Reader, say: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
         let subscriber =
-            Registry::default().with(EnvFilter::new("info")).with(lines(json, colour, move || writer.clone()));
+            Registry::default().with(EnvFilter::new("info")).with(lines(json, reader, move || writer.clone()));
         tracing::subscriber::with_default(subscriber, say);
         let bytes = kept.0.lock().clone();
         String::from_utf8(bytes).unwrap()
@@ -219,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_hostile_value_forges_no_line_and_reaches_no_terminal() {
-        let text = logged(false, false, hostile);
+        let text = logged(false, Reader::File, hostile);
         assert!(text.lines().skip(1).all(|line| line.starts_with("    ")), "{text:?}");
         assert!(!text.contains(['\r', '\x1b', '\u{9b}']), "{text:?}");
         assert!(text.contains("forged") && !text.contains("not shown") && text.ends_with('\n'));
@@ -227,7 +278,7 @@ mod tests {
 
     #[test]
     fn json_is_an_object_a_line() {
-        let text = logged(true, false, hostile);
+        let text = logged(true, Reader::File, hostile);
         assert_eq!(text.lines().count(), 1, "{text:?}");
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read["level"], "INFO");
@@ -237,7 +288,21 @@ mod tests {
 
     #[test]
     fn colour_is_for_terminals() {
-        assert!(logged(false, true, || tracing::warn!("x")).contains('\x1b'));
-        assert!(!logged(false, false, || tracing::warn!("x")).contains('\x1b'));
+        assert!(logged(false, Reader::Terminal, || tracing::warn!("x")).contains('\x1b'));
+        assert!(!logged(false, Reader::File, || tracing::warn!("x")).contains('\x1b'));
+    }
+
+    #[test]
+    fn the_journal_is_told_how_grave_each_line_is() {
+        let say = || {
+            tracing::warn!(at = 7, "one\ntwo");
+            tracing::error!("three");
+        };
+        assert_eq!(logged(false, Reader::Journal, say), "<4>one\n<4>    two at=7\n<3>three\n");
+        let json = logged(true, Reader::Journal, hostile);
+        let object: serde_json::Value = serde_json::from_str(json.strip_prefix("<6>").unwrap()).unwrap();
+        assert_eq!(object["level"], "INFO");
+        let forged = logged(false, Reader::Journal, || tracing::info!(value = %"x\n<0>forged", "said"));
+        assert_eq!(forged, "<6>said value=x\n<6>    <0>forged\n");
     }
 }

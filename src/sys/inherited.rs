@@ -18,9 +18,42 @@ use crate::base::address::AdminListen;
 /// What was given and nobody has asked for yet, and what was taken.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    tcp: BTreeMap<Listen, Vec<TcpListener>>,
-    unix: BTreeMap<PathBuf, UnixListener>,
+    tcp: BTreeMap<Listen, Vec<Listener>>,
+    unix: BTreeMap<PathBuf, (UnixListener, FileOf)>,
     taken: Vec<AdminListen>,
+}
+
+/// Sockets that listen at one address, as one process gives them to another.
+#[derive(Debug)]
+pub struct Given {
+    pub at: AdminListen,
+    pub sockets: Vec<OwnedFd>,
+    /// Systemd made them first, and listens on when this process ends.
+    pub activated: bool,
+}
+
+/// A listening socket of a service.
+#[derive(Debug)]
+pub struct Listener {
+    pub socket: TcpListener,
+    /// As in [`Given`]: what is done to the socket itself, and not only to this process's hold of it, is done to every process that systemd
+    /// will start. It must be let go as it is.
+    pub activated: bool,
+}
+
+impl Listener {
+    /// One that is this process's own.
+    pub const fn own(socket: TcpListener) -> Listener {
+        Listener { socket, activated: false }
+    }
+}
+
+/// Whose the file of a unix socket is, to be removed when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileOf {
+    Strata,
+    /// Its unit's. Without the file, nobody would find the socket that systemd still holds.
+    Systemd,
 }
 
 impl Inherited {
@@ -49,31 +82,33 @@ impl Inherited {
             return refused("no stream socket that listens");
         }
         let local = socket.local_addr()?;
-        if let Some(path) = local.as_pathname() {
-            let path = path.to_owned();
-            self.add(AdminListen::Unix(path), OwnedFd::from(socket))
+        let at = if let Some(path) = local.as_pathname() {
+            AdminListen::Unix(path.to_owned())
         } else if let Some(at) = local.as_socket() {
             let is_dual = at.is_ipv6() && !socket.only_v6()?;
-            let listen = if is_dual && at.ip().is_unspecified() { Listen::Any(at.port()) } else { Listen::At(at) };
-            self.add(AdminListen::Tcp(listen), OwnedFd::from(socket))
+            let is_any = is_dual && at.ip().is_unspecified();
+            AdminListen::Tcp(if is_any { Listen::Any(at.port()) } else { Listen::At(at) })
         } else {
-            refused("neither of TCP nor at a path")
-        }
+            return refused("neither of TCP nor at a path");
+        };
+        self.add(Given { at, sockets: vec![OwnedFd::from(socket)], activated: true })
     }
 
-    /// Adds a socket that listens at `address`.
-    ///
     /// # Errors
-    /// The kernel does not let it be waited for.
-    pub fn add(&mut self, address: AdminListen, socket: OwnedFd) -> io::Result<()> {
-        let socket = Socket::from(socket);
-        socket.set_nonblocking(true)?;
-        match address {
-            AdminListen::Tcp(listen) => {
-                self.tcp.entry(listen).or_default().push(TcpListener::from(OwnedFd::from(socket)));
-            }
-            AdminListen::Unix(path) => {
-                self.unix.insert(path, UnixListener::from(OwnedFd::from(socket)));
+    /// The kernel does not let one of them be waited for.
+    pub fn add(&mut self, Given { at, sockets, activated }: Given) -> io::Result<()> {
+        let file = if activated { FileOf::Systemd } else { FileOf::Strata };
+        for socket in sockets {
+            let socket = Socket::from(socket);
+            socket.set_nonblocking(true)?;
+            match &at {
+                AdminListen::Tcp(listen) => {
+                    let socket = TcpListener::from(OwnedFd::from(socket));
+                    self.tcp.entry(*listen).or_default().push(Listener { socket, activated });
+                }
+                AdminListen::Unix(path) => {
+                    self.unix.insert(path.clone(), (UnixListener::from(OwnedFd::from(socket)), file));
+                }
             }
         }
         Ok(())
@@ -84,28 +119,29 @@ impl Inherited {
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn take(&mut self, address: Listen, workers: usize) -> io::Result<Option<Vec<Vec<TcpListener>>>> {
+    pub fn take(&mut self, address: Listen, workers: usize) -> io::Result<Option<Vec<Vec<Listener>>>> {
         let Some(key) = self.find(address) else { return Ok(None) };
         let sockets = self.tcp.remove(&key).unwrap_or_default();
         self.taken.push(AdminListen::Tcp(key));
         let given = sockets.len();
-        let mut each: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut each: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
         for (place, socket) in (0..workers).cycle().zip(sockets) {
             each[place].push(socket);
         }
         if given < workers && given > 0 {
             // Refused where the given ones do not share their port: systemd's without `ReusePort=yes`.
-            let at = each[0][0].local_addr().map_or(address, |at| match address {
+            let at = each[0][0].socket.local_addr().map_or(address, |at| match address {
                 Listen::Any(_) => address,
                 Listen::At(_) => Listen::At(at),
             });
             let more = listen::listen(at, workers - given, Claim::Beside);
             for (place, socket) in (given..).zip(more.unwrap_or_default()) {
-                each[place].push(socket);
+                each[place].push(Listener::own(socket));
             }
             for place in given..workers {
                 if each[place].is_empty() {
-                    let again = each[place % given][0].try_clone()?;
+                    let Listener { socket, activated } = &each[place % given][0];
+                    let again = Listener { socket: socket.try_clone()?, activated: *activated };
                     each[place].push(again);
                 }
             }
@@ -116,16 +152,16 @@ impl Inherited {
     /// The one socket of an address, for a listener that is no worker's.
     pub fn take_one(&mut self, address: Listen) -> Option<TcpListener> {
         let key = self.find(address)?;
-        let socket = self.tcp.get_mut(&key)?.pop()?;
+        let socket = self.tcp.get_mut(&key)?.pop()?.socket;
         self.tcp.remove(&key);
         self.taken.push(AdminListen::Tcp(key));
         Some(socket)
     }
 
-    pub fn take_unix(&mut self, path: &PathBuf) -> Option<UnixListener> {
-        let socket = self.unix.remove(path)?;
+    pub fn take_unix(&mut self, path: &PathBuf) -> Option<(UnixListener, FileOf)> {
+        let given = self.unix.remove(path)?;
         self.taken.push(AdminListen::Unix(path.clone()));
-        Some(socket)
+        Some(given)
     }
 
     /// Under which address it stands: "every address" may have been given as that of one family.
@@ -172,15 +208,18 @@ mod tests {
         Listen::At(socket.local_addr().unwrap())
     }
 
+    fn place(given: &Listener) -> Listen {
+        at(&given.socket)
+    }
+
     /// As many sockets on one address, in `Inherited`.
     fn given(count: usize) -> (Inherited, Listen) {
         let anywhere = Listen::parse("127.0.0.1:0").unwrap();
         let sockets = listen::listen(anywhere, count, Claim::Exclusive).unwrap();
         let address = at(&sockets[0]);
         let mut inherited = Inherited::default();
-        for socket in sockets {
-            inherited.add(AdminListen::Tcp(address), socket.into()).unwrap();
-        }
+        let sockets = sockets.into_iter().map(OwnedFd::from).collect();
+        inherited.add(Given { at: AdminListen::Tcp(address), sockets, activated: false }).unwrap();
         (inherited, address)
     }
 
@@ -193,7 +232,7 @@ mod tests {
             assert_eq!(counts.len(), workers, "{sockets} for {workers}");
             assert!(counts.iter().all(|count| *count > 0), "{sockets} for {workers}: {counts:?}");
             assert_eq!(counts.iter().sum::<usize>(), sockets.max(workers), "{sockets} for {workers}");
-            assert!(each.iter().flatten().all(|socket| at(socket) == address));
+            assert!(each.iter().flatten().all(|given| place(given) == address));
             assert_eq!(inherited.taken(), [AdminListen::Tcp(address)]);
             assert!(inherited.leave().is_empty() && inherited.take(address, workers).unwrap().is_none());
         }
@@ -207,9 +246,10 @@ mod tests {
         let mut inherited = Inherited::default();
         inherited.add_unnamed(Socket::from(alone)).unwrap();
         let each = inherited.take(address, 2).unwrap().expect("it was given");
-        let _client = TcpStream::connect(each[0][0].local_addr().unwrap()).unwrap();
-        let taken = each.iter().filter(|sockets| sockets[0].accept().is_ok()).count();
+        let _client = TcpStream::connect(each[0][0].socket.local_addr().unwrap()).unwrap();
+        let taken = each.iter().filter(|sockets| sockets[0].socket.accept().is_ok()).count();
         assert_eq!(taken, 1, "one queue");
+        assert!(each.iter().flatten().all(|given| given.activated), "it is systemd's for each of them");
     }
 
     #[test]

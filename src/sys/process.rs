@@ -32,14 +32,14 @@ pub fn open_descriptors() -> io::Result<u64> {
     }
 }
 
-/// Sends `SIGHUP` to a child that nobody has waited for yet, so that its number is nobody else's.
+/// Sends `SIGHUP` to a process whose number is nobody else's: a child that was not waited for yet, or one that its manager names.
 ///
 /// # Errors
 /// What the kernel said.
-pub fn hang_up(child: u32) -> io::Result<()> {
-    let child = libc::pid_t::try_from(child).map_err(io::Error::other)?;
+pub fn hang_up(pid: u32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: this call takes numbers and no pointer.
-    check(unsafe { libc::kill(child, libc::SIGHUP) })
+    check(unsafe { libc::kill(pid, libc::SIGHUP) })
 }
 
 /// From now on nothing writes the memory of this process to a disk, nor reads it from another process of the same user: it holds

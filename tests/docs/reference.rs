@@ -22,6 +22,10 @@ fn escaped(text: &str) -> String {
 
 #[test]
 fn every_key_stands_in_the_reference() {
+    held("docs/reference/keys.md", &keys());
+}
+
+pub fn keys() -> String {
     let mut out = String::from(
         "# Keys of the configuration\n\nHow a file is put together is in [configuration.md](../configuration.md). ",
     );
@@ -62,7 +66,7 @@ fn every_key_stands_in_the_reference() {
     for (mode, meaning) in modes() {
         let _ = writeln!(out, "| `{mode}` | {meaning} |");
     }
-    held("docs/reference/keys.md", &out);
+    out
 }
 
 fn capital(text: &str) -> String {
@@ -170,14 +174,26 @@ fn catalogue(title: &str, intro: &str, grammars: &[&'static Grammar]) -> String 
 
 #[test]
 fn every_picker_probe_and_source_stands_in_the_reference_with_its_settings() {
+    held("docs/reference/pickers.md", &pickers());
+    held("docs/reference/probes.md", &probes());
+    held("docs/reference/sources.md", &sources());
+}
+
+pub fn pickers() -> String {
     let pickers: Vec<&'static Grammar> = balance::CATALOG.iter().map(|spec| &spec.grammar).collect();
     let intro = "`balance` of a pool: how one of its usable endpoints is picked. A name alone takes every default.";
-    held("docs/reference/pickers.md", &catalogue("Pickers", intro, &pickers));
+    catalogue("Pickers", intro, &pickers)
+}
+
+pub fn probes() -> String {
     let probes: Vec<&'static Grammar> = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
     let intro = "`probe` of a pool: how the health of its endpoints is known. [probes.md](../probes.md) tells more.";
-    held("docs/reference/probes.md", &catalogue("Probes", intro, &probes));
+    catalogue("Probes", intro, &probes)
+}
+
+pub fn sources() -> String {
     let intro = "`source` of a pool: where endpoints come from that stand in no file. [discovery.md](../discovery.md) tells more.";
-    held("docs/reference/sources.md", &catalogue("Sources", intro, &source::of_pools()));
+    catalogue("Sources", intro, &source::of_pools())
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 
-use super::cli::{ask, await_usable, strata};
+use super::cli::{ask, await_usable, strata, strata_with};
 use super::common::metrics::{Metrics, get};
 use super::common::{Strata, await_that, holds_within};
 use super::{GET, Gated, edge};
@@ -221,4 +221,51 @@ fn the_demo_introduces_itself_does_what_it_says_and_stops() {
     assert!(interrupted.success());
     await_that("the demo stops", || demo.try_wait().unwrap().is_some());
     assert_eq!(demo.wait().unwrap().code(), Some(0));
+}
+
+/// What a service manager knows: the file and the process.
+#[test]
+fn a_reload_asks_where_the_file_says_and_signals_where_nobody_can_be_asked() {
+    let gated = Gated::new("web");
+    let token = "0123456789abcdef0123456789abcdef";
+    let body = format!("{}\n[drain]\ntimeout = \"1s\"\n", edge(&[gated.address()]));
+    let guarded = |text: String| text.replace("[admin]\n", &format!("[admin]\ntoken = \"{token}\"\n"));
+    let running = Strata::start(&body);
+    let path = running.folder().join("strata.toml");
+    let (name, pid) = (path.display().to_string(), running.pid().to_string());
+    let generation = |wanted: u64, with: &[(&str, &str)]| {
+        let admin = running.admin.to_string();
+        let shown = format!("\"generation\": {wanted}");
+        await_that(&shown, || strata_with(with, &["status", "--json", "--admin", &admin]).out.contains(&shown));
+    };
+
+    // The file has a token that the process does not know yet: who asks by it is let in, for none is asked for.
+    std::fs::write(&path, guarded(running.text_of(&body))).unwrap();
+    let said = strata(&["reload", "--config", &name]);
+    assert_eq!((said.code, said.out.contains("generation 2")), (0, true), "{said:?}");
+    let said = strata(&["reload", "--config", &name]);
+    assert_eq!(said.code, 0, "by the token of the file: {said:?}");
+
+    // Another token than the one in force, as after an edit of it.
+    std::fs::write(&path, guarded(running.text_of(&body)).replace(token, &token.replace('0', "f"))).unwrap();
+    let said = strata(&["reload", "--config", &name]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let said = strata(&["reload", "--config", &name, "--pid", &pid]);
+    assert!(said.code == 0 && said.out.contains("was sent SIGHUP"), "{said:?}");
+    generation(4, &[("STRATA_ADMIN_TOKEN", &token.replace('0', "f"))]);
+
+    // Nowhere to ask: nothing is guessed.
+    let mute = running.text_of(&body).replace(&format!("[admin]\nlisten = \"{}\"\n", running.admin), "");
+    std::fs::write(&path, &mute).unwrap();
+    let said = strata(&["reload", "--config", &name]);
+    assert!(said.code == 1 && said.err.contains("has no [admin] to be asked at"), "{said:?}");
+
+    // A wrong file reaches nobody, not by the signal either.
+    std::fs::write(&path, "nonsense").unwrap();
+    let said = strata(&["reload", "--config", &name, "--pid", &pid]);
+    assert!(said.code == 1 && said.err.contains("error[E"), "{said:?}");
+    assert!(!running.log().contains("reload refused"), "{}", running.log_tail());
+    for wrong in [&["reload", "--pid", "7"][..], &["reload", "--config", &name, "--pid", "1"]] {
+        assert_eq!(strata(wrong).code, 2, "{wrong:?}");
+    }
 }

@@ -222,17 +222,27 @@ fn sockets_that_systemd_passes_are_listened_on_and_others_are_named() {
     );
     let again = |listener: &TcpListener| Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
     let sockets = (passed.try_clone().unwrap(), other.try_clone().unwrap());
-    let strata = Strata::start_as(&text, move |command| {
+    let mut strata = Strata::start_as(&text, move |command| {
         command.stdin(again(&sockets.0)).stdout(again(&sockets.1));
         command.env("BEFORE", "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$ LISTEN_FDS=2");
     });
     let mut early = Wire::new(early, None);
     assert_eq!(early.response().unwrap().status(), 200, "what stood in its queue is served");
-    for n in 0..20 {
-        let mut wire = Wire::connect(address);
-        wire.send(GET);
-        assert_eq!(wire.response().unwrap().status(), 200, "{n}");
-    }
+    let serves = || {
+        for n in 0..20 {
+            let mut wire = Wire::connect(address);
+            wire.send(GET);
+            assert_eq!(wire.response().unwrap().status(), 200, "{n}");
+        }
+    };
+    serves();
+    // Who comes while nobody serves waits for the next one, which systemd starts with the same sockets.
+    strata.stop();
+    let mut between = Wire::connect(address);
+    between.send(GET);
+    strata.start_again();
+    assert_eq!(between.response().unwrap().status(), 200, "what came between is served");
+    serves();
     let said = format!("nothing in the file listens on: it is closed address={left}");
     await_that("the other one is named", || strata.log().contains(&said));
     assert!(!strata.log().contains(&format!("address={address}")));

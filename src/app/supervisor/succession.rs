@@ -1,7 +1,6 @@
 //! Wiring: how the supervisor hands over to a new process, and how one that takes over begins.
 
 use std::cell::RefCell;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +18,13 @@ use crate::health::Intent;
 use crate::observe::events;
 use crate::state::Snapshot;
 use crate::sys;
-use crate::sys::inherited::Inherited;
+use crate::sys::inherited::{Given, Inherited};
 
 /// How long a successor that is prepared may take to serve at least, whatever preparing has left of its time; it takes milliseconds.
 const TAKING_OVER: Duration = Duration::from_secs(5);
+
+/// What systemd is told where a process could not be succeeded. The Debian package's scripts wait for its first words.
+const UPGRADE_REFUSED: &str = "the last upgrade was refused: this process serves on, and its log says why";
 
 /// What a process begins with that others gave it.
 #[derive(Default)]
@@ -96,7 +98,12 @@ impl Supervisor {
                 "another process serves: this one finishes what it carries"
             ),
             Err(why) if self.told_to_stop => tracing::info!(event = events::UPGRADE, "{why}"),
-            Err(why) => tracing::error!(event = events::UPGRADE, "{why}"),
+            Err(why) => {
+                tracing::error!(event = events::UPGRADE, "{why}");
+                if !self.crew.draining() {
+                    notify::status(UPGRADE_REFUSED);
+                }
+            }
         }
         outcome
     }
@@ -107,6 +114,7 @@ impl Supervisor {
         let legacy = Legacy { wishes: self.wishes(), found: self.found_members() };
         let binary = self.program.path().display();
         tracing::info!(event = events::UPGRADE, %binary, "upgrade: a new process is started");
+        notify::status("an upgrade: a new process prepares to serve");
         let mut successor = Successor::start(&self.program)?;
         let until = clock::now() + timeout;
         let late = || format!("it was not ready within {timeout:?} (`[process] upgrade_timeout`)");
@@ -172,18 +180,15 @@ impl Supervisor {
     }
 
     /// Every listening socket once more, by address.
-    async fn lend(&self) -> Result<Vec<(AdminListen, Vec<OwnedFd>)>, String> {
+    async fn lend(&self) -> Result<Vec<Given>, String> {
         let failed = |error: std::io::Error| format!("a listening socket cannot be given: {error}");
-        let mut sockets: Vec<(AdminListen, Vec<OwnedFd>)> = Vec::new();
-        for (address, socket) in self.admin.lend().map_err(failed)? {
-            sockets.push((address, vec![socket]));
-        }
+        let mut sockets = self.admin.lend().map_err(failed)?;
         for worker in &self.workers {
             let (reply, lent) = oneshot::channel();
             order(worker, Order::Lend { reply }).await;
             let lent = tokio::time::timeout(limits::ADMIN_IDLE, lent).await;
             let Ok(Ok(lent)) = lent else { return Err("a worker does not answer".to_owned()) };
-            sockets.extend(lent.map_err(failed)?.into_iter().map(|(at, lent)| (AdminListen::Tcp(at), lent)));
+            sockets.extend(lent.map_err(failed)?);
         }
         Ok(sockets)
     }

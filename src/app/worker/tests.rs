@@ -79,7 +79,7 @@ async fn accepting_that_ends_by_a_panic_is_missed_and_accepting_that_is_taken_ba
             let sockets = sys::listen(anywhere, 1, sys::Claim::Exclusive).unwrap();
             let address = sockets[0].local_addr().unwrap();
             let listen = Listen::parse(&address.to_string()).unwrap();
-            listeners.open(listen, rig.service_id(), sockets);
+            listeners.open(listen, rig.service_id(), sockets.into_iter().map(Listener::own).collect());
             (listen, address)
         };
         let (released, _) = open();
