@@ -170,6 +170,11 @@ async fn raw(address: std::net::SocketAddr, request: &str) -> (u16, String) {
     (status, answer)
 }
 
+/// A path of this test's own.
+fn scratch(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("strata-admin-{}-{name}.sock", std::process::id()))
+}
+
 /// The value of the series with exactly these labels.
 fn series(text: &str, name_and_labels: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' ')?.parse().ok())

@@ -2,11 +2,6 @@
 
 use super::*;
 
-/// A path of this test's own.
-fn scratch(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("strata-admin-{}-{name}.sock", std::process::id()))
-}
-
 #[tokio::test]
 async fn a_unix_socket_is_its_owners_and_serves_whatever_the_host_is() {
     local(async {
