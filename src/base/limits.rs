@@ -82,6 +82,9 @@ pub const DNS_DATAGRAM: usize = 1232;
 pub const DNS_POINTERS: usize = 127;
 /// Aliases from the name that was asked for to the one that has addresses; as in BIND and Unbound.
 pub const DNS_ALIASES: usize = 16;
+/// Addresses of all hosts that one name's SRV records lead to: four times a pool, so that some may be refused. Each host may have
+/// thousands, and there may be thousands of hosts.
+pub const DNS_ADDRESSES: usize = 4 * POOL_ENDPOINTS;
 /// Hosts of SRV records that are asked for at once.
 pub const DNS_AT_ONCE: usize = 16;
 /// Bytes of a file of endpoints: the most of them are well below 1 MiB, and a wrong name must not fill the memory.

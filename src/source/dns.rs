@@ -206,6 +206,14 @@ impl Lookup {
         targets.dedup();
         targets.truncate(limits::POOL_ENDPOINTS);
         let mut hosts: Vec<Host> = Vec::new();
+        let mut room = limits::DNS_ADDRESSES;
+        let mut add = |name: Name, mut addresses: Vec<IpAddr>| {
+            // The same ones each time, whatever the order is that they came in.
+            addresses.sort_unstable();
+            addresses.truncate(room);
+            room -= addresses.len();
+            hosts.push(Host { name, addresses });
+        };
         let mut failure = None;
         let beside = |target: &Name| -> Vec<IpAddr> {
             said.beside.iter().filter(|(host, _)| host == target).filter_map(|(_, record)| address(record)).collect()
@@ -214,7 +222,7 @@ impl Lookup {
             let addresses = beside(target);
             let known = !addresses.is_empty();
             if known {
-                hosts.push(Host { name: target.clone(), addresses });
+                add(target.clone(), addresses);
             }
             !known
         });
@@ -224,11 +232,13 @@ impl Lookup {
                 let (resolver, target) = (self.resolver.clone(), target.clone());
                 asking.spawn_local(async move { (host(&resolver, &target).await, target) });
             }
-            while let Some(Ok((looked, name))) = asking.join_next().await {
+            let mut looked = asking.join_all().await;
+            looked.sort_by(|(_, one), (_, other)| one.cmp(other));
+            for (looked, name) in looked {
                 match looked {
                     Ok((addresses, holds)) => {
                         ttl = ttl.min(holds);
-                        hosts.push(Host { name, addresses });
+                        add(name, addresses);
                     }
                     Err(error) => failure = Some(error),
                 }
