@@ -238,7 +238,7 @@ fn edits_of_a_listed_file_under_load_lose_nothing_and_a_wrong_one_changes_nothin
 
 #[test]
 fn a_burst_of_changes_is_one_generation() {
-    const POOLS: usize = 12;
+    const POOLS: usize = 24;
     let server = Dns::start();
     let name = |n: usize| format!("p{n}.internal");
     let say = |address: [u8; 4]| (0..POOLS).for_each(|n| server.addresses(&name(n), &[IpAddr::from(address)]));
@@ -262,9 +262,12 @@ fn a_burst_of_changes_is_one_generation() {
         (0..POOLS)
             .all(|n| metrics.has("strata_endpoint_up", &[("pool", &format!("p{n}")), ("endpoint", "10.0.0.2:80")]))
     });
-    // What is seen at once, what is seen while that comes into force, and those that left and were idle.
-    let made = generation(&strata) - before;
-    assert!((1.0..=4.0).contains(&made), "{POOLS} changes at once made {made} generations\n{}", strata.log());
+    // What is seen at once, what is seen while that comes into force, and once more on a machine that is slow.
+    let log = strata.log();
+    let added = log.lines().filter(|line| line.contains("10.0.0.2:80 added"));
+    let made: std::collections::BTreeSet<&str> =
+        added.filter_map(|line| line.split("generation=").nth(1)?.split(' ').next()).collect();
+    assert!((1..=3).contains(&made.len()), "{POOLS} changes within a tenth of a second made {made:?}\n{log}");
 }
 
 #[test]
