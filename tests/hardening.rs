@@ -1,5 +1,5 @@
-//! The catalogue of hostile and broken HTTP/1 (`A` framing, `B` routing, `C` identity and tunnels, `I` names that are looked up, `J` the configuration): each row by its id, over
-//! real sockets, against the real binary.
+//! The catalogue of hostile and broken HTTP/1 (`A` framing, `B` routing, `C` identity and tunnels, `I` names that are looked up, `J` the
+//! configuration): each row by its id, over real sockets, against the real binary.
 //!
 //! A refused row gets its status with `Connection: close`, the socket closed, no byte at the endpoint, and one count of the
 //! word that names the reason.
