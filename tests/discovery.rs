@@ -263,12 +263,12 @@ fn a_burst_of_changes_is_one_generation() {
         (0..POOLS)
             .all(|n| metrics.has("strata_endpoint_up", &[("pool", &format!("p{n}")), ("endpoint", "10.0.0.2:80")]))
     });
-    // What is seen at once, what is seen while that comes into force, and once more on a machine that is slow.
+    // What is seen at once, what is seen while that comes into force, and some more on a machine that is slow: without waiting, a dozen.
     let log = strata.log();
     let added = log.lines().filter(|line| line.contains("10.0.0.2:80 added"));
     let made: std::collections::BTreeSet<&str> =
         added.filter_map(|line| line.split("generation=").nth(1)?.split(' ').next()).collect();
-    assert!((1..=3).contains(&made.len()), "{POOLS} changes within a quarter of a second made {made:?}\n{log}");
+    assert!((1..=5).contains(&made.len()), "{POOLS} changes within a quarter of a second made {made:?}\n{log}");
 }
 
 #[test]
