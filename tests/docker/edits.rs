@@ -9,7 +9,7 @@ use super::engine::{Project, await_that, can};
 fn saving_the_mounted_file_is_a_reload_and_a_mistake_in_it_changes_nothing() {
     let Some(_one) = can("an edit of a mounted file") else { return };
     let project = Project::new();
-    project.compose(&["up", "--detach", "strata", "echo-1", "echo-2", "echo-3"]);
+    project.compose(&["up", "--detach", "strata", "echo", "one"]);
     project.await_healthy("strata");
     let edge = project.port("strata", 8080);
     let endpoint = |path| metrics::get(edge, path).field("x-endpoint").unwrap_or_default();
@@ -26,14 +26,14 @@ fn saving_the_mounted_file_is_a_reload_and_a_mistake_in_it_changes_nothing() {
         status["generation"].as_u64()
     };
     await_that("the edit is in force", || generation() == Some(2));
-    assert!((0..12).all(|_| endpoint("/mine") == "echo-1"));
+    assert!((0..12).all(|_| endpoint("/mine") == "one"));
 
     fs::write(&file, "[service.web]\nmode = \"l8\"\n").unwrap();
     await_that("the mistake is told", || project.logs().contains("l8"));
-    assert_eq!(endpoint("/mine"), "echo-1", "the last good one serves");
+    assert_eq!(endpoint("/mine"), "one", "the last good one serves");
     assert_eq!(generation(), Some(2));
 
     fs::write(&file, text).unwrap();
     await_that("the first file is in force again", || generation() == Some(3));
-    await_that("all endpoints answer there", || endpoint("/mine") != "echo-1");
+    await_that("all endpoints answer there", || endpoint("/mine") != "one");
 }

@@ -135,7 +135,7 @@ impl Container {
     #[track_caller]
     pub fn run(arguments: &[&str]) -> Container {
         let name = unique("container");
-        let mut all = vec!["run", "--detach", "--name", &name];
+        let mut all = vec!["run", "--detach", "--health-interval=1s", "--name", &name];
         all.extend(arguments);
         docker(&all);
         Container(name)

@@ -35,11 +35,10 @@ fn the_first_world_comes_up_is_scraped_and_says_where_clients_seem_to_be_a_gatew
 
     // Through the published port the engine's proxy connects, and every client is the bridge.
     let edge = project.port("strata", 8080);
-    let gateway = docker(&[
-        "inspect",
-        "--format={{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}",
-        &project.container("strata"),
-    ]);
+    let networks = docker(&["inspect", "--format={{json .NetworkSettings.Networks}}", &project.container("strata")]);
+    let networks: serde_json::Value = serde_json::from_str(&networks).unwrap();
+    let open = networks.as_object().unwrap().iter().find(|(name, _)| name.ends_with("_default")).unwrap().1;
+    let gateway = open["Gateway"].as_str().unwrap();
     let seen = ask(edge, "/").1;
     assert!(seen.contains(&format!("x-forwarded-for: {gateway}")), "no client is masked here: {seen}");
     assert!(!project.strata("strata", &["events"]).contains("gateway"), "too early");
