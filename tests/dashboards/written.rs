@@ -291,9 +291,8 @@ fn provisioning_leads_to_where_the_files_are_mounted() {
     let job = &prometheus["scrape_configs"][0];
     assert_eq!((&job["job_name"], &job["static_configs"][0]["targets"][0]), (&"strata".into(), &"strata:9901".into()));
     assert_eq!(prometheus["rule_files"][0], "alerts.yml");
-    // Where there is a world of containers, it mounts them there, and calls its services by these names.
-    let compose = Path::new("docker-compose.yml");
-    let Some(world) = compose.exists().then(|| yaml(compose)).flatten() else { return };
+    // The world of containers mounts them there, and calls its services by these names.
+    let Some(world) = yaml(Path::new("docker-compose.yml")) else { return };
     for (service, from, to) in [
         ("prometheus", "./deploy/prometheus", "/etc/prometheus"),
         ("grafana", "./deploy/grafana/provisioning", "/etc/grafana/provisioning"),
