@@ -15,7 +15,7 @@ use super::engine::{Force, Order};
 use super::meter::Meter;
 use super::taps;
 use super::worker::{Post, WAIT, Want};
-use crate::base::{MacAddr, WorkerId};
+use crate::base::{MacAddr, WorkerId, clock};
 use crate::flow::decide::Shared;
 use crate::observe::Packets;
 use crate::state::Io;
@@ -106,6 +106,7 @@ impl Opened {
                 meter: Meter::new(&cells),
                 wanted,
                 stop: stop.clone(),
+                beat: hands.packets.beats.begin(format!("packet worker {worker} of interface {index}"), clock::now()),
             };
             let thread = std::thread::Builder::new().name(format!("packets-{worker}"));
             Ok((wants, thread.spawn(move || run(post, tap, count))?))

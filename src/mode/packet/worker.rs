@@ -17,7 +17,7 @@ use super::tally::{Count, Key, Tally};
 use super::told::Told;
 use crate::base::{Moment, Reason, WorkerId, clock};
 use crate::flow::decide::{Action, FrameBuf, Shared, Verdict, Why, decide};
-use crate::observe::Packets;
+use crate::observe::{Beat, Packets};
 use crate::sys::packet::{Checksum, Fate, Frame, Gso, Missing, Tap};
 use crate::wire::checksum::Stored;
 use crate::wire::ethernet::{EtherType, Frame as Ethernet};
@@ -40,6 +40,8 @@ pub(super) struct Post {
     pub meter: Meter,
     pub wanted: Receiver<Want>,
     pub stop: Arc<AtomicBool>,
+    /// Made by who starts the worker: a worker allocates nothing.
+    pub beat: Beat,
 }
 
 /// Other frames are wanted; `done` is told whether they come.
@@ -54,8 +56,6 @@ impl Post {
         let mut random = fastrand::Rng::new();
         let mut tally = Tally::new();
         let mut told = Told::new();
-        let who = format!("packet worker {} of interface {}", self.id.0, self.interface);
-        let beat = self.packets.beats.begin(who, clock::now());
         while !self.stop.load(Relaxed) {
             if let Ok(want) = self.wanted.try_recv() {
                 self.want(&mut tap, want);
@@ -71,7 +71,7 @@ impl Post {
             }
             let now = batch.map_or_else(clock::now, |(_, now)| now);
             self.meter.tell(&mut tap, now);
-            beat.beat(now);
+            self.beat.beat(now);
             if let Err(error) = served
                 && error.raw_os_error() != Some(libc::ENETDOWN)
             {

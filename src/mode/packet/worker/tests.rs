@@ -92,6 +92,7 @@ fn allocations(rounds: u16) -> Option<u64> {
         meter: Meter::new(&packets.interface(&"near".into())),
         wanted,
         stop: Arc::default(),
+        beat: packets.beats.begin("the worker", clock::now()),
     };
     let (stop, service) = (post.stop.clone(), post.force.load().snapshot.service_named("game").cloned()?);
     let counted = |reason| service.kept.cells.sum(|row| row.dropped(reason));
