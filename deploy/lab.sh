@@ -199,7 +199,7 @@ await_ready() { # PID MODE
     local tries metrics=127.0.0.1
     [ "$2" != all ] || metrics=10.0.0.2
     for ((tries = 0; tries < 100; tries++)); do
-        [[ $(fetch balancer $metrics 9901 /readyz 2>/dev/null) != *" 200 "* ]] || return 0
+        [[ $(fetch balancer $metrics 9901 '/readyz?all' 2>/dev/null) != *" 200 "* ]] || return 0
         kill -0 "$1" 2>/dev/null || break
         sleep 0.1
     done

@@ -145,6 +145,8 @@ complete -c strata -n "__fish_strata_using_subcommand gen; and __fish_seen_subco
 complete -c strata -n "__fish_strata_using_subcommand gen; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c strata -n "__fish_strata_using_subcommand healthcheck" -l admin -d 'Its admin listener: an address, or unix:/path; default: that of the packaged service, where there is one, else 127.0.0.1:9900' -r
 complete -c strata -n "__fish_strata_using_subcommand healthcheck" -l token-file -d 'The file of its token, where it has one; or the token itself in STRATA_ADMIN_TOKEN' -r -F
+complete -c strata -n "__fish_strata_using_subcommand healthcheck" -l service -d 'Of this service alone; without it, when any is served' -r
+complete -c strata -n "__fish_strata_using_subcommand healthcheck" -l all -d 'Not before everything is served'
 complete -c strata -n "__fish_strata_using_subcommand healthcheck" -s h -l help -d 'Print help'
 complete -c strata -n "__fish_strata_using_subcommand echo" -l listen -r
 complete -c strata -n "__fish_strata_using_subcommand echo" -l name -d 'What it calls itself; default: its address, or the host\'s name where it listens on every address' -r

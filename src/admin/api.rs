@@ -26,6 +26,7 @@ use super::explain::{self, Wish};
 use super::metrics::Metrics;
 use super::openapi;
 use super::operations::{Action, Does, Operation, Reach};
+use super::ready::{Of, Readiness, readiness};
 use super::refusal::{Refusal, RefusalCounts, Why};
 use crate::balance;
 use crate::base::{Moment, Weight, clock, limits};
@@ -204,10 +205,7 @@ impl Api {
                 None => answer(StatusCode::OK, TEXT, "alive\n"),
                 Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
             },
-            Action::Ready => match describe::unready(&self.control) {
-                None => answer(StatusCode::OK, TEXT, "ready\n"),
-                Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
-            },
+            Action::Ready => self.ready(query)?,
             Action::Status => {
                 let uptime = clock::now().since(self.started);
                 json(StatusCode::OK, &describe::status(&self.control, uptime, &self.reports().await))
@@ -229,6 +227,15 @@ impl Api {
             Action::OpenApi => json(StatusCode::OK, &openapi::document()),
             _ => return Err(Refusal::not_found()),
         })
+    }
+
+    fn ready(&self, query: &str) -> Result<Answer, Refusal> {
+        let of = Of::parse(query).map_err(|why| {
+            Refusal::new(Why::BadRequest, why).help("as in /readyz, /readyz?service=NAME or /readyz?all")
+        })?;
+        let Readiness { ready, text } =
+            readiness(&self.control, &of).ok_or_else(|| Refusal::new(Why::NotFound, "there is no such service"))?;
+        Ok(answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, TEXT, text))
     }
 
     /// Refuses by 400 what is not understood.

@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::document::{
     Candidate, Compared, Diagnostics, Dump, Events, Explained, Problem, ReloadRejected, Reloaded, Status, Upgraded,
 };
+use super::ready::Of;
 use crate::base::address::AdminListen;
 use crate::doc::Secret;
 use crate::health::Intent;
@@ -114,8 +115,19 @@ impl Client {
     }
 
     /// Whether traffic is taken, and the answer's words.
-    pub async fn ready(&self) -> Result<(bool, String), ClientError> {
-        let (status, body) = self.exchange(Method::GET, "/readyz", None).await?;
+    ///
+    /// # Errors
+    /// There is no such service, and what any question may run into.
+    pub async fn ready(&self, of: &Of) -> Result<(bool, String), ClientError> {
+        let path = match of {
+            Of::Process => "/readyz".to_owned(),
+            Of::Service(name) => format!("/readyz?service={}", encode(name)),
+            Of::Everything => "/readyz?all".to_owned(),
+        };
+        let (status, body) = self.exchange(Method::GET, &path, None).await?;
+        if status != StatusCode::SERVICE_UNAVAILABLE {
+            self.accepted(status, &body)?;
+        }
         Ok((status == StatusCode::OK, String::from_utf8_lossy(&body).trim().to_owned()))
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::control::{Control, EndpointReport, SourceState, unix_ms};
 use super::document;
+use super::ready::{Of, readiness};
 use crate::base::{Moment, Reason, clock};
 use crate::doc::codes;
 use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
@@ -28,7 +29,7 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
         generation: snapshot.generation,
         uptime_ms: ms(uptime),
         pid: std::process::id(),
-        ready: is_ready(control),
+        ready: readiness(control, &Of::Process).is_some_and(|readiness| readiness.ready),
         draining: crew.draining(),
         workers: snapshot.settings.workers,
         connections: snapshot.services().map(|service| u64::from(service.kept.open.load(Relaxed))).sum(),
@@ -138,23 +139,6 @@ pub fn events(since: Option<u64>, limit: usize) -> document::Events {
     };
     let events = page.events.into_iter().map(event).collect();
     document::Events { pid: std::process::id(), oldest: page.oldest, last: page.last, events }
-}
-
-/// Traffic is taken: a configuration is in force, every interface of it is served, and the process does not drain.
-pub fn is_ready(control: &Control) -> bool {
-    unready(control).is_none()
-}
-
-/// Why traffic is not taken, where it is not.
-pub fn unready(control: &Control) -> Option<String> {
-    let crew = &control.crew;
-    if crew.draining() {
-        return Some("draining".to_owned());
-    }
-    if crew.snapshot.load().generation == 0 {
-        return Some("no configuration is in force yet".to_owned());
-    }
-    crew.packets.unserved().map(|name| format!("packets of interface {name} are not served")).or_else(|| stuck(control))
 }
 
 /// That loops of the process do not go on, where it is so.

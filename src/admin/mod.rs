@@ -15,12 +15,14 @@ mod metrics;
 pub mod openapi;
 mod operations;
 mod patient;
+mod ready;
 mod refusal;
 mod server;
 
 pub use client::{Client, ClientError};
 pub use control::{Control, EndpointReport, Refused, ReloadStatus, Request};
 pub use explain::{causes, is_packet};
+pub use ready::Of;
 pub use refusal::Why;
 pub use server::{Prepared, Servers};
 

@@ -111,7 +111,10 @@ fn replies(action: Action) -> Vec<Reply> {
         Action::DashboardFile => vec![Reply { status: 200, means: "The file", content: FILE }],
         Action::Metrics => vec![text(200, "In the text format of Prometheus")],
         Action::Alive => vec![text(200, "It lives"), text(503, "One of its loops does not go on: restart it")],
-        Action::Ready => vec![text(200, "It takes traffic"), text(503, "It takes none, and why")],
+        Action::Ready => vec![
+            text(200, "It takes traffic; a line for each service that takes none"),
+            text(503, "It takes none, and why"),
+        ],
         Action::Status => vec![of::<Status>(200, "What is served")],
         Action::Services => vec![of::<Vec<Service>>(200, "In the order of the file")],
         Action::Pools => vec![of::<Vec<Pool>>(200, "In the order of the file")],
@@ -168,6 +171,15 @@ fn in_query(action: Action) -> Vec<Value> {
                 json!({ "type": "array", "items": string() }),
             ),
             parameter("in", false, "Of a packet: the interface it comes in by", string()),
+        ],
+        Action::Ready => vec![
+            parameter(
+                "service",
+                false,
+                "Of this service alone; absent: of the process, which is ready while it serves any",
+                string(),
+            ),
+            parameter("all", false, "Present: not before everything is served", json!({ "type": "boolean" })),
         ],
         Action::Events => vec![
             parameter(

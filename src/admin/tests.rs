@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use super::client::ClientError;
 use super::control::{SourceState, Sources};
 use super::document::{Diagnostic, ReloadRejected, Reloaded};
-use super::{Client, Control, EndpointReport, Refused, ReloadStatus, Request, Servers};
+use super::{Client, Control, EndpointReport, Of, Refused, ReloadStatus, Request, Servers};
 use crate::base::address::AdminListen;
 use crate::base::{HashKey, Listen, Reason, ServiceId, WorkerId, clock, limits};
 use crate::config::{self, Catalogs};
@@ -331,9 +331,11 @@ async fn a_reload_waits_and_brings_the_changes_or_the_diagnostics() {
 async fn readiness_follows_the_drain() {
     local(async {
         let rig = rig();
-        assert_eq!(rig.client().ready().await.unwrap(), (true, "ready".to_owned()));
+        assert_eq!(rig.client().ready(&Of::Process).await.unwrap(), (true, "ready".to_owned()));
         rig.crew.drain();
-        assert_eq!(rig.client().ready().await.unwrap(), (false, "draining".to_owned()));
+        for of in [Of::Process, Of::Service("edge".to_owned()), Of::Everything] {
+            assert_eq!(rig.client().ready(&of).await.unwrap(), (false, "draining".to_owned()));
+        }
         let (status, _) = raw(
             rig.servers.metrics_address().unwrap(),
             "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
@@ -341,7 +343,39 @@ async fn readiness_follows_the_drain() {
         .await;
         assert_eq!(status, 200, "the process lives");
         rig.crew.snapshot.store(Arc::new(Snapshot::empty(crate::net::rig::settings())));
-        assert!(!rig.client().ready().await.unwrap().0);
+        assert!(!rig.client().ready(&Of::Process).await.unwrap().0);
+    })
+    .await;
+}
+
+/// Nobody takes packets of the one interface; `edge` and `db` listen all the same.
+#[tokio::test]
+async fn a_service_that_is_not_served_takes_no_other_out_of_rotation() {
+    local(async {
+        let rig = rig();
+        let service = |name: &str| Of::Service(name.to_owned());
+        for of in [Of::Process, service("game"), service("edge"), Of::Everything] {
+            assert_eq!(rig.client().ready(&of).await.unwrap(), (true, "ready".to_owned()), "{of:?}");
+        }
+        rig.crew.packets.interface(&"eth0".into()).leave();
+        let game = "service game is not served: nobody takes packets of interface eth0";
+        let (ready, text) = rig.client().ready(&Of::Process).await.unwrap();
+        let mut lines = text.lines();
+        assert_eq!((ready, lines.next()), (true, Some("ready")), "{text}");
+        assert!(lines.clone().any(|line| line == game) && lines.all(|line| line.ends_with("interface eth0")), "{text}");
+        assert_eq!(rig.client().ready(&service("game")).await.unwrap(), (false, game.to_owned()));
+        assert_eq!(rig.client().ready(&service("edge")).await.unwrap(), (true, "ready".to_owned()));
+        assert!(!rig.client().ready(&Of::Everything).await.unwrap().0);
+        let strange = rig.client().ready(&service("gmae")).await.unwrap_err().to_string();
+        assert!(strange.contains("no such service"), "{strange}");
+        assert!(rig.client().status().await.unwrap().ready);
+
+        // Where it is all there is, the process is of no use to anybody.
+        let text = "[vip.v]\naddress = \"10.0.0.100\"\ninterface = \"eth0\"\n[service.game]\nmode = \"l2\"\nvip = \"v\"\n\
+            pool = \"p\"\n[pool.p]\nendpoints = [\"10.0.0.41\"]\n";
+        let alone = compile(text, &rig.crew.snapshot.load_full());
+        rig.crew.snapshot.store(Arc::new(alone));
+        assert_eq!(rig.client().ready(&Of::Process).await.unwrap(), (false, game.to_owned()));
     })
     .await;
 }

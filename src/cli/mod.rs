@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 
+use crate::admin::Of;
 use crate::app::imagined;
 use crate::app::load::{self, Origin};
 use crate::base::limits;
@@ -139,6 +140,12 @@ enum Command {
     Healthcheck {
         #[command(flatten)]
         admin: Admin,
+        /// Of this service alone; without it, when any is served
+        #[arg(long, value_name = "NAME", conflicts_with = "all")]
+        service: Option<String>,
+        /// Not before everything is served
+        #[arg(long)]
+        all: bool,
     },
     /// Run a small HTTP endpoint that says what it was asked
     Echo {
@@ -242,7 +249,10 @@ pub fn main() -> ExitCode {
         Command::Diff { file, admin, json } => Ok(diff::diff(file.as_deref(), &admin, json)),
         Command::List { topic, json } => list::list(topic, json),
         Command::Gen { what } => generate::generate(&what),
-        Command::Healthcheck { admin } => remote::healthcheck(&admin),
+        Command::Healthcheck { admin, service, all } => {
+            let one = service.map_or(Of::Process, Of::Service);
+            remote::healthcheck(&admin, &if all { Of::Everything } else { one })
+        }
         Command::Echo { listen, name } => echo::echo(listen, name),
         Command::Try(arguments) => try_out::try_out(&arguments),
         Command::DockerProxy(arguments) => docker_proxy::proxy(&arguments),

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use super::{Admin, say, status as view};
 use crate::admin::document::{Explained, ReloadRejected, Reloaded};
-use crate::admin::{Client, ClientError};
+use crate::admin::{Client, ClientError, Of};
 use crate::app::load::{self, Origin};
 use crate::base::Listen;
 use crate::base::address::AdminListen;
@@ -117,8 +117,8 @@ pub fn upgrade(admin: &Admin) -> anyhow::Result<ExitCode> {
 }
 
 /// 0 when Strata takes traffic.
-pub fn healthcheck(admin: &Admin) -> anyhow::Result<ExitCode> {
-    let (ready, word) = ask(async { Ok(client(admin)?.ready().await?) })?;
+pub fn healthcheck(admin: &Admin, of: &Of) -> anyhow::Result<ExitCode> {
+    let (ready, word) = ask(async { Ok(client(admin)?.ready(of).await?) })?;
     say(format_args!("{}\n", word.trim_end()))?;
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -69,7 +69,7 @@ impl Strata {
         let ready = || {
             ended = !self.is_running();
             let listens = std::net::TcpStream::connect(self.metrics).is_ok();
-            ended || listens && get(self.metrics, "/readyz").status() == 200
+            ended || listens && get(self.metrics, "/readyz?all").status() == 200
         };
         if !holds_within(PATIENCE, ready) || ended {
             panic!("Strata is not ready, though given {PATIENCE:?}\n{}", self.log());
