@@ -224,7 +224,7 @@ impl Api {
                 json(StatusCode::OK, &describe::events(since, limit))
             }
             Action::Diagnostics => json(StatusCode::OK, &describe::diagnostics(&self.control)),
-            Action::OpenApi => json(StatusCode::OK, &openapi::document()),
+            Action::OpenApi => answer(StatusCode::OK, "application/json", openapi::sent()),
             _ => return Err(Refusal::not_found()),
         })
     }

@@ -2,6 +2,8 @@
 //!
 //! `docs/openapi.json` is this, and so is `/api/openapi.json`; tests hold the file to it, and every answer of the API.
 
+use std::sync::LazyLock;
+
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -12,6 +14,12 @@ use super::document::{
 };
 use super::operations::{Action, Does, OPERATIONS, Operation};
 use crate::base::limits;
+
+/// The whole description, as it is sent. Made once: it takes milliseconds, and anybody may ask for it as often as they like.
+pub fn sent() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| format!("{:#}\n", document()));
+    &TEXT
+}
 
 /// The whole description.
 pub fn document() -> Value {
