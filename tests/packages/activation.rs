@@ -14,12 +14,12 @@ fn with_sockets_of_systemd_neither_a_restart_nor_a_crash_refuses_anybody() {
     machine.install(&package(""));
     let web = machine.enter(|| endpoint("web"));
     let edge: SocketAddr = "127.0.0.1:80".parse().unwrap();
-    // The admin socket of the unit as well, and no privilege of Strata's own.
-    let text = file(":80", web.address).replace("/run/strata/strata/admin.sock", "/run/strata-admin.sock");
+    // The admin socket of the unit as well, where Strata could remove it, and no privilege of Strata's own.
+    let text = file(":80", web.address).replace("/run/strata/strata/admin.sock", "/var/lib/strata/strata/admin.sock");
     machine.write(FILE, &text);
     machine.write(
         "/etc/systemd/system/strata.socket.d/admin.conf",
-        "[Socket]\nListenStream=/run/strata-admin.sock\nSocketUser=strata\nSocketMode=0660\n",
+        "[Socket]\nListenStream=/var/lib/strata/strata/admin.sock\nSocketUser=strata\nSocketMode=0660\n",
     );
     machine.write(
         "/etc/systemd/system/strata.service.d/less.conf",
@@ -46,14 +46,14 @@ fn with_sockets_of_systemd_neither_a_restart_nor_a_crash_refuses_anybody() {
         load.await_more(50);
         load
     });
-    let ask = "strata status --admin unix:/run/strata-admin.sock";
+    let ask = "strata status --admin unix:/var/lib/strata/strata/admin.sock";
     for _ in 0..2 {
         machine.must("systemctl restart strata");
         load.await_more(50);
         machine.must(ask);
     }
     // An upgrade passes them on, and the one after it leaves the socket's file too.
-    machine.must("strata upgrade --admin unix:/run/strata-admin.sock");
+    machine.must("strata upgrade --admin unix:/var/lib/strata/strata/admin.sock");
     load.await_more(50);
     machine.must("systemctl restart strata");
     machine.must(ask);

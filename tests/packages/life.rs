@@ -132,7 +132,7 @@ fn starts(machine: &Machine, edge: SocketAddr) {
 
 /// A process that stands still is ended and replaced.
 fn is_watched(machine: &Machine, edge: SocketAddr) {
-    machine.write("/etc/systemd/system/strata.service.d/hasty.conf", "[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\n");
+    machine.write("/etc/systemd/system/strata.service.d/hasty.conf", "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\n");
     machine.must("systemctl daemon-reload && systemctl restart strata");
     let before = machine.main_pid(UNIT);
     let stamp = || machine.property(UNIT, "WatchdogTimestampMonotonic");

@@ -70,7 +70,7 @@ fn a_successor_that_dies_is_replaced_though_the_one_before_still_drains() {
     let web = machine.enter(|| endpoint("web"));
     let edge: SocketAddr = "127.0.0.1:80".parse().unwrap();
     machine.write(FILE, &format!("{}[drain]\ntimeout = \"1h\"\n", file("127.0.0.1:80", web.address)));
-    machine.write("/etc/systemd/system/strata.service.d/hasty.conf", "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n");
+    machine.write("/etc/systemd/system/strata.service.d/hasty.conf", "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\n");
     machine.must("systemctl daemon-reload && systemctl restart strata");
     let first = machine.main_pid(UNIT);
     let mut socket = machine.enter(|| {
