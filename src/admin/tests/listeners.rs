@@ -83,11 +83,13 @@ async fn clients_that_say_nothing_do_not_keep_others_out() {
 
 #[tokio::test]
 async fn clients_that_do_not_read_do_not_keep_others_out() {
-    // A megabyte: many times what the kernel takes for a connection with little room.
-    const ANSWERS: usize = 25;
+    // Seven megabytes: more than the kernel takes for a connection (net.ipv4.tcp_wmem).
+    const ANSWERS: usize = 100;
     local(async {
         let mut rig = rig();
         rig.servers.patience.answer = Duration::from_millis(300);
+        // Not by this are they to go.
+        rig.servers.patience.idle = Duration::from_secs(3600);
         let admin = opened_anew(&mut rig);
         let question = "GET /api/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(ANSWERS);
         let mut deaf = Vec::new();
@@ -103,10 +105,10 @@ async fn clients_that_do_not_read_do_not_keep_others_out() {
         // Whoever reads has all the time that many answers take.
         let mut stream = TcpStream::connect(admin).await.unwrap();
         stream.write_all(question.as_bytes()).await.unwrap();
-        stream.shutdown().await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut all = String::new();
         stream.read_to_string(&mut all).await.unwrap();
-        assert_eq!(all.matches("HTTP/1.1 200 OK").count(), ANSWERS);
+        assert_eq!(all.matches("HTTP/1.1 200 OK").count(), ANSWERS + 1);
         drop(deaf);
     })
     .await;
