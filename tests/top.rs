@@ -126,6 +126,24 @@ fn what_cannot_be_asked_is_said_and_fails() {
     }
 }
 
+#[test]
+fn a_look_that_is_not_answered_is_said_and_the_others_go_on() {
+    let [busy, idle] = [(); 2].map(|()| Origin::echo());
+    let mut strata = Strata::start(&site(&busy, &idle));
+    let arguments = ["--json", "--iterations", "20", "--interval", "100ms"];
+    let mut command = top(&strata, &arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the strata binary");
+    let mut first = String::new();
+    let mut lines = std::io::BufReader::new(child.stdout.take().expect("its output"));
+    std::io::BufRead::read_line(&mut lines, &mut first).expect("a line");
+    assert!(serde_json::from_str::<serde_json::Value>(&first).is_ok(), "{first}");
+    strata.stop();
+    let ended = child.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && said.contains("no Strata answers"), "{ended:?}");
+}
+
 /// `strata top` on a terminal of its own.
 struct Terminal {
     child: Child,

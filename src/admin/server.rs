@@ -39,17 +39,18 @@ pub struct Servers {
     admin: Option<Server>,
     /// What this process was given, while somebody may ask for it.
     inherited: Rc<RefCell<Inherited>>,
-    /// With clients of a listener opened from now on.
-    pub(super) patience: Patience,
+    /// Of clients of a listener opened from now on.
+    pub(super) bounds: Bounds,
 }
 
-/// How long a client may take.
+/// How many clients there may be, and how long one may take.
 #[derive(Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct Bounds {
     /// For a request head, or to say nothing.
     pub(super) idle: Duration,
     /// For an answer that does not go out at once.
     pub(super) answer: Duration,
+    pub(super) connections: usize,
 }
 
 /// What a commit will do.
@@ -85,8 +86,9 @@ impl Servers {
     /// Nothing is open; what is in `inherited` need not be bound.
     pub fn new(control: Control, inherited: Rc<RefCell<Inherited>>) -> Servers {
         let api = Rc::new(Api::new(control));
-        let patience = Patience { idle: limits::ADMIN_IDLE, answer: limits::ADMIN_ANSWER };
-        Servers { api, metrics: None, admin: None, inherited, patience }
+        let bounds =
+            Bounds { idle: limits::ADMIN_IDLE, answer: limits::ADMIN_ANSWER, connections: limits::ADMIN_CONNECTIONS };
+        Servers { api, metrics: None, admin: None, inherited, bounds }
     }
 
     /// Binds what `settings` adds.
@@ -146,8 +148,8 @@ impl Servers {
 
     /// Serves what was prepared and closes what is gone. Must run inside the control thread's `LocalSet`.
     pub fn commit(&mut self, prepared: Prepared) {
-        apply(&mut self.metrics, prepared.metrics, &self.api, true, self.patience);
-        apply(&mut self.admin, prepared.admin, &self.api, false, self.patience);
+        apply(&mut self.metrics, prepared.metrics, &self.api, true, self.bounds);
+        apply(&mut self.admin, prepared.admin, &self.api, false, self.bounds);
     }
 
     /// Where metrics are served, the port filled in; absent where they are not.
@@ -197,13 +199,13 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     Ok(OwnedFd::from(socket).into())
 }
 
-fn apply(server: &mut Option<Server>, step: Step, api: &Rc<Api>, metrics: bool, patience: Patience) {
+fn apply(server: &mut Option<Server>, step: Step, api: &Rc<Api>, metrics: bool, bounds: Bounds) {
     match step {
         Step::Keep => {}
         Step::Close => *server = None,
         Step::Open(address, bound) => {
             *server = None;
-            match serve(address.clone(), bound, api.clone(), metrics, patience) {
+            match serve(address.clone(), bound, api.clone(), metrics, bounds) {
                 Ok(new) => *server = Some(new),
                 // The socket is bound and listens; only a runtime without I/O would refuse it.
                 Err(error) => tracing::error!(%error, %address, "the admin listener cannot be served"),
@@ -212,7 +214,7 @@ fn apply(server: &mut Option<Server>, step: Step, api: &Rc<Api>, metrics: bool, 
     }
 }
 
-fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, patience: Patience) -> io::Result<Server> {
+fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, bounds: Bounds) -> io::Result<Server> {
     let beat = api.beats().attend(format!("accepting at {address} for the admin side"));
     Ok(match bound {
         Bound::Tcp(listener) => {
@@ -225,11 +227,11 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, patien
                 AdminListen::Tcp(_) | AdminListen::Unix(_) => Face::Loopback,
             };
             let task = tokio::task::spawn_local(async move {
-                let (_beat, room) = (beat, Rc::new(Room::default()));
+                let (_beat, room) = (beat, Room::of(bounds.connections));
                 loop {
                     let place = room.place().await;
                     match listener.accept().await {
-                        Ok((stream, peer)) => carry(stream, face, peer.to_string(), &api, patience, place),
+                        Ok((stream, peer)) => carry(stream, face, peer.to_string(), &api, bounds, place),
                         Err(error) => pause(&error).await,
                     }
                 }
@@ -244,13 +246,13 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, patien
             let socket = listener.as_fd().try_clone_to_owned()?;
             let listener = UnixListener::from_std(listener)?;
             let task = tokio::task::spawn_local(async move {
-                let (_beat, room) = (beat, Rc::new(Room::default()));
+                let (_beat, room) = (beat, Room::of(bounds.connections));
                 loop {
                     let place = room.place().await;
                     match listener.accept().await {
                         Ok((stream, _)) => {
                             let peer = owner(&stream);
-                            carry(stream, Face::Unix, peer, &api, patience, place);
+                            carry(stream, Face::Unix, peer, &api, bounds, place);
                         }
                         Err(error) => pause(&error).await,
                     }
@@ -264,13 +266,11 @@ fn serve(address: AdminListen, bound: Bound, api: Rc<Api>, metrics: bool, patien
 /// Bounds the connections of a listener; the next ones wait in the kernel's queue.
 struct Room(std::sync::Arc<Semaphore>);
 
-impl Default for Room {
-    fn default() -> Room {
-        Room(std::sync::Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS)))
-    }
-}
-
 impl Room {
+    fn of(connections: usize) -> Room {
+        Room(std::sync::Arc::new(Semaphore::new(connections)))
+    }
+
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
         // `None` only if the semaphore were closed, which nobody does.
         self.0.clone().acquire_owned().await.ok()
@@ -294,7 +294,7 @@ fn owner(stream: &UnixStream) -> String {
 }
 
 /// Serves one connection to its end. The head timeout covers idling between requests as well; `api` bounds bodies.
-fn carry<S>(stream: S, face: Face, peer: String, api: &Rc<Api>, patience: Patience, place: Option<OwnedSemaphorePermit>)
+fn carry<S>(stream: S, face: Face, peer: String, api: &Rc<Api>, bounds: Bounds, place: Option<OwnedSemaphorePermit>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -307,9 +307,9 @@ where
         // Errors are the client's: it went away, dawdled, or spoke something else.
         let _ = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(patience.idle)
+            .header_read_timeout(bounds.idle)
             .max_buf_size(limits::HEAD_BYTES)
-            .serve_connection(TokioIo::new(Patient::new(stream, patience.answer)), answer)
+            .serve_connection(TokioIo::new(Patient::new(stream, bounds.answer)), answer)
             .await;
         drop(place);
     });
