@@ -9,6 +9,8 @@
 mod common;
 #[path = "docker/deaths.rs"]
 mod deaths;
+#[path = "docker/discovery.rs"]
+mod discovery;
 #[path = "docker/edits.rs"]
 mod edits;
 #[path = "docker/engine.rs"]
