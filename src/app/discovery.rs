@@ -234,9 +234,14 @@ impl Discovery {
         if self.found.of(&owner) == Some(&finding) {
             return;
         }
+        // Until it is known, requests go on to who is about to be gone.
+        let urgent = self.found.of(&owner).is_some_and(|before| before.loses(&finding));
         self.found.heard(owner.clone(), finding);
         self.stirred.insert(owner);
-        let at = (clock::now() + limits::SOURCE_BURST).max(self.last + limits::SOURCE_PAUSE);
+        let at = match urgent {
+            true => clock::now().max(self.last + limits::SOURCE_BURST),
+            false => (clock::now() + limits::SOURCE_BURST).max(self.last + limits::SOURCE_PAUSE),
+        };
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 

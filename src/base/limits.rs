@@ -91,7 +91,8 @@ pub const DNS_AT_ONCE: usize = 16;
 pub const SOURCE_FILE_BYTES: usize = 4 * 1024 * 1024;
 /// Findings that wait for the control thread, of all sources: each is whole, so that a source that waits loses nothing.
 pub const SOURCE_QUEUE: usize = 64;
-/// Findings that come within this of each other make one generation; and between two generations, at least this passes.
+/// Findings that come within this of each other make one generation; and between two generations, at least this passes. Where somebody
+/// takes no more work it is known at once, and only the former lies between two generations.
 pub const SOURCE_BURST: Duration = Duration::from_millis(50);
 pub const SOURCE_PAUSE: Duration = Duration::from_millis(250);
 /// How long a start or a reload waits for the first finding of a source that is new: a name server that answers does so in less.

@@ -3,6 +3,7 @@
 //! A source looks and tells; it decides nothing. What becomes of a finding (`config::found`), when it comes into force
 //! (`app::discovery`), and that the last good one stays while a source fails, is the same for all of them.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -75,6 +76,19 @@ pub struct Finding {
     /// Where nothing is found, nothing is there: the pool becomes empty. Otherwise it keeps what it has, for an empty answer is a
     /// mistake of somebody's more often than a wish to serve nothing.
     pub may_be_empty: bool,
+}
+
+impl Finding {
+    /// Whether somebody who takes new work by this one does so no more by `next`.
+    pub fn loses(&self, next: &Finding) -> bool {
+        let next: HashSet<EndpointAddr> = next.working().collect();
+        self.working().any(|address| !next.contains(&address))
+    }
+
+    fn working(&self) -> impl Iterator<Item = EndpointAddr> {
+        let members = self.members.iter().chain(self.pools.iter().flat_map(|pool| &pool.members));
+        members.filter(|member| !member.leaving).map(|member| member.address)
+    }
 }
 
 /// An endpoint that was found.
@@ -381,6 +395,34 @@ const METADATA: [IpAddr; 3] = [
 mod tests {
     use super::*;
     use crate::doc::Value;
+
+    #[test]
+    fn who_leaves_or_is_not_there_any_more_is_lost_and_who_comes_is_not() {
+        let member = |text: &str| Member::new(text.parse::<std::net::SocketAddr>().unwrap(), "here");
+        let of = |addresses: &[&str]| Finding {
+            members: addresses.iter().map(|text| member(text)).collect(),
+            ..Finding::default()
+        };
+        let in_a_pool = |addresses: &[&str]| {
+            let Finding { members, .. } = of(addresses);
+            let pool = Pool { name: "web".into(), members, balance: None, probe: None, from: "here".into() };
+            Finding { pools: vec![pool], ..Finding::default() }
+        };
+        let mut leaving = of(&["10.0.0.1:80", "10.0.0.2:80"]);
+        leaving.members[1].leaving = true;
+        let both = of(&["10.0.0.1:80", "10.0.0.2:80"]);
+        for (before, next, want) in [
+            (&both, &both, false),
+            (&both, &of(&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.3:80"]), false),
+            (&both, &of(&["10.0.0.1:80"]), true),
+            (&both, &leaving, true),
+            (&leaving, &of(&["10.0.0.1:80"]), false),
+            (&in_a_pool(&["10.0.0.1:80"]), &in_a_pool(&["10.0.0.1:80"]), false),
+            (&in_a_pool(&["10.0.0.1:80"]), &in_a_pool(&[]), true),
+        ] {
+            assert_eq!(before.loses(next), want, "{before:?} {next:?}");
+        }
+    }
 
     #[test]
     fn addresses_that_a_stranger_must_not_name_are_refused_unless_they_are_allowed() {
