@@ -338,6 +338,7 @@ fn hostile_texts_stay_texts() {
         "#changes-list",
         ".steps",
         ".facts",
+        "#notices",
     ] {
         assert!(browser.text(place).contains("<img src=x"), "{place}: {}", browser.text(place));
     }
@@ -395,6 +396,7 @@ fn it_is_legible_by_day_by_night_and_on_a_phone() {
         .await_that("document.querySelectorAll('.row').length > 12 && document.querySelectorAll('.curve').length > 20");
     browser.await_that("document.querySelectorAll('#overview .tile').length === 8");
     assert!(browser.text("#flow").contains("from dns api.internal fails: no answer within 2s"));
+    assert!(browser.text("#notices").contains("pool.api (no answer within 2s)"), "{}", browser.text("#notices"));
     browser.await_that(&format!("Number.parseFloat({RATE}) > 0"));
     browser.run(
         "document.querySelector('#what').value = 'GET /'; document.querySelector('.explain-form details').open = true;",

@@ -92,8 +92,8 @@ endpoints = [{first}]
 
 fn introduce(endpoints: &[u16], http: u16, tcp: u16, metrics: u16, admin: u16) -> anyhow::Result<()> {
     let first = endpoints[0];
-    let [web, page, api] = [(http, "/"), (metrics, "/metrics"), (admin, "/api/pools")]
-        .map(|(port, path)| format!("http://127.0.0.1:{port}{path}"));
+    let [web, page, dashboard] =
+        [(http, "/"), (metrics, "/metrics"), (admin, "/")].map(|(port, path)| format!("http://127.0.0.1:{port}{path}"));
     let raw = format!("127.0.0.1:{tcp}");
     say(format_args!(
         "
@@ -102,7 +102,7 @@ Strata is running. Everything is on loopback; Ctrl-C stops it.
   L7  {web:34}round robin over three echo endpoints
   L4  {raw:34}the same endpoints, as plain TCP
       {page:34}for Prometheus
-      {api:34}the admin API
+      {dashboard:34}the dashboard; below /api/ the admin API
 
 Worth trying:
 

@@ -2,7 +2,9 @@
 //
 // The token is kept for this tab (sessionStorage), sent in a header only, and forgotten when it turns out to be wrong.
 
-const KEPT = 'strata-token';
+import { keep, recalled } from './dom.js';
+
+const KEPT = ['sessionStorage', 'strata-token'];
 const PATIENCE_MS = 8000;
 
 /** An answer that is no success, in the words of the API. */
@@ -59,12 +61,19 @@ async function reached(to, options) {
 }
 
 function fields() {
-  const token = sessionStorage.getItem(KEPT);
-  return token ? { Authorization: `Bearer ${token}` } : {};
+  return held ? { Authorization: `Bearer ${held}` } : {};
 }
 
+let held = recalled(...KEPT);
+
 export const token = {
-  keep: (given) => sessionStorage.setItem(KEPT, given),
-  isKept: () => sessionStorage.getItem(KEPT) !== null,
-  forget: () => sessionStorage.removeItem(KEPT),
+  keep(given) {
+    held = given;
+    keep(...KEPT, given);
+  },
+  isKept: () => held !== null,
+  forget() {
+    held = null;
+    keep(...KEPT, null);
+  },
 };

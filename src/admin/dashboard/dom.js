@@ -59,6 +59,25 @@ export function keyed(parent, items, key, make, update) {
   }
 }
 
+/** Of what a browser keeps for a page; one that keeps nothing (its site data is blocked) forgets with the page. */
+export function recalled(storage, key) {
+  try {
+    return window[storage].getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+/** Keeps a text, or forgets it where it is null. */
+export function keep(storage, key, value) {
+  try {
+    if (value === null) window[storage].removeItem(key);
+    else window[storage].setItem(key, value);
+  } catch {
+    // As above.
+  }
+}
+
 export const byId = (id) => document.getElementById(id);
 
 /** `950`, `12.3k`, `4.5M`, as `strata status` has it: rounded down, so that nothing is shown that was not reached. */

@@ -24,7 +24,8 @@ export class EndpointDialog {
     this.target = null;
     this.report = null;
     this.build();
-    dialog.addEventListener('close', () => (this.target = null));
+    // The event comes later: by then it may be open for another endpoint.
+    dialog.addEventListener('close', () => dialog.open || (this.target = null));
   }
 
   build() {
@@ -147,6 +148,7 @@ export class EndpointDialog {
   async answer(operation, warned) {
     shown(this.parts.asking, false);
     const target = this.target;
+    if (!target) return;
     if (operation !== 'restore' && !warned) {
       const warning = this.lastOne(await get('pools').catch(() => []));
       if (this.target !== target) return;

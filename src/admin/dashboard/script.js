@@ -5,7 +5,7 @@
 
 import { Refused, Unreachable, get, token } from './api.js';
 import { follow } from './changes.js';
-import { attribute, byId, shown, text, el, keyed, span } from './dom.js';
+import { attribute, byId, el, keep, keyed, recalled, shown, span, text } from './dom.js';
 import { EndpointDialog, KEYS } from './endpoint.js';
 import { offer, prepare } from './explain.js';
 import { Flow } from './flow.js';
@@ -24,12 +24,14 @@ const page = { looks: [], version: null, paused: false, trouble: null, timer: nu
 const flow = new Flow(byId('lanes'), (target, key) => dialog.open(target, key));
 const dialog = new EndpointDialog(byId('endpoint'), (sentence) => {
   say(sentence);
-  lookSoon(0);
+  // Who pauses the page wants to see what he does all the same.
+  look(true);
 });
 
 /** One look, then the next. */
-async function look() {
-  if (page.looking || page.paused || document.hidden) return;
+async function look(although = false) {
+  if (page.looking || (page.paused && !although) || document.hidden) return;
+  clearTimeout(page.timer);
   page.looking = true;
   const began = performance.now();
   let wait = INTERVAL_MS;
@@ -50,7 +52,7 @@ async function look() {
 
 function lookSoon(ms) {
   clearTimeout(page.timer);
-  page.timer = setTimeout(look, ms);
+  page.timer = setTimeout(() => look(), ms);
 }
 
 function received(status, at) {
@@ -99,6 +101,8 @@ function notices(status) {
   page.version ??= status.version;
   notice('reload', !status.last_reload_successful && `The last reload was rejected: generation ${status.generation} serves on. Diagnostics says why.`, 'bad');
   notice('static', status.probes_static && 'Probes reach nobody, and this machine is cut off: endpoints keep the state they had.', 'bad');
+  const failing = (status.sources ?? []).filter((source) => !source.up && source.failure).map((source) => `${source.table} (${source.failure})`);
+  notice('sources', failing.length > 0 && `A source does not answer, and what it found last stays in force: ${failing.join(', ')}.`, 'warn');
   notice('draining', status.draining && 'This Strata drains: it takes no new connections.', 'warn');
   notice('warnings', status.warnings > 0 && status.last_reload_successful && `${status.warnings} warning${status.warnings === 1 ? '' : 's'} of the configuration in force: see Diagnostics.`, 'warn');
   notice('version', page.version !== status.version && `Strata ${status.version} answers; this page is of ${page.version}. Load it again.`, 'warn');
@@ -182,7 +186,7 @@ const SHORTCUTS = { '/': 'filter', e: 'explain', c: 'changes', '?': 'help', p: '
 function setTheme(theme) {
   if (theme === 'auto') delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
-  localStorage.setItem('strata-theme', theme);
+  keep('localStorage', 'strata-theme', theme);
   text(byId('theme'), `Theme: ${theme}`);
 }
 
@@ -219,7 +223,7 @@ function setFilter(value) {
 }
 
 function begin() {
-  setTheme(['dark', 'light'].find((theme) => theme === localStorage.getItem('strata-theme')) ?? 'auto');
+  setTheme(['dark', 'light'].find((theme) => theme === recalled('localStorage', 'strata-theme')) ?? 'auto');
   prepare();
   document.addEventListener('keydown', pressed);
   document.addEventListener('visibilitychange', () => document.hidden || lookSoon(0));
