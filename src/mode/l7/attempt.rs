@@ -36,7 +36,7 @@ pub(super) struct Attempt {
     answered: bool,
     /// The client waits to be told to send its body.
     expected: bool,
-    /// Repeating does no harm, and may be done: nobody need wait for an endpoint that probes have found down.
+    /// Repeating does no harm, and may be done: nobody need wait for an endpoint that probes find down meanwhile.
     may_leave: bool,
 }
 
@@ -92,6 +92,8 @@ impl Attempt {
         endpoint: &Arc<Endpoint>,
         tries: &Tries,
     ) -> Result<Step, Failed> {
+        // A pool that panics gives requests to those that are down, for the others may be no better.
+        self.may_leave &= endpoint.status().health != Health::Down;
         let kept = if self.fresh { None } else { session.mode.store.take(endpoint) };
         self.reused = kept.is_some();
         let mut upstream = match kept {

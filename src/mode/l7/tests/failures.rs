@@ -3,7 +3,7 @@
 use super::*;
 use crate::health::Health;
 use crate::observe::cells::UpstreamError;
-use crate::state::Status;
+use crate::state::{Endpoint, Status};
 
 #[test]
 fn a_request_whose_kept_connection_was_closed_under_it_is_sent_again() {
@@ -386,6 +386,31 @@ fn who_waits_for_the_last_endpoint_goes_on_waiting_when_that_goes_down() {
         world.worker.look_for_downs();
         answers.set(true);
         assert_eq!((client.answer().await.text(), world.retries()), ("late", 0));
+    });
+}
+
+#[test]
+fn who_was_given_to_an_endpoint_that_is_down_since_the_pool_panics_waits_for_it() {
+    run(async {
+        let answers = Rc::new(Cell::new(false));
+        let (one, two) = (stalling(&answers).await, stalling(&answers).await);
+        let world = World::planned(&[one.address, two.address], |plan| plan.pool.placement.panic_percent = 50).await;
+        let pool = world.pool();
+        for endpoint in &pool.endpoints {
+            endpoint.set_status(Status { health: Health::Down, ..endpoint.status() });
+        }
+        pool.publish();
+        assert!(pool.view().panic);
+        let heads = || one.heads.borrow().len() + two.heads.borrow().len();
+        let mut client = world.client().await;
+        client.send(GET).await;
+        until("it waits", || heads() > 0).await;
+        world.worker.crew.note_down();
+        world.worker.look_for_downs();
+        answers.set(true);
+        assert_eq!(client.answer().await.text(), "late");
+        let left = |endpoint: &Arc<Endpoint>| endpoint.cells.sum(|row| row.errors(UpstreamError::WentDown));
+        assert_eq!((world.retries(), pool.endpoints.iter().map(left).sum::<u64>(), heads()), (0, 0, 1));
     });
 }
 
