@@ -138,6 +138,8 @@ impl Discovery {
             now: clock::now(),
             is_here: &|ip| here.contains(&ip),
             is_idle: &|pool, address| is_idle(current, pool, address),
+            is_known: &|pool| current.names().has_pool(pool),
+            names_left: current.names().pools_left(),
         };
         found.merge(config, &around)
     }

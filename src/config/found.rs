@@ -59,6 +59,9 @@ pub struct Around<'a> {
     pub is_here: &'a dyn Fn(IpAddr) -> bool,
     /// Whether nothing is under way at an endpoint of a pool, as far as that can be known.
     pub is_idle: &'a dyn Fn(&str, EndpointAddr) -> bool,
+    /// Whether a pool of this name has been before, and how many may still come that have not.
+    pub is_known: &'a dyn Fn(&str) -> bool,
+    pub names_left: usize,
 }
 
 /// A configuration with what was found in it.
@@ -171,6 +174,8 @@ impl Found {
         for pool in &merged.config.pools {
             of_file.insert(pool.name.value.clone(), pool.source.as_ref().map(|source| source.name));
         }
+        let new_in_file = of_file.keys().filter(|name| !(around.is_known)(name)).count();
+        let mut names_left = around.names_left.saturating_sub(new_in_file);
         let mut by_name: HashMap<Arc<str>, usize> = HashMap::new();
         for (owner, finding) in &self.findings {
             let Owner::Service(_) = owner else { continue };
@@ -197,7 +202,14 @@ impl Found {
                         verdict.refuse(Mistake::new(Refusal::TooMany, &*found.from, message));
                         continue;
                     }
+                    None if names_left == 0 && !(around.is_known)(&found.name) => {
+                        let message = "no id is left for a new pool: this process has seen 65536 come and go";
+                        let mistake = Mistake::new(Refusal::TooMany, &*found.from, message);
+                        verdict.refuse(mistake.help("restart Strata, or reuse names"));
+                        continue;
+                    }
                     None => {
+                        names_left -= usize::from(!(around.is_known)(&found.name));
                         by_name.insert(found.name.clone(), merged.config.pools.len());
                         merged.config.pools.push(new_pool(found));
                         merged.config.pools.len() - 1

@@ -113,21 +113,37 @@ pub struct Names {
 impl Names {
     /// The id of a service's name, new if need be; `None` when all 65536 are taken.
     pub fn service(&mut self, name: &Arc<str>) -> Option<ServiceId> {
-        let next = u16::try_from(self.services.len()).ok()?;
-        Some(*self.services.entry(name.clone()).or_insert(ServiceId(next)))
+        give(&mut self.services, name, ServiceId)
     }
 
     /// The id of a pool's name, new if need be; `None` when all 65536 are taken.
     pub fn pool(&mut self, name: &Arc<str>) -> Option<PoolId> {
-        let next = u16::try_from(self.pools.len()).ok()?;
-        Some(*self.pools.entry(name.clone()).or_insert(PoolId(next)))
+        give(&mut self.pools, name, PoolId)
     }
 
     /// The id of a VIP's name, new if need be; `None` when all 65536 are taken.
     pub fn vip(&mut self, name: &Arc<str>) -> Option<VipId> {
-        let next = u16::try_from(self.vips.len()).ok()?;
-        Some(*self.vips.entry(name.clone()).or_insert(VipId(next)))
+        give(&mut self.vips, name, VipId)
     }
+
+    pub fn has_pool(&self, name: &str) -> bool {
+        self.pools.contains_key(name)
+    }
+
+    /// How many pools may still get a name that no pool has had.
+    pub fn pools_left(&self) -> usize {
+        (usize::from(u16::MAX) + 1).saturating_sub(self.pools.len())
+    }
+}
+
+/// A name that is known has its id also when there is none left.
+fn give<I: Copy>(ids: &mut HashMap<Arc<str>, I>, name: &Arc<str>, id: impl Fn(u16) -> I) -> Option<I> {
+    if let Some(known) = ids.get(name) {
+        return Some(*known);
+    }
+    let new = id(u16::try_from(ids.len()).ok()?);
+    ids.insert(name.clone(), new);
+    Some(new)
 }
 
 impl Snapshot {
@@ -258,4 +274,26 @@ fn inherit(id: PoolId, spec: PoolSpec, old: Option<&Arc<Pool>>, workers: usize, 
         .collect();
     let cells = old.map_or_else(|| Arc::new(PerWorker::new(workers)), |old| old.cells.clone());
     Pool::new(id, spec, endpoints, (cells, queue), hash_key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_have_an_id_keep_it_when_none_is_left() {
+        let mut names = Names::default();
+        let name = |n: usize| Arc::<str>::from(format!("n{n}"));
+        for n in 0..=usize::from(u16::MAX) {
+            assert!(
+                names.service(&name(n)).is_some() && names.pool(&name(n)).is_some() && names.vip(&name(n)).is_some()
+            );
+        }
+        assert_eq!((names.pools_left(), names.has_pool("n7"), names.has_pool("new")), (0, true, false));
+        let new = name(1 << 16);
+        assert_eq!((names.service(&new), names.pool(&new), names.vip(&new)), (None, None, None));
+        let known = name(7);
+        assert_eq!(names.service(&known), Some(ServiceId(7)));
+        assert_eq!((names.pool(&known), names.vip(&known)), (Some(PoolId(7)), Some(VipId(7))));
+    }
 }

@@ -71,11 +71,14 @@ struct World {
     found: Found,
     now: Moment,
     idle: Cell<bool>,
+    /// Names that no pool of theirs has had yet.
+    names_left: usize,
 }
 
 impl World {
     fn new() -> World {
-        World { config: config(), found: Found::default(), now: Moment::from_millis(1000), idle: Cell::new(false) }
+        let (now, idle) = (Moment::from_millis(1000), Cell::new(false));
+        World { config: config(), found: Found::default(), now, idle, names_left: 100 }
     }
 
     fn hear(&mut self, owner: Owner, finding: Finding) -> Merged {
@@ -84,8 +87,13 @@ impl World {
     }
 
     fn merge(&mut self) -> Merged {
-        let around =
-            Around { now: self.now, is_here: &|ip| ip.to_string() == "10.0.0.5", is_idle: &|_, _| self.idle.get() };
+        let around = Around {
+            now: self.now,
+            is_here: &|ip| ip.to_string() == "10.0.0.5",
+            is_idle: &|_, _| self.idle.get(),
+            is_known: &|pool| pool == "old",
+            names_left: self.names_left,
+        };
         let merged = self.found.merge(&self.config, &around);
         self.found.commit(&merged);
         merged
@@ -259,6 +267,23 @@ fn routes_and_pools_come_into_being_and_the_file_goes_first() {
     let merged = world.hear(edge(), Finding { may_be_empty: true, ..Finding::default() });
     assert!(merged.config.pools.iter().all(|pool| &*pool.name.value != "api"));
     assert_eq!(merged.verdicts[&edge()].routes, 0);
+}
+
+#[test]
+fn where_no_name_is_left_only_the_pools_that_are_new_are_refused() {
+    let mut world = World::new();
+    // The three of the file, and one.
+    world.names_left = 4;
+    let found = Finding {
+        routes: ["a", "b", "old"].map(|name| route(&format!("/{name}/*"), name, "container a")).into(),
+        pools: ["a", "b", "old"].map(|name| pool(name, &["10.0.0.7:80"])).into(),
+        may_be_empty: true,
+        ..Finding::default()
+    };
+    let merged = world.hear(edge(), found);
+    let names: Vec<&str> = merged.config.pools.iter().map(|pool| &*pool.name.value).collect();
+    assert_eq!(names, ["web", "flows", "shut", "a", "old"]);
+    assert_eq!((refused(&merged, &edge()), merged.verdicts[&edge()].routes), (vec!["too-many", "no-pool"], 2));
 }
 
 #[test]
