@@ -9,7 +9,7 @@ use crate::admin::control::Warnings;
 use crate::admin::document::{self, Candidate};
 use crate::base::{HashKey, limits};
 use crate::config::{self, Catalogs, Config, found};
-use crate::doc::{self, Diagnostic, Grammar, Nowhere, Outside, Sources, Span, Written};
+use crate::doc::{self, Diagnostic, Grammar, Nowhere, Outside, Sources, Span, Written, codes};
 use crate::state::Snapshot;
 use crate::{probe, source};
 
@@ -111,6 +111,14 @@ impl Loaded {
         Warnings { diagnostics: self.documents(), rendered }
     }
 
+    fn add(&mut self, mut diagnostics: Vec<Diagnostic>) {
+        for diagnostic in &mut diagnostics {
+            diagnostic.masked.clone_from(&self.secrets);
+        }
+        self.diagnostics.extend(diagnostics);
+        self.diagnostics.sort_by_key(|diagnostic| (diagnostic.span, diagnostic.code));
+    }
+
     pub fn is_valid(&self) -> bool {
         self.config.is_some()
     }
@@ -179,36 +187,44 @@ pub fn compile(loaded: &mut Loaded, previous: &Snapshot) -> Option<Snapshot> {
     compile_found(loaded, &config, previous)
 }
 
-/// The same with what sources have found, which `config` has beside what was read.
+/// The same with what sources have found, which `config` has beside what was read. The tests are about what was read: whoever writes
+/// labels must not keep its author from a reload. What fails with the rest is warned of.
 pub fn compile_found(loaded: &mut Loaded, config: &Config, previous: &Snapshot) -> Option<Snapshot> {
     let compiled = generation(config, &loaded.written, previous);
-    let failures = match &compiled {
-        Ok(_) if !config.tests.is_empty() => test(config.clone(), &loaded.sources.main().name),
-        Ok(_) => Vec::new(),
-        Err(diagnostics) => diagnostics.clone(),
+    let main = &*loaded.sources.main().name;
+    let failures = match (&compiled, &loaded.config) {
+        (Ok(_), Some(read)) if !read.tests.is_empty() => test(read.clone(), Some(main)),
+        (Ok(_), _) => Vec::new(),
+        (Err(diagnostics), _) => diagnostics.clone(),
     };
-    if failures.is_empty() {
-        return compiled.ok();
+    if !failures.is_empty() {
+        fail(loaded, failures);
+        return None;
     }
-    fail(loaded, failures);
-    None
+    if !config.tests.is_empty() && loaded.config.as_ref() != Some(config) {
+        let failures = test(config.clone(), None);
+        loaded.add(failures.into_iter().map(by_found).collect());
+    }
+    compiled.ok()
 }
 
-/// What the tests of the configuration say against `config`, which is what was read and what sources have found: as a person reads it,
-/// and nothing where they hold. What was read compiles afterwards all the same, for whoever wants to know the rest.
-pub fn failing(loaded: &mut Loaded, config: &Config) -> String {
-    if let Some(config) = &mut loaded.config {
-        config.tests.clear();
-    }
+/// What the tests of what was read say against it: as a person reads it, and nothing where they hold. Where they do not, it compiles
+/// afterwards all the same, for whoever wants to know the rest.
+pub fn failing(loaded: &mut Loaded) -> String {
+    let Some(config) = &mut loaded.config else { return String::new() };
     // What does not even compile is said by compiling.
     if config.tests.is_empty() || config::compile(config, &nothing(), &machine()).is_err() {
         return String::new();
     }
-    let mut failures = test(config.clone(), &loaded.sources.main().name);
+    let mut failures = test(config.clone(), Some(&*loaded.sources.main().name));
+    if failures.is_empty() {
+        return String::new();
+    }
+    config.tests.clear();
     for failure in &mut failures {
         failure.masked.clone_from(&loaded.secrets);
     }
-    if failures.is_empty() { String::new() } else { doc::render(&loaded.sources, &failures, false) }
+    doc::render(&loaded.sources, &failures, false)
 }
 
 /// The same as [`compile`] without its tests: whoever looks why one fails needs the rest.
@@ -230,7 +246,7 @@ pub fn generation(config: &Config, written: &Written, previous: &Snapshot) -> Re
 
 /// On a snapshot that shares nothing with the one that serves: its endpoints are taken to be up. Where a source has found nobody yet,
 /// somebody is imagined, for it is known where traffic leads all the same.
-fn test(mut config: Config, file: &str) -> Vec<Diagnostic> {
+fn test(mut config: Config, file: Option<&str>) -> Vec<Diagnostic> {
     found::imagine(&mut config);
     match config::compile(&config, &nothing(), &machine()) {
         Ok(snapshot) => {
@@ -241,13 +257,16 @@ fn test(mut config: Config, file: &str) -> Vec<Diagnostic> {
     }
 }
 
-fn fail(loaded: &mut Loaded, mut diagnostics: Vec<Diagnostic>) {
-    for diagnostic in &mut diagnostics {
-        diagnostic.masked.clone_from(&loaded.secrets);
-    }
-    loaded.diagnostics.extend(diagnostics);
-    loaded.diagnostics.sort_by_key(|diagnostic| (diagnostic.span, diagnostic.code));
+fn fail(loaded: &mut Loaded, diagnostics: Vec<Diagnostic>) {
+    loaded.add(diagnostics);
     loaded.config = None;
+}
+
+/// A test that fails with what sources have found, and not without.
+fn by_found(failure: Diagnostic) -> Diagnostic {
+    let code = &codes::TEST_FAILS_BY_FOUND;
+    let message = format!("with what sources have found, {}", failure.message);
+    Diagnostic { severity: code.severity(), code: code.id, message, ..failure }
 }
 
 /// The generation before the first, for `compile`.

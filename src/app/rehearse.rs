@@ -14,8 +14,9 @@ use crate::flow::decide::Action;
 use crate::state::Snapshot;
 use crate::wire::line::Line;
 
-/// What is wrong with the configuration by its own tests. `snapshot` is of this configuration, and serves nobody.
-pub fn run(config: &Config, snapshot: &Snapshot, file: &str) -> Vec<Diagnostic> {
+/// What is wrong with the configuration by its own tests. `snapshot` is of this configuration, and serves nobody. `file`: where the
+/// reason can be looked for; without one, it is the running process that knows.
+pub fn run(config: &Config, snapshot: &Snapshot, file: Option<&str>) -> Vec<Diagnostic> {
     let mut stage = None;
     let mut failures = Vec::new();
     for (number, test) in (1_u64..).zip(&config.tests) {
@@ -128,7 +129,7 @@ fn packet(snapshot: &Snapshot, stage: &mut Stage<'_>, line: &Line, number: u64) 
     }
 }
 
-fn judge(snapshot: &Snapshot, test: &Test, came: &Came, file: &str) -> Vec<Diagnostic> {
+fn judge(snapshot: &Snapshot, test: &Test, came: &Came, file: Option<&str>) -> Vec<Diagnostic> {
     let (what, text) = match &test.subject.value {
         Subject::Request { text, .. } => ("request", text),
         Subject::Packet { text, .. } => ("packet", text),
@@ -165,8 +166,11 @@ fn unknown(snapshot: &Snapshot, expected: &Expectation) -> Option<String> {
 }
 
 /// The command that tells why.
-fn explain(subject: &Subject, file: &str) -> String {
-    let mut command = format!("strata explain --config {file}");
+fn explain(subject: &Subject, file: Option<&str>) -> String {
+    let mut command = "strata explain".to_owned();
+    if let Some(file) = file {
+        command.push_str(&format!(" --config {file}"));
+    }
     let mut add = |flag: &str, value: &str| {
         command.push_str(&format!(" {flag}'{}'", value.replace('\'', "'\\''")));
     };

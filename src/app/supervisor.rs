@@ -359,11 +359,8 @@ impl Supervisor {
         };
         let current = self.crew.snapshot.load_full();
         let mut failures = String::new();
-        if let Ok(loaded) = &mut loaded
-            && let Some(config) = loaded.config.clone()
-        {
-            let merged = self.discovery.merge(&config, &Draft::default(), &current);
-            failures = load::failing(loaded, &merged.config);
+        if let Ok(loaded) = &mut loaded {
+            failures = load::failing(loaded);
         }
         match self.next(loaded, &current, &Draft::default()) {
             Ok(Next { snapshot, warnings, .. }) => {

@@ -152,6 +152,9 @@ pub static MASKED_SECRET: Code =
 /// Of a running process, not of a file.
 pub static MASKED_CLIENTS: Code =
     Code::new("W018", "every client of a service seems to be this host's gateway: their addresses are lost on the way");
+/// Of a running process as well: what sources have found is no part of a file.
+pub static TEST_FAILS_BY_FOUND: Code =
+    Code::new("W019", "a [[test]] that holds by the file alone, and fails with what sources have found");
 
 /// Every code, in order.
 pub static CODES: &[&Code] = &[
@@ -221,6 +224,7 @@ pub static CODES: &[&Code] = &[
     &PUBLIC_SECRET,
     &MASKED_SECRET,
     &MASKED_CLIENTS,
+    &TEST_FAILS_BY_FOUND,
 ];
 
 #[cfg(test)]
