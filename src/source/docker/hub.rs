@@ -29,7 +29,7 @@ use super::world::{Answer, Standing, World};
 use crate::base::{Moment, clock};
 use crate::doc::Settings;
 use crate::observe::events;
-use crate::seam::source::{Failure, Owner, Trouble};
+use crate::seam::source::{Failure, Owner, Trouble, drain};
 
 /// One engine, seen with one prefix of labels.
 pub struct Hub {
@@ -39,8 +39,8 @@ pub struct Hub {
     complete: Cell<bool>,
     /// Why it cannot be followed now.
     failure: RefCell<Option<Failure>>,
-    /// Who listens, and how many of each: while a reload swaps a source for another, there are two.
-    owners: RefCell<BTreeMap<Owner, usize>>,
+    /// Who listens, and what each of his seats grants members that leave: while a reload swaps a source for another, there are two.
+    owners: RefCell<BTreeMap<Owner, Vec<Duration>>>,
     news: watch::Sender<()>,
     /// How containers stood when that was logged last; `None`: never.
     logged: RefCell<Option<Standings>>,
@@ -57,6 +57,7 @@ type Work<T> = Pin<Box<dyn Future<Output = T>>>;
 pub struct Seat {
     hub: Rc<Hub>,
     owner: Owner,
+    drain: Duration,
     news: watch::Receiver<()>,
 }
 
@@ -90,11 +91,12 @@ impl Hub {
                 hub
             })
         });
-        *hub.owners.borrow_mut().entry(owner.clone()).or_default() += 1;
+        let drain = drain(settings);
+        hub.owners.borrow_mut().entry(owner.clone()).or_default().push(drain);
         let news = hub.news.subscribe();
         // The others may have to tell of less now.
         hub.tell();
-        Seat { hub, owner, news }
+        Seat { hub, owner, drain, news }
     }
 
     fn new(key: Key) -> Hub {
@@ -113,6 +115,10 @@ impl Hub {
 
     fn tell(&self) {
         self.news.send_replace(());
+    }
+
+    fn longest_drain(&self) -> Duration {
+        self.owners.borrow().values().flatten().max().copied().unwrap_or_default()
     }
 
     /// Logs which containers stand otherwise than before: why a member comes or goes is nowhere else to be seen.
@@ -158,9 +164,11 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut owners = self.hub.owners.borrow_mut();
-        if let Some(count) = owners.get_mut(&self.owner) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(seats) = owners.get_mut(&self.owner) {
+            if let Some(nth) = seats.iter().position(|drain| *drain == self.drain) {
+                seats.swap_remove(nth);
+            }
+            if seats.is_empty() {
                 owners.remove(&self.owner);
             }
         }
@@ -264,7 +272,10 @@ impl Session {
             let mut world = hub.world.borrow_mut();
             let changed = match turn {
                 Turn::Said(Said::Event(line)) => match facts::event(&line) {
-                    Ok(Some(event)) => world.happened(&event, now),
+                    Ok(Some(event)) => {
+                        world.may_drain(hub.longest_drain());
+                        world.happened(&event, now)
+                    }
                     Ok(None) => false,
                     Err(why) => {
                         let message = format!("{}: an event that does not read: {why}", hub.key.0);

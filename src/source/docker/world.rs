@@ -27,6 +27,8 @@ pub struct World {
     /// How ids start that may be this process's own container.
     hints: Vec<String>,
     own: Option<Id>,
+    /// How long members that leave may take, by the source that grants most.
+    drain: Duration,
     entries: BTreeMap<Id, Entry>,
     /// To be asked for.
     wanted: BTreeSet<Id>,
@@ -83,12 +85,17 @@ impl World {
             prefix: prefix.to_owned(),
             hints,
             own: None,
+            drain: Duration::ZERO,
             entries: BTreeMap::new(),
             wanted: BTreeSet::new(),
             asked: BTreeSet::new(),
             again: BTreeMap::new(),
             left_out: 0,
         }
+    }
+
+    pub fn may_drain(&mut self, longest: Duration) {
+        self.drain = longest;
     }
 
     /// Takes note of a list. What it lacks is asked for and not dropped: it may be younger than the list.
@@ -125,7 +132,9 @@ impl World {
         }
         match event.what {
             What::Signal(signal) if [SIGTERM, SIGKILL, container.stop_signal].contains(&signal) => {
-                let before = entry.stops_until.replace(now + container.stop_timeout + STOP_GRACE);
+                // `docker stop` may have been told to wait longer than the container says, and nobody tells us.
+                let patience = (container.stop_timeout + STOP_GRACE).max(self.drain);
+                let before = entry.stops_until.replace(now + patience);
                 before.is_none()
             }
             What::Ended => {
@@ -289,7 +298,8 @@ impl Entry {
     }
 }
 
-/// A container that still runs this long after its stop timeout was not stopped, but sent a signal that it shrugged off.
+/// A container that still runs this long after its stop timeout, and after `drain`, was not stopped, but sent a signal that it shrugged
+/// off.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// After an answer that is of no use.
 const ASK_AGAIN: Duration = Duration::from_secs(1);

@@ -97,7 +97,10 @@ fn one_that_outlives_its_stop_signal_serves_again_and_one_that_starts_anew_at_on
     assert!(world.pass(until));
     assert_eq!((standings(&world)[0].1, world.due()), (Standing::Serving, None));
 
+    // As `docker stop -t 60`, of which nothing is told but the signal.
+    world.may_drain(Duration::from_secs(60));
     world.happened(&event(1, What::Signal(15), 20), NOW);
+    assert_eq!(world.due().map(|until| until.since(NOW)), Some(Duration::from_secs(60)));
     let asked = world.next(NOW).unwrap();
     assert!(world.answered(&asked, Answer::Is(Box::new(Container { started: 25, ..one })), NOW));
     assert_eq!(standings(&world)[0].1, Standing::Serving);
