@@ -381,6 +381,62 @@ fn labels_bring_pools_and_routes_where_a_service_is_open_and_mistakes_are_shown(
 }
 
 #[test]
+fn a_pool_that_a_reload_leaves_to_labels_serves_on() {
+    let (ground, fleet) = (Ground::new(), fleet(2));
+    ground.run("c0", &fleet[0], WEB);
+    ground.run("c1", &fleet[1], &[("strata.pool", "shop"), ("strata.url", "/shop/*")]);
+    let source = ground.source();
+    let text = body(&source, "").replace("pool = \"web\"\n", &format!("pool = \"web\"\nsource = {{ {source} }}\n"));
+    let strata = Strata::start(&format!("{text}[pool.shop]\nsource = {{ {source} }}\n"));
+    let asked = || {
+        let answer = strata.ask("GET /shop/x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+        format!("{} {}", answer.status(), answer.text())
+    };
+    await_that("the route leads to the file's pool", || asked() == "200 two");
+    strata.rewrite(&text);
+    let reload = ask(&strata, &["reload"]);
+    assert_eq!(reload.code, 0, "{}", reload.out);
+    // The service's source need not speak again first.
+    for _ in 0..20 {
+        assert_eq!(asked(), "200 two");
+    }
+    let dump = ask(&strata, &["dump"]).out;
+    assert!(dump.contains("[pool.shop]") && dump.contains("# container c1"), "{dump}");
+}
+
+#[test]
+fn tests_of_the_file_are_about_the_file_and_labels_that_break_one_are_warned_of() {
+    let (ground, fleet) = (Ground::new(), fleet(2));
+    ground.run("c0", &fleet[0], WEB);
+    let source = ground.source();
+    let test = "[[test]]\nrequest = \"GET http://a.test/api/x\"\nservice = \"edge\"\nexpect = \"pool web\"\n";
+    let text = body(&source, test).replace("pool = \"web\"\n", &format!("pool = \"web\"\nsource = {{ {source} }}\n"));
+    let strata = Strata::start(&text);
+    let asked = || {
+        let answer = strata.ask("GET /api/x HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+        format!("{} {}", answer.status(), answer.text())
+    };
+    let warned = || super::common::metrics::get(strata.admin, "/api/diagnostics").text().contains("W019");
+    assert_eq!((asked().as_str(), ask(&strata, &["reload"]).code, warned()), ("200 one", 0, false));
+    ground.run("c1", &fleet[1], &[("strata.pool", "api"), ("strata.url", "/api/*")]);
+    await_that("the route is there", || asked() == "200 two");
+    let diff = ask(&strata, &["diff"]);
+    assert_eq!(diff.code, 0, "{}", diff.out);
+    let reload = ask(&strata, &["reload"]);
+    assert_eq!(reload.code, 0, "another team's label must not keep anybody from a reload: {}", reload.out);
+    assert!(warned());
+    let log = strata.log();
+    for line in ["warning[W019]: with what sources have found, a test fails", "came: pool api", "strata explain 'GET "]
+    {
+        assert!(log.contains(line), "no {line:?} in {log}");
+    }
+    // What the file alone does not hold is refused as ever.
+    strata.rewrite(&text.replace("expect = \"pool web\"", "expect = \"pool api\""));
+    assert_ne!(ask(&strata, &["reload"]).code, 0);
+    assert_eq!(ask(&strata, &["diff"]).code, 2);
+}
+
+#[test]
 fn only_get_is_ever_sent_and_all_tables_share_one_connection() {
     let (ground, fleet) = (Ground::new(), fleet(1));
     ground.run("c0", &fleet[0], WEB);

@@ -85,17 +85,23 @@ pub fn finding(world: &World, rules: &Rules, owner: &Owner, owners: &BTreeSet<Ow
                 routes.iter().filter(|(service, _)| *service == *name).map(|(_, route)| route.clone()).collect();
         }
     }
-    // Pools that only labels name: all of them are looked at, so that all mistakes are found, whoever asks.
+    // Pools that only labels name: all of them are looked at, so that all mistakes are found, whoever asks. Those of the file are told as
+    // well where a route leads there: a reload that leaves one to the labels has it from what was told before.
     for (name, members) in &members {
-        if owners.contains(&Owner::Pool(name.clone())) {
-            continue;
-        }
+        let of_file = owners.contains(&Owner::Pool(name.clone()));
         let reached = |route: &&(Arc<str>, Route)| route.1.pool == *name;
         if !routes.iter().any(|route| reached(&route)) {
-            survey.unreached(name);
+            if !of_file {
+                survey.unreached(name);
+            }
             continue;
         }
+        let before = survey.mistakes.len();
         let pool = survey.pool(name, members.clone());
+        if of_file {
+            // Labels set nothing there, which its own source tells.
+            survey.mistakes.truncate(before);
+        }
         if let Owner::Service(service) = owner
             && routes.iter().filter(reached).any(|(of, _)| of == service)
         {

@@ -338,6 +338,8 @@ fn routes_lead_to_the_containers_pool_or_to_another_that_is_open() {
              (did you mean `api`)",
             "service.edge: a.test/* @0 -> web (container web-1)",
             "service.edge: a.test/api/* @-5 -> api (container web-1)",
+            // For a reload that takes it out of the file.
+            "service.edge: pool web [10.0.0.1:8080 x1] None None",
         ]
     );
 }
@@ -354,6 +356,7 @@ fn where_several_services_are_open_a_route_names_its_own() {
             "pool.web! conflict container web-1, label strata.url: several services take routes of containers (name one in \
              `strata.route.NAME.service`: `one` or `two`)",
             "service.two: /b @0 -> web (container web-1)",
+            "service.two: pool web [10.0.0.1:8080 x1] None None",
         ]
     );
 }
