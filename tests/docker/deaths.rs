@@ -26,7 +26,9 @@ impl Pool {
         let status: serde_json::Value = serde_json::from_str(&wire.response().expect("an answer").text()).unwrap();
         let pool =
             status["pools"].as_array().unwrap().iter().find(|pool| pool["name"] == "echo").expect("the pool").clone();
-        let serves = |endpoint: &&serde_json::Value| endpoint["health"] == "up" && endpoint["intent"] == "ready";
+        let serves = |endpoint: &&serde_json::Value| {
+            endpoint["health"] == "up" && endpoint["intent"] == "ready" && endpoint["leaving"] != true
+        };
         let name = |endpoint: &serde_json::Value| endpoint["name"].as_str().unwrap_or_default().to_owned();
         pool["endpoints"].as_array().unwrap().iter().filter(serves).map(name).collect()
     }
@@ -154,10 +156,34 @@ fn scaling_changes_the_pool_within_a_second_and_no_get_fails() {
     }
     load.await_more(200);
 
-    let began = Instant::now();
-    project.compose(&["up", "--detach", "--no-recreate", "--scale", "echo=2", "echo"]);
+    // When each of those that go is seen not to serve any more, and when the engine told it to stop: Compose takes its time.
+    let since = since_epoch();
+    let gone = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let (began, mut gone) = (Instant::now(), BTreeMap::new());
+            while gone.len() < 3 && began.elapsed() < PATIENCE {
+                let serving = pool.serving();
+                for (id, _) in grown.iter().filter(|(_, address)| !serving.contains(*address)) {
+                    gone.entry(id.clone()).or_insert_with(SystemTime::now);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            gone
+        });
+        project.compose(&["up", "--detach", "--no-recreate", "--scale", "echo=2", "echo"]);
+        watching.join().expect("the watcher")
+    });
+    assert_eq!(gone.len(), 3, "{gone:?}");
+    let format = "--format={{.Actor.ID}} {{.TimeNano}}";
+    let told = docker(&["events", "--since", &since, "--until", &since_epoch(), "--filter", "event=kill", format]);
+    for (id, at) in &gone {
+        let line = told.lines().find(|line| line.starts_with(id.as_str())).unwrap_or_else(|| panic!("{id}: {told}"));
+        let ns = line.split(' ').nth(1).and_then(|ns| ns.parse().ok()).expect("when it was told to stop");
+        let took = at.duration_since(SystemTime::UNIX_EPOCH + Duration::from_nanos(ns)).unwrap_or_default();
+        println!("{id} served no more {took:?} after it was told to stop");
+        assert!(took < Duration::from_secs(1), "{id} served for {took:?} after it was told to stop");
+    }
     await_that("three are gone", || pool.serving().len() == 2);
-    println!("from five to two in {:?}, Compose's own time included", began.elapsed());
     load.await_more(200);
     let seen = load.stop();
     println!("{:.0} requests a second, {:?}", seen.rate(), seen.all());
@@ -170,6 +196,12 @@ fn moment(text: &str) -> SystemTime {
     let output = Command::new("date").args(["--date", text, "+%s%N"]).output().expect("date");
     let ns = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or_else(|_| panic!("{text} is no time"));
     SystemTime::UNIX_EPOCH + Duration::from_nanos(ns)
+}
+
+/// Now, as `docker events` takes it.
+fn since_epoch() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock");
+    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
 }
 
 /// Who answers on this connection.
