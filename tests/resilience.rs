@@ -3,6 +3,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 
+#[path = "resilience/brownout.rs"]
+mod brownout;
 #[path = "common/cli.rs"]
 mod cli;
 mod common;
@@ -516,7 +518,7 @@ fn backups_and_other_zones_take_over_when_there_is_nobody_else() {
 }
 
 #[test]
-fn twice_the_load_costs_no_goodput() {
+fn i4_twice_the_load_costs_no_goodput() {
     // Four at a time, 50 ms each: 80 a second, whatever this machine does besides.
     let server = [Server::start()];
     server[0].knobs.takes_ms.store(50, Relaxed);

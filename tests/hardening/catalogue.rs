@@ -12,8 +12,14 @@ use std::path::{Path, PathBuf};
 const ROWS: &[(&str, &str)] = &[
     ("I1", "SIGKILL of one of three endpoints under load, twenty times"),
     ("I2", "an endpoint that closes, or is killed, with a POST in its hands"),
-    ("I3", "every endpoint ill, or killed: the 10 ms are measured in `kill.rs`, that nothing waits in `resilience.rs`"),
-    ("I4", "endpoints that close without an answer; twice the load that they carry"),
+    (
+        "I3",
+        "every endpoint ill, or killed: 10 ms are held at the 75th percentile in `kill.rs`, that nothing waits in `resilience.rs`",
+    ),
+    (
+        "I4",
+        "endpoints that close without an answer, or are slow and miss probes by turns; twice the load that they carry",
+    ),
     ("I5", "a check that fails and passes by turns"),
     ("I6", "half of the endpoints ill, one of the others drained"),
     ("I7", "endpoints that answer 503 or close, after which they are tried again"),

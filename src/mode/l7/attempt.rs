@@ -18,7 +18,7 @@ use crate::base::{clock, limits};
 use crate::health::Health;
 use crate::net::upstream::{self, Tries};
 use crate::net::{Buffer, DialError};
-use crate::state::{Endpoint, Timeouts};
+use crate::state::{Endpoint, Pool, Timeouts};
 use crate::wire::http1::{self, Progress, Reject};
 
 /// One endpoint being given one request.
@@ -49,7 +49,7 @@ pub(super) enum Failed {
     /// Its answer broke the protocol.
     Malformed(Reject),
     Late,
-    /// Probes found it down while its answer was waited for, and the pool has another.
+    /// Probes found it down while its answer was waited for, and the pool has another. What the budget asks for is paid.
     WentDown,
     /// The client's body ended the exchange.
     Body(Stop),
@@ -65,6 +65,17 @@ impl Attempt {
         let expected = task.ask.expect_continue;
         let used = facts.head_length;
         Attempt { upload, used, sent: false, fresh, reused: false, answered: false, expected, may_leave: false }
+    }
+
+    /// Whether probes have found the endpoint down, and the request may go to another, where repeating does no harm. At no charge
+    /// while half of the pool is usable: the budget is against load that makes itself, and these are requests that one endpoint
+    /// had taken. Where more go down, it may be load that takes them down one after the other, and each retry has to be paid for.
+    fn leaves(&self, session: &Session, pool: &Pool, endpoint: &Endpoint, tries: &Tries) -> bool {
+        self.may_leave
+            && endpoint.status().health == Health::Down
+            && self.can_repeat()
+            && tries.has_another(pool)
+            && (!pool.view().strained || session.mode.with_budget(pool.id, |budget| budget.retry(clock::now())))
     }
 
     /// Whether the same request can be sent once more: it is all here still, and nothing has been answered to it.
@@ -197,11 +208,7 @@ impl Attempt {
                 if let Poll::Ready(read) = poll_read_parked(&mut upstream.stream, answer, cx) {
                     return Poll::Ready(Ok(read.unwrap_or(0)));
                 }
-                if self.may_leave
-                    && upstream.endpoint.status().health == Health::Down
-                    && self.can_repeat()
-                    && tries.has_another(task.pool)
-                {
+                if self.leaves(session, task.pool, &upstream.endpoint, tries) {
                     return Poll::Ready(Err(Failed::WentDown));
                 }
                 self.arm(session, &timeouts, &mut stage);

@@ -450,8 +450,6 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
                 failed_at(&session.worker, task.pool, &endpoint);
                 Reason::ResponseTimeout
             }
-            // Of the retries, but not of the budget: that is against load which makes itself, and each request that waits there is
-            // one that the endpoint had taken.
             Failed::WentDown => {
                 cells.error(UpstreamError::WentDown);
                 retries += 1;

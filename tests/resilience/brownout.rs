@@ -1,0 +1,47 @@
+//! Brown-outs: every endpoint is slow, and probes give one up after the other.
+
+use super::*;
+
+/// In flight at all times. With answers that take this long they are enough for a fifth of them to be more than the floor.
+const CLIENTS: usize = 240;
+const TAKES_MS: u64 = 1500;
+
+#[test]
+fn i4_slow_endpoints_that_go_down_by_turns_do_not_get_the_same_requests_over_and_over() {
+    let servers = [(); 6].map(|()| Server::start());
+    let (lost, slow) = servers.split_at(3);
+    servers.iter().for_each(|server| server.knobs.takes_ms.store(TAKES_MS, Relaxed));
+    let strata = edge_with(&servers, "retries = 2", PROBE);
+    await_usable(&strata, "web", 6.0);
+    // Half are down, and stay down: with each that follows, fewer than half are left.
+    lost.iter().for_each(|server| server.knobs.ill.store(true, Relaxed));
+    await_that("half are down", || lost.iter().all(|server| is_out(&strata, server, "down")));
+
+    let mut load = Load::start();
+    load.clients(Kind::Reopened, CLIENTS, strata.edge, "/", Duration::ZERO);
+    let seen = || slow.iter().map(Server::requests).sum::<u64>() as f64;
+    await_that("all clients wait", || seen() >= CLIENTS as f64);
+    let turns = |rounds: usize| {
+        // Of each client one request is under way at any time: so many were answered as were asked.
+        let asked = || strata.scrape().sum("strata_requests_total", &[("service", "web")]);
+        let (seen_before, asked_before) = (seen(), asked());
+        for server in (0..rounds).flat_map(|_| slow) {
+            server.knobs.mute.store(true, Relaxed);
+            await_that("it misses its probes", || is_out(&strata, server, "down"));
+            // For long enough that every worker has looked.
+            let probes = || strata.scrape().sum("strata_probes_total", &[("endpoint", &server.name())]);
+            let before = probes();
+            await_that("it misses three more", || probes() >= before + 3.0);
+            server.knobs.mute.store(false, Relaxed);
+            await_that("it is back", || serves(&strata, server));
+        }
+        (seen() - seen_before) / (asked() - asked_before)
+    };
+    // What the pool has saved up is spent first.
+    let (first, amplification) = (turns(1), turns(2));
+    let all = load.stop().all();
+    println!("requests at the endpoints for each: {first:.2} at first, then {amplification:.3}; {:?}", all.statuses);
+    // In round numbers: clients that are between two requests when it is counted.
+    assert!(amplification <= 1.22, "{amplification}");
+    assert!(amplification > 1.05, "the budget is there to be used: {amplification}");
+}
