@@ -232,9 +232,11 @@ impl Turn {
 }
 
 /// Whether a newcomer has to wait behind others, though there might be a place. Where a reload has taken the limits away, who still
-/// waits is about to be woken, and nobody waits any more.
+/// waits is about to be woken, and nobody waits any more. A pool without a queue has no line to stand in: those who wait there
+/// for idle connections to be closed must not cost others a place that is free.
 pub fn has_line(pool: &Pool) -> bool {
-    pool.queue.waiting() > 0 && pool.spec.capacity.is_bounded() && !pool.view().members.is_empty()
+    let capacity = &pool.spec.capacity;
+    pool.queue.waiting() > 0 && capacity.queue > 0 && capacity.is_bounded() && !pool.view().members.is_empty()
 }
 
 /// Connects to `endpoint` within the pool's connect timeout, and keeps the books. `deadline` is borrowed for the wait.
