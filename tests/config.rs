@@ -143,6 +143,7 @@ fn validated(documents: &[serde_json::Value]) -> Option<Vec<Option<String>>> {
 fn the_schema_takes_every_example_and_no_key_that_strata_does_not_know() {
     let document = |path: &Path| toml::from_str::<serde_json::Value>(&fs::read_to_string(path).ok()?).ok();
     let mut paths = files("conf");
+    paths.extend(files("conf/conf.d"));
     let right = paths.len();
     // Wrong files that are TOML, and have a key that nobody knows.
     paths.extend(files("conf/bad").into_iter().filter(|path| {

@@ -415,6 +415,70 @@ fn who_was_given_to_an_endpoint_that_is_down_since_the_pool_panics_waits_for_it(
 }
 
 #[test]
+fn who_waits_where_most_of_a_pool_is_down_moves_within_the_budget_and_else_goes_on_waiting() {
+    // More than a worker has saved up, and no more than connect at once where a listener's backlog is 128.
+    const CLIENTS: u64 = 120;
+    for (name, down_before, moves) in [("half is left", 0, CLIENTS..=CLIENTS), ("a third is left", 1, 100..=110)] {
+        run(async {
+            let answers = Rc::new(Cell::new(false));
+            let (stalls, well, spare) = (stalling(&answers).await, answering(HELLO).await, answering(HELLO).await);
+            let addresses = [stalls.address, well.address, spare.address];
+            let world = World::planned(&addresses[..2 + down_before], |plan| {
+                plan.pool.connect_timeout = PATIENCE;
+                plan.pool.balance = PluginSettings::defaults(&balance::find("first").unwrap().grammar);
+            })
+            .await;
+            let pool = world.pool();
+            let goes_down = |index: usize| {
+                let endpoint = &pool.endpoints[index];
+                endpoint.set_status(Status { health: Health::Down, ..endpoint.status() });
+                pool.publish();
+                world.worker.crew.note_down();
+                world.worker.look_for_downs();
+            };
+            (2..2 + down_before).for_each(goes_down);
+            let mut clients = Vec::new();
+            for _ in 0..CLIENTS {
+                let mut client = world.client().await;
+                client.send(GET).await;
+                clients.push(client);
+            }
+            until("all wait for the first endpoint", || stalls.heads.borrow().len() as u64 == CLIENTS).await;
+            goes_down(0);
+            until("who may has moved", || world.retries() >= *moves.start()).await;
+            answers.set(true);
+            let (mut hello, mut late) = (0, 0);
+            for client in &mut clients {
+                match client.answer().await.text() {
+                    "hello" => hello += 1,
+                    "late" => late += 1,
+                    other => panic!("{name}: {other}"),
+                }
+            }
+            assert!(moves.contains(&hello) && hello + late == CLIENTS, "{name}: {hello} moved, {late} waited");
+        });
+    }
+}
+
+#[test]
+fn a_pool_without_a_queue_tries_for_a_place_although_others_wait_for_idle_connections() {
+    run(async {
+        for (queue, want) in [(0, 200), (1, 503)] {
+            let well = answering(HELLO).await;
+            let world = World::planned(&[well.address], |plan| {
+                plan.pool.capacity.max_requests = 1;
+                plan.pool.capacity.queue = queue;
+                plan.pool.capacity.queue_timeout = Duration::from_millis(50);
+            })
+            .await;
+            // Of another worker.
+            let _waits = world.pool().queue.enter(WorkerId(1), limits::IDLE_WAITERS).unwrap();
+            assert_eq!(world.ask(GET).await.status(), want, "a queue of {queue}");
+        }
+    });
+}
+
+#[test]
 fn retries_are_bounded_by_the_setting() {
     run(async {
         let dying = origin(|_, mut wire| async move {
