@@ -7,6 +7,7 @@
 //! but whether the process lives and serves. Changes are made by POST only, and logged with who asked and what came of it.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub struct Api {
     metrics: Metrics,
     started: Moment,
     comparing: Semaphore,
+    /// Changes that may be under way: one whose client has gone holds no connection any more.
+    changing: Arc<Semaphore>,
     refusals: Arc<RefusalCounts>,
     untold: Cell<Untold>,
 }
@@ -71,7 +74,8 @@ impl Api {
         let refusals = Arc::<RefusalCounts>::default();
         let metrics = Metrics::new(control.clone(), refusals.clone());
         let (comparing, untold) = (Semaphore::new(1), Cell::default());
-        Api { metrics, control, started: clock::now(), comparing, refusals, untold }
+        let changing = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
+        Api { metrics, control, started: clock::now(), comparing, changing, refusals, untold }
     }
 
     /// Where loops of the process show that they go on.
@@ -79,10 +83,10 @@ impl Api {
         &self.control.crew.beats
     }
 
-    /// `peer` is who asks, as far as it is known.
-    pub async fn answer<B>(&self, face: Face, peer: &str, request: Request<B>) -> Answer
+    /// `peer` is who asks, as far as it is known. Must run inside a `LocalSet`.
+    pub async fn answer<B>(self: &Rc<Api>, face: Face, peer: &str, request: Request<B>) -> Answer
     where
-        B: Body,
+        B: Body + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
@@ -95,9 +99,9 @@ impl Api {
         }
     }
 
-    async fn reply<B>(&self, face: Face, peer: &str, head: &Parts, body: B) -> Result<Answer, Refusal>
+    async fn reply<B>(self: &Rc<Api>, face: Face, peer: &str, head: &Parts, body: B) -> Result<Answer, Refusal>
     where
-        B: Body,
+        B: Body + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let segments = segments(head.uri.path());
@@ -114,14 +118,37 @@ impl Api {
             Does::Read => self.read(operation.action, &names, head.uri.query().unwrap_or_default()).await,
             Does::Judge => self.compare(body).await,
             Does::Change => {
-                let outcome = match self.may_change() {
-                    Ok(()) => self.change(operation.action, &names, peer, body).await,
-                    Err(refusal) => Err(refusal),
-                };
-                note_change(peer, operation.action, &names, &outcome);
-                outcome
+                let names = names.into_iter().map(str::to_owned).collect();
+                self.see_through(operation.action, names, peer.to_owned(), body).await
             }
         }
+    }
+
+    /// Makes a change and logs it in a task of its own: an answer is given up when its client goes, and what takes effect all the
+    /// same must not be without its line in the log.
+    async fn see_through<B>(
+        self: &Rc<Api>,
+        action: Action,
+        names: Vec<String>,
+        peer: String,
+        body: B,
+    ) -> Result<Answer, Refusal>
+    where
+        B: Body + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (api, place) = (self.clone(), self.changing.clone().acquire_owned().await);
+        let change = tokio::task::spawn_local(async move {
+            let _place = place;
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let outcome = match api.may_change() {
+                Ok(()) => api.change(action, &names, &peer, body).await,
+                Err(refusal) => Err(refusal),
+            };
+            note_change(&peer, action, &names, &outcome);
+            outcome
+        });
+        change.await.unwrap_or_else(|_| Err(stopping()))
     }
 
     /// Whether whoever asks may.
@@ -338,7 +365,6 @@ impl Api {
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> control::Request) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         // Both fail only when the control side is gone: the process stops.
-        let stopping = || Refusal::new(Why::Stopping, "the process is stopping");
         self.control.requests.send(request(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
     }
@@ -369,6 +395,10 @@ impl Api {
         }
         Ok(())
     }
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(Why::Stopping, "the process is stopping")
 }
 
 /// Every change is logged, with who asked for it and what came of it.

@@ -5,6 +5,7 @@ mod dashboard;
 mod described;
 mod listeners;
 mod metrics;
+mod noted;
 mod refused;
 
 use std::os::unix::fs::PermissionsExt as _;
