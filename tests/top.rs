@@ -4,6 +4,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -157,6 +158,13 @@ struct Terminal {
 
 impl Terminal {
     fn start(strata: &Strata, arguments: &[&str]) -> Terminal {
+        let mut command = top(strata, arguments);
+        // As a shell does it: who suspends it must not suspend the test.
+        command.process_group(0);
+        Terminal::run(command)
+    }
+
+    fn run(mut command: Command) -> Terminal {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
         grantpt(&master).expect("its other end");
         unlockpt(&master).expect("its other end");
@@ -167,7 +175,7 @@ impl Terminal {
         let before = tcgetattr(&slave).expect("its modes");
         assert!(before.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO));
         let end = || Stdio::from(slave.try_clone().expect("a descriptor"));
-        let child = top(strata, arguments).stdin(end()).stdout(end()).stderr(end()).spawn().expect("the strata binary");
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("the strata binary");
         let master = File::from(master);
         let (send, shown) = channel();
         let mut reader = master.try_clone().expect("a descriptor");
@@ -348,6 +356,35 @@ fn who_suspends_it_has_the_terminal_meanwhile_and_the_screen_again_afterwards() 
         assert!(top.seen.starts_with("\x1b[?1049h"), "{:?}", top.seen);
         let modes = tcgetattr(&top.slave).expect("its modes");
         assert!(!modes.local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO), "keys come as they are pressed");
+    }
+    top.press("q");
+    assert!(top.await_restored().success());
+}
+
+/// As in `docker exec -it` or `ssh -t`: it leads a session, and whoever started it is of another. Nobody could have it go on.
+#[test]
+fn where_nobody_could_wake_it_it_is_not_suspended() {
+    let [busy, idle] = [(); 2].map(|()| Origin::echo());
+    let strata = Strata::start(&site(&busy, &idle));
+    let plain = top(&strata, &["--interval", "100ms"]);
+    let mut command = Command::new("setsid");
+    command.arg(plain.get_program()).args(plain.get_args());
+    let mut top = Terminal::run(command);
+    for by_key in [true, false] {
+        top.await_screen("the services", |screen| screen.contains("busy"));
+        top.seen.clear();
+        if by_key {
+            top.press("\x1a");
+        } else {
+            let told = Command::new("kill").arg("-TSTP").arg(top.child.id().to_string()).status();
+            assert!(told.is_ok_and(|status| status.success()));
+        }
+        let goes_on = holds_within(PATIENCE, || {
+            top.take();
+            top.seen.contains("\x1b[?1049h")
+        });
+        assert!(goes_on, "by key: {by_key}: {:?}", top.seen);
+        top.await_screen("the services again", |screen| screen.contains("busy"));
     }
     top.press("q");
     assert!(top.await_restored().success());

@@ -79,14 +79,23 @@ pub fn make_raw() -> io::Result<()> {
     Ok(())
 }
 
-/// Stops this process, as ^Z does, until somebody has it go on (SIGCONT).
+/// Stops this process and those it runs with, as ^Z does, until somebody has them go on (SIGCONT). Where nobody could (a group
+/// without a shell that knows jobs: `docker exec`, `ssh -t`), the kernel lets them go on at once.
 ///
 /// # Errors
 /// The kernel said no.
 pub fn stop_here() -> io::Result<()> {
-    // Not SIGTSTP, which whoever listens for it would get.
-    // SAFETY: sends a signal to this thread, and touches no memory.
-    check(unsafe { libc::raise(libc::SIGSTOP) })
+    // Meanwhile nobody listens for it: only what the kernel does by itself spares who could not be woken. SIGSTOP would not.
+    let mut listens = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: a `sigaction` of zeros is one: the kernel's own doing, no flags, and no signal held back.
+    let by_itself: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: the first is live and only read, the second is writable, and this call fills it.
+    check(unsafe { libc::sigaction(libc::SIGTSTP, &raw const by_itself, listens.as_mut_ptr()) })?;
+    // SAFETY: sends a signal to the processes of this group, and touches no memory.
+    let stopped = check(unsafe { libc::kill(0, libc::SIGTSTP) });
+    // SAFETY: the first call succeeded, so this is what it filled, and is only read.
+    check(unsafe { libc::sigaction(libc::SIGTSTP, listens.as_ptr(), std::ptr::null_mut()) })?;
+    stopped
 }
 
 /// Puts the terminal back; nothing where it was, or is, as it was.
