@@ -31,7 +31,7 @@ use crate::flow::decide::{Event, Shared};
 use crate::flow::slots::Changed;
 use crate::flow::tables::{LinkId, Route, Tables};
 use crate::flow::{Survey, nat, records};
-use crate::observe::events;
+use crate::observe::{Beat, events};
 use crate::state::{Family, PacketSpec, Snapshot, Traffic};
 use crate::sys::neighbour::{self, Asker};
 use crate::sys::too_big::TooBig;
@@ -75,10 +75,11 @@ pub(super) struct Control {
     cursor: records::Cursor,
     nat_cursor: nat::Cursor,
     surveys: HashMap<(ServiceId, Family), Survey>,
+    beat: Beat,
 }
 
 impl Control {
-    pub fn new(force: Arc<ArcSwap<Force>>, shared: Arc<Shared>, herald: Herald) -> Control {
+    pub fn new(force: Arc<ArcSwap<Force>>, shared: Arc<Shared>, herald: Herald, beat: Beat) -> Control {
         Control {
             snapshot: force.load().snapshot.clone(),
             books: HashMap::new(),
@@ -101,6 +102,7 @@ impl Control {
             cursor: records::Cursor::default(),
             nat_cursor: nat::Cursor::default(),
             surveys: HashMap::new(),
+            beat,
         }
     }
 
@@ -122,6 +124,7 @@ impl Control {
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
             let now = clock::now();
+            self.beat.beat(now);
             // However much is heard, the rest is done as often as ever.
             if !adopted && now < self.turn_at {
                 continue;
@@ -192,6 +195,8 @@ impl Control {
         self.books.retain(|(id, family), _| wanted.get(id).is_some_and(|spec| Family::all_of(spec).contains(family)));
         changed |= self.books.len() != before;
         for (id, spec) in wanted {
+            // The slots of very many services take their time, and that is no standstill.
+            self.beat.beat(clock::now());
             let Some(pool) = snapshot.pool(spec.pool) else { continue };
             for family in Family::all_of(spec) {
                 let key = (id, *family);

@@ -23,7 +23,7 @@ use super::meter::Meter;
 use super::replies;
 use super::roster::Roster;
 use super::through::{Passages, Scene, Wish};
-use crate::base::{HashKey, MacAddr, limits};
+use crate::base::{HashKey, MacAddr, clock, limits};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{Inputs, Tables};
 use crate::observe::Packets;
@@ -328,12 +328,9 @@ impl Running {
         let force = Arc::new(ArcSwap::from_pointee(empty));
         let (control, orders) = sync_channel(ORDERS);
         let herald = Herald::new(Speaker::open().map_err(io::Error::other)?);
-        let side = Control::new(force.clone(), shared.clone(), herald);
-        let beat = packets.beats.attend("the control thread of packets");
-        let thread = std::thread::Builder::new().name("packets".to_owned()).spawn(move || {
-            side.run(&orders);
-            drop(beat);
-        })?;
+        let beat = packets.beats.begin("the control thread of packets", clock::now());
+        let side = Control::new(force.clone(), shared.clone(), herald, beat);
+        let thread = std::thread::Builder::new().name("packets".to_owned()).spawn(move || side.run(&orders))?;
         packets.began(shared.clone());
         Ok(Running { force, shared, packets, control, thread, open: BTreeMap::new() })
     }

@@ -122,3 +122,19 @@ fn answers_of_nats_endpoints_are_taken_where_the_way_to_them_has_moved() {
         },
     );
 }
+
+#[test]
+fn a_control_thread_that_does_not_get_to_its_work_is_missed() {
+    serving(
+        |_, _| {},
+        |_, packets| {
+            let is_missed = |now| {
+                let silent = packets.beats.judge(now, limits::STUCK);
+                silent.iter().any(|silent| silent.who == "the control thread of packets")
+            };
+            let start = clock::now();
+            assert!(is_missed(start + limits::STUCK * 2), "who shows nothing for so long");
+            await_that("it has shown since that it goes on", || !is_missed(start + limits::STUCK));
+        },
+    );
+}
