@@ -22,6 +22,9 @@ pub struct Played {
     pub origin: Origin,
     /// What changes were asked for.
     pub asked: Arc<Mutex<Vec<String>>>,
+    pub diagnostics: Arc<Mutex<Diagnostics>>,
+    /// A path that is answered by an error.
+    pub failing: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Played {
@@ -32,7 +35,8 @@ impl Played {
         diagnostics: Diagnostics,
     ) -> Played {
         let (looks, asked) = (AtomicU64::new(0), Arc::new(Mutex::new(Vec::new())));
-        let noted = asked.clone();
+        let (diagnostics, failing) = (Arc::new(Mutex::new(diagnostics)), Arc::new(Mutex::new(None)));
+        let (noted, diagnosed, fails) = (asked.clone(), diagnostics.clone(), failing.clone());
         let origin = Origin::serve(move |request| {
             let line = request.start_line();
             let mut words = line.split(' ');
@@ -42,6 +46,7 @@ impl Played {
                 return json(&serde_json::json!({ "intent": "draining" }));
             }
             match path.split('?').next().unwrap_or_default() {
+                path if *fails.lock() == Some(path) => sent(500, "text/plain", b""),
                 "/" => file("index.html"),
                 "/api/status" => json(&status(looks.fetch_add(1, Relaxed))),
                 "/api/events" => {
@@ -50,13 +55,13 @@ impl Played {
                     let events = if fresh { events.clone() } else { Vec::new() };
                     json(&Events { pid: 1, oldest: 1, last, events })
                 }
-                "/api/diagnostics" => json(&diagnostics),
+                "/api/diagnostics" => json(&*diagnosed.lock()),
                 "/api/pools" => json(&status(looks.load(Relaxed)).pools),
                 "/api/explain" => json(&explained()),
                 path => path.strip_prefix("/dashboard/").map_or_else(|| sent(404, "text/plain", b""), file),
             }
         });
-        Played { origin, asked }
+        Played { origin, asked, diagnostics, failing }
     }
 
     pub fn url(&self) -> String {

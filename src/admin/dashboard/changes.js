@@ -5,15 +5,18 @@ import { attribute, byId, clock, counted, el, keyed, shown, text } from './dom.j
 
 /** Changes that are asked for at once, and shown. */
 const ASKED = 200;
-/** What changes the diagnostics: a reload, taken or refused, and what a source finds. */
-const DIAGNOSED = new Set(['reload', 'change', 'source']);
+/** What changes the diagnostics: a reload, taken or refused, what a source finds, and what clients' addresses say. */
+const DIAGNOSED = new Set(['reload', 'change', 'source', 'clients']);
 
 /** What is known, of one process: numbers begin anew with each. */
-const known = { pid: null, last: 0, events: [], diagnosed: false };
+const known = { pid: null, last: 0, events: [], diagnosed: false, told: null };
 
 /** Brings what is new since the last look. `status` says whether there is anything. */
 export async function follow(status) {
   if (known.pid !== status.pid) Object.assign(known, { pid: status.pid, last: 0, events: [], diagnosed: false });
+  // Not all that changes them is an event; and what a notice says must be found there.
+  const told = JSON.stringify([status.warnings, (status.sources ?? []).map((source) => source.mistakes)]);
+  if (known.told !== told) Object.assign(known, { told, diagnosed: false });
   // A Strata of before this field is asked each time.
   const news = status.last_event === undefined || status.last_event > known.last;
   if (news) await bringEvents();
@@ -54,7 +57,9 @@ async function bringDiagnostics() {
     blocks.push({ key: `found ${at} ${table} ${place} ${message}`, tone: 'warn', title: `${table}, ${reason}: ${message} (${place})`, rendered: help ?? '' });
   }
   if (blocks.length === 0) blocks.push({ key: `none ${generation}`, tone: 'good', title: `No warnings: generation ${generation} serves as the file says.`, rendered: '' });
-  keyed(byId('diagnostics-body'), blocks, (block) => block.key, ({ title }) => el('article', { class: 'diagnostic' }, el('p', {}, title), el('pre', { tabindex: 0, 'aria-label': title })), (node, block) => {
+  keyed(byId('diagnostics-body'), blocks, (block) => block.key, () => el('article', { class: 'diagnostic' }, el('p'), el('pre', { tabindex: 0 })), (node, block) => {
+    text(node.firstChild, block.title);
+    attribute(node.lastChild, 'aria-label', block.title);
     attribute(node, 'data-tone', block.tone);
     text(node.lastChild, block.rendered);
     shown(node.lastChild, block.rendered !== '');

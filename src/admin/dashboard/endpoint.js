@@ -150,7 +150,8 @@ export class EndpointDialog {
     const target = this.target;
     if (!target) return;
     if (operation !== 'restore' && !warned) {
-      const warning = this.lastOne(await get('pools').catch(() => []));
+      const pools = await get('pools').catch((error) => error);
+      const warning = pools instanceof Error ? `Whether it is the last usable endpoint is not known: ${pools.message}.` : this.lastOne(pools);
       if (this.target !== target) return;
       if (warning) return this.question(operation, warning);
     }

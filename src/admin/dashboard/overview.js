@@ -12,7 +12,9 @@ const SHORTEST = 20;
 const history = new Map();
 
 export function showState(status) {
-  const state = status.draining ? ['draining', 'warn'] : status.ready ? ['ready', 'good'] : ['not ready', 'bad'];
+  const lost = status.services.filter((service) => service.engine === 'none').length;
+  const ready = lost > 0 ? [`ready, ${lost} not served`, 'warn'] : ['ready', 'good'];
+  const state = status.draining ? ['draining', 'warn'] : status.ready ? ready : ['not ready', 'bad'];
   text(byId('state'), state[0]);
   attribute(byId('state'), 'data-tone', state[1]);
   const taken = status.last_reload_success_at_ms > 0 ? ` since ${clock(status.last_reload_success_at_ms)}` : '';

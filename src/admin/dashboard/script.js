@@ -17,10 +17,10 @@ const INTERVAL_MS = 1000;
 const SHARE = 4;
 /** Rates are over this many looks, so that a quiet service does not flicker. */
 const WINDOW = 3;
-/** What is older than this is not called live. */
+/** What is older than this is not called live; where looks are as slow as the last one was, what is older than two of them. */
 const STALE_MS = 3500;
 
-const page = { looks: [], version: null, paused: false, trouble: null, timer: null, looking: false, notices: new Map() };
+const page = { looks: [], version: null, paused: false, trouble: null, timer: null, due: 0, looking: false, notices: new Map() };
 const flow = new Flow(byId('lanes'), (target, key) => dialog.open(target, key));
 const dialog = new EndpointDialog(byId('endpoint'), (sentence) => {
   say(sentence);
@@ -38,7 +38,8 @@ async function look(although = false) {
   try {
     const status = await get('status');
     const at = performance.now();
-    wait = Math.max(INTERVAL_MS, SHARE * (at - began)) - (at - began);
+    page.due = Math.max(INTERVAL_MS, SHARE * (at - began));
+    wait = page.due - (at - began);
     received(status, at);
     page.trouble = null;
     await follow(status).then(() => notice('follow', null), unfollowed);
@@ -122,7 +123,7 @@ function notice(key, what, tone) {
 function tick() {
   const last = page.looks.at(-1);
   const age = last ? performance.now() - last.at : null;
-  const stale = age === null ? page.trouble !== null : age > STALE_MS;
+  const stale = age === null ? page.trouble !== null : age > (page.trouble ? STALE_MS : Math.max(STALE_MS, 2 * page.due));
   attribute(document.body, 'data-stale', stale && !page.paused);
   const word = page.paused ? 'paused' : stale ? 'stale' : last ? 'live' : 'connecting';
   text(byId('age'), age !== null && (stale || page.paused) ? `${word}, ${span(age)} old` : word);
