@@ -7,6 +7,7 @@ use super::super::value::{Config, Route, Traffic};
 use super::Verdict;
 use crate::base::limits;
 use crate::doc::{Place, Spanned, quote, suggest};
+use crate::route::{Path, Pattern};
 use crate::seam::source::{Finding, Mistake, Owner, Refusal, Route as FoundRoute};
 
 /// Adds what `owner`, a service, has found; how many routes that were.
@@ -17,9 +18,9 @@ pub(super) fn join(config: &mut Config, owner: &Owner, finding: &Finding, verdic
     let Traffic::L7(l7) = &mut service.traffic else { return 0 };
     let mut joined = 0_usize;
     for found in &finding.routes {
-        let taken = l7.routes.iter().find(|route| {
-            !route.is_default && route.pattern.value == found.pattern && route.priority == found.priority
-        });
+        // Whatever its priority: it would take all that the other has, and that is not the word of whoever writes labels.
+        let taken =
+            l7.routes.iter().find(|route| !route.is_default && takes_the_same(&route.pattern.value, &found.pattern));
         if let Some(taken) = taken {
             // Two replicas say the same, each for itself.
             if taken.found.is_none() || taken.pool.value != found.pool {
@@ -51,6 +52,16 @@ pub(super) fn join(config: &mut Config, owner: &Owner, finding: &Finding, verdic
         joined += 1;
     }
     joined
+}
+
+/// Whether two patterns are for the same requests: `a.test` is another way to write `a.test/*`.
+fn takes_the_same(one: &Pattern, other: &Pattern) -> bool {
+    let every = |path: &Path| match path {
+        Path::Any => true,
+        Path::Under(stem) => stem.is_empty(),
+        Path::Exact(_) | Path::Starts(_) => false,
+    };
+    one.host == other.host && (one.path == other.path || every(&one.path) && every(&other.path))
 }
 
 /// Whether a route that was found may lead to a pool.
@@ -121,5 +132,5 @@ fn twice(found: &FoundRoute, taken: &Route) -> Mistake {
         Some(from) => format!("route {} leads to pool `{}` by {from}", quote(url), taken.pool.value),
         None => format!("route {} stands in the file ({})", quote(url), taken.place),
     };
-    Mistake::new(Refusal::Conflict, &*found.from, message).help("give it another url, or another priority")
+    Mistake::new(Refusal::Conflict, &*found.from, message).help("give it another url")
 }

@@ -287,6 +287,41 @@ fn where_no_name_is_left_only_the_pools_that_are_new_are_refused() {
 }
 
 #[test]
+fn no_priority_takes_a_url_that_leads_elsewhere_already_and_a_more_exact_one_may() {
+    let mut world = World::new();
+    let Traffic::L7(l7) = &mut world.config.services[0].traffic else { panic!("l7") };
+    let mut hosted = l7.routes[0].clone();
+    hosted.pattern.value = crate::route::Pattern::parse("a.test").unwrap();
+    l7.routes.insert(0, hosted);
+    let urgent = |url, pool, from| Route { priority: 1000, ..route(url, pool, from) };
+    let found = Finding {
+        routes: vec![
+            urgent("/file/*", "api", "container a"),
+            urgent("a.test", "api", "container b"),
+            // Another way to write it.
+            urgent("a.test/*", "api", "container c"),
+            route("/new/*", "api", "container d"),
+            urgent("/new/*", "web", "container e"),
+            // The same pool: nothing to be said of it, and nothing to be added.
+            urgent("/new/*", "api", "container f"),
+            route("/file/deep/*", "api", "container g"),
+            route("a.test/deep", "api", "container h"),
+        ],
+        pools: vec![pool("api", &["10.0.0.7:80"])],
+        ..Finding::default()
+    };
+    let merged = world.hear(edge(), found);
+    let mistakes = &merged.verdicts[&edge()].mistakes;
+    let places: Vec<&str> = mistakes.iter().map(|mistake| &*mistake.place).collect();
+    assert_eq!(places, ["container a", "container b", "container c", "container e"], "{mistakes:?}");
+    assert_eq!(merged.verdicts[&edge()].refused[&Refusal::Conflict], 4);
+    let Traffic::L7(l7) = &merged.config.services[0].traffic else { panic!("l7") };
+    let joined = l7.routes.iter().filter(|route| route.found.is_some());
+    let urls: Vec<_> = joined.map(|route| (route.url.as_deref().unwrap_or("*"), &*route.pool.value)).collect();
+    assert_eq!(urls, [("/new/*", "api"), ("/file/deep/*", "api"), ("a.test/deep", "api")]);
+}
+
+#[test]
 fn a_member_keeps_its_weight_and_role() {
     let mut world = World::new();
     let mut told = finding(&["10.0.0.2:80"]);
