@@ -72,6 +72,10 @@ pub(super) const SPEC: Spec = Spec {
     build: |settings: &Settings, _: &Place| Box::new(Lookup::of(settings)),
 };
 
+/// After the first failure, and after many.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 const WAIT: Takes = Takes::Duration { min: Duration::from_millis(100), max: Duration::from_secs(24 * 3600) };
 
 fn name(text: &str) -> Result<(), String> {
@@ -138,18 +142,17 @@ impl Lookup {
 
     async fn follow(&self, name: &Name, tell: &Tell) {
         let mut last = Last::default();
-        let mut failed = self.least.max(Duration::from_secs(1));
+        let mut failures = 0_u32;
         loop {
             let wait = match self.look(name, &mut last, tell).await {
                 Ok(ttl) => {
-                    failed = self.least.max(Duration::from_secs(1));
+                    failures = 0;
                     Duration::from_secs(ttl.into()).clamp(self.least, self.most)
                 }
                 Err(failure) => {
                     tell.failed(failure).await;
-                    let wait = failed.min(self.most);
-                    failed = failed.saturating_mul(2);
-                    wait
+                    failures = failures.saturating_add(1);
+                    pause(self.least, self.most, failures)
                 }
             };
             // Not all nodes at the same moment; never later than an answer holds.
@@ -215,11 +218,8 @@ impl Lookup {
             hosts.push(Host { name, addresses });
         };
         let mut failure = None;
-        let beside = |target: &Name| -> Vec<IpAddr> {
-            said.beside.iter().filter(|(host, _)| host == target).filter_map(|(_, record)| address(record)).collect()
-        };
         targets.retain(|target| {
-            let addresses = beside(target);
+            let addresses = beside(&said.beside, target);
             let known = !addresses.is_empty();
             if known {
                 add(target.clone(), addresses);
@@ -255,6 +255,21 @@ impl Lookup {
         tell.found(finding).await;
         Ok(ttl)
     }
+}
+
+/// What stands beside an SRV record of a host's addresses: IPv4 as in [`host`]. Where there is none, that says nothing: servers leave
+/// away what does not fit, and a host must not change its family with what does.
+fn beside(told: &[(Name, Record)], host: &Name) -> Vec<IpAddr> {
+    let of_host = told.iter().filter(|(name, _)| name == host).filter_map(|(_, record)| address(record));
+    of_host.filter(IpAddr::is_ipv4).collect()
+}
+
+/// How long to wait after so many failures in a row.
+fn pause(least: Duration, most: Duration, failures: u32) -> Duration {
+    let doubled =
+        SHORTEST_PAUSE.max(least).saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+    // An answer may hold for a day; a failure is not to.
+    doubled.min(most.min(LONGEST_PAUSE)).max(least)
 }
 
 /// The addresses of a host that an SRV record names: IPv4, or else IPv6.
@@ -310,5 +325,42 @@ impl Source for Lookup {
                 self.follow(name, &tell).await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_failures_it_is_asked_within_half_a_minute_however_long_an_answer_may_hold() {
+        let day = Duration::from_secs(24 * 3600);
+        let waits = |least: u64, most: Duration| {
+            [1, 2, 3, 5, 6, 32, 33, u32::MAX]
+                .map(|failures| pause(Duration::from_millis(least), most, failures).as_millis())
+        };
+        assert_eq!(waits(100, day), [1000, 2000, 4000, 16_000, 30_000, 30_000, 30_000, 30_000]);
+        assert_eq!(waits(100, Duration::from_secs(5)), [1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000]);
+        assert_eq!(waits(100, Duration::from_millis(200)), [200; 8]);
+        // Never more often than it may be asked at all.
+        assert_eq!(waits(60_000, day), [60_000; 8]);
+    }
+
+    #[test]
+    fn a_host_has_the_addresses_of_one_family_whatever_stands_beside_its_record() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        let told = |all: &[(&str, &str)]| -> Vec<(Name, Record)> {
+            all.iter().map(|(host, ip)| (name(host), Record::Address(ip.parse().unwrap()))).collect()
+        };
+        let told = told(&[
+            ("a", "2001:db8::1"),
+            ("a", "10.0.0.1"),
+            ("b", "2001:db8::2"),
+            ("a", "10.0.0.2"),
+            ("c", "10.0.0.3"),
+        ]);
+        let shown = |host: &str| beside(&told, &name(host)).iter().map(IpAddr::to_string).collect::<Vec<_>>();
+        assert_eq!(shown("a"), ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!((shown("b"), shown("d")), (vec![], vec![]));
     }
 }
