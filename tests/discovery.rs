@@ -366,16 +366,21 @@ fn an_upgrade_serves_what_was_found_though_nobody_answers_any_more() {
     let text = body(&by_name(&server, fleet[0].address.port(), ""), "");
     let strata = Strata::start(&text);
     server.say("web.internal", A, Reply::Silence);
+    let _ends = upgrade(&strata);
+    assert_eq!(answerers(&strata), ["200 one", "200 two"]);
+}
+
+/// Has another process take over, which ends with what is returned.
+fn upgrade(strata: &Strata) -> common::Successor {
     let before = strata.pid();
-    assert_eq!(ask(&strata, &["upgrade"]).code, 0, "{}", strata.log_tail());
+    assert_eq!(ask(strata, &["upgrade"]).code, 0, "{}", strata.log_tail());
     let mut successor = None;
     await_that("another process serves", || {
-        let status = ask(&strata, &["status", "--json"]);
+        let status = ask(strata, &["status", "--json"]);
         let status: serde_json::Value = serde_json::from_str(&status.out).unwrap_or_default();
         let pid = status["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
         successor = pid.filter(|pid| *pid != before);
         successor.is_some()
     });
-    let _ends = common::Successor(successor.unwrap());
-    assert_eq!(answerers(&strata), ["200 one", "200 two"]);
+    common::Successor(successor.unwrap())
 }

@@ -13,6 +13,7 @@ use crate::base::address::parse_socket;
 use crate::base::{EndpointAddr, MacAddr, Weight, limits};
 use crate::doc::{Diagnostic, Grammar, Item, Settings, Span, Spanned, Table, Value, codes, quote};
 use crate::health;
+use crate::seam::probe::outlasts;
 
 pub(super) fn read_pool(
     name: Spanned<Arc<str>>,
@@ -294,12 +295,8 @@ fn is_name(text: &str) -> bool {
         && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
-/// Two probes of one endpoint never run at once, so a timeout beyond the interval is not what was meant.
 fn check_probe(table: &Table<'_>, probe: &Spanned<Settings>) {
-    use crate::doc::Value::Duration;
-    if let (Some(Duration(timeout)), Some(Duration(interval))) = (probe.get("timeout"), probe.get("interval"))
-        && timeout > interval
-    {
+    if outlasts(probe) {
         table.report(
             Diagnostic::new(&codes::PROBE_TIMEOUT, probe.span, "the probe's timeout is longer than its interval")
                 .help("shorten `timeout` or lengthen `interval`"),

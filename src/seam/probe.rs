@@ -105,6 +105,13 @@ pub const TIMEOUT: Field = Field::default("timeout", PATIENCE, "500ms", "a probe
 pub const RISE: Field = Field::default("rise", RESULTS, "2", "probes in a row that must pass before it serves again");
 pub const FALL: Field = Field::default("fall", RESULTS, "3", "probes in a row that must fail before it is taken out");
 
+/// Whether the timeout is longer than the interval. Two probes of one endpoint never run at once, so that is not what was meant.
+pub fn outlasts(settings: &Settings) -> bool {
+    use crate::doc::Value::Duration;
+    let times = (settings.get(TIMEOUT.name), settings.get(INTERVAL.name));
+    matches!(times, (Some(Duration(timeout)), Some(Duration(interval))) if timeout > interval)
+}
+
 /// Another port than the endpoint's: [`address`] applies it.
 pub const PORT: Field =
     Field::optional("port", Kind::Integer { min: 1, max: 65_535 }, "probe this port instead of the endpoint's own");

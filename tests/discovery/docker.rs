@@ -235,6 +235,46 @@ fn an_engine_that_goes_away_takes_nothing_with_it_and_all_is_known_when_it_is_ba
 }
 
 #[test]
+fn an_engine_whose_socket_is_gone_for_a_moment_has_not_lost_its_containers() {
+    let (ground, fleet) = (Ground::new(), fleet(2));
+    ground.run("c0", &fleet[0], WEB);
+    ground.run("c1", &fleet[1], WEB);
+    let strata = ground.strata();
+    await_usable(&strata, "web", 2.0);
+    ground.engine.await_followed(1);
+    let before = generation(&strata);
+    // As while an engine restarts: there is something to be asked, and no file to ask it of.
+    let aside = ground.folder.join("aside.sock");
+    std::fs::rename(&ground.engine.socket, &aside).unwrap();
+    ground.engine.tell("c0", "update", &[]);
+    await_that("it was asked for in vain", || {
+        let status = ask(&strata, &["status"]).out;
+        status.contains("answer about it is of no use") && status.contains("is the socket mounted?")
+    });
+    assert_eq!((answerers(&strata), generation(&strata)), (vec!["200 one".into(), "200 two".into()], before));
+    std::fs::rename(&aside, &ground.engine.socket).unwrap();
+    await_that("it answers again", || !ask(&strata, &["status"]).out.contains("answer about it is of no use"));
+    assert_eq!(answerers(&strata), ["200 one", "200 two"]);
+}
+
+#[test]
+fn an_upgrade_keeps_containers_that_the_engine_does_not_let_it_look_at() {
+    let (ground, fleet) = (Ground::new(), fleet(2));
+    ground.run("c0", &fleet[0], WEB);
+    ground.run("c1", &fleet[1], WEB);
+    let strata = ground.strata();
+    await_usable(&strata, "web", 2.0);
+    ground.engine.fault(Faults { inspects: Some(403), ..Faults::default() });
+    let _ends = super::upgrade(&strata);
+    await_that("the source fails", || ask(&strata, &["status"]).out.contains("status 403: `nothing of containers`"));
+    let up = || strata.scrape().sum("strata_source_up", &[("source", "pool.web")]);
+    assert_eq!((up(), answerers(&strata)), (0.0, vec!["200 one".into(), "200 two".into()]));
+    ground.engine.fault(Faults::default());
+    await_that("it is up", || up() == 1.0);
+    assert_eq!(answerers(&strata), ["200 one", "200 two"]);
+}
+
+#[test]
 fn events_in_pieces_are_read_and_what_makes_no_sense_is_looked_into() {
     let (ground, fleet) = (Ground::new(), fleet(3));
     ground.run("c0", &fleet[0], WEB);
@@ -340,6 +380,7 @@ fn labels_bring_pools_and_routes_where_a_service_is_open_and_mistakes_are_shown(
         ("strata.balance", "least-connections"),
         ("strata.probe.path", "/"),
         ("strata.route.taken.url", "/file"),
+        ("strata.route.taken.priority", "1000"),
         ("strata.route.shut.url", "/shut"),
         ("strata.route.shut.pool", "shut"),
         ("strata.wieght", "2"),

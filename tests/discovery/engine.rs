@@ -48,6 +48,8 @@ pub struct Faults {
     pub silent: Option<String>,
     /// Every answer has this status.
     pub status: Option<u16>,
+    /// Whatever is said of one container has this status.
+    pub inspects: Option<u16>,
 }
 
 impl Engine {
@@ -258,6 +260,10 @@ impl Inner {
                 if faults.silent.is_some_and(|name| is(&name)) {
                     // Until the connection is given up.
                     let _ = reader.read_line(&mut String::new());
+                    return;
+                }
+                if let Some(status) = faults.inspects {
+                    let _ = stream.write_all(&answer(status, b"{\"message\":\"nothing of containers\"}"));
                     return;
                 }
                 let found = self.containers.lock().values().find(|one| one["Id"] == id).map(Value::to_string);

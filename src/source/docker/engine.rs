@@ -92,7 +92,8 @@ impl Engine {
     /// Asks which API the engine speaks, and what time it is there, in seconds since 1970.
     pub async fn greet(socket: &Socket) -> Result<(Engine, Option<u64>), Failure> {
         let mut engine = Engine { socket: socket.clone(), version: String::new() };
-        let (parts, _) = timed(ANSWER_TIME, socket, engine.answer("/_ping", SMALL_BYTES)).await?;
+        let (parts, _) =
+            timed(ANSWER_TIME, socket, engine.answer("/_ping", SMALL_BYTES)).await.map_err(|no| no.failure)?;
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         // An engine that does not say is older than 1.24, or is none.
         let theirs = header("api-version").and_then(version).ok_or_else(|| {
@@ -118,13 +119,13 @@ impl Engine {
             let response = self.accept(response).await?;
             Ok(Events { connection, body: response.into_body(), lines: Lines::default() })
         };
-        timed(ANSWER_TIME, &self.socket, open).await
+        timed(ANSWER_TIME, &self.socket, open).await.map_err(|no| no.failure)
     }
 
     /// The containers that run or are paused.
     pub async fn list(&self) -> Result<Vec<Listed>, Failure> {
         let answer = self.answer("/containers/json", limits::DOCKER_LIST_BYTES);
-        let (_, body) = timed(LIST_TIME, &self.socket, answer).await?;
+        let (_, body) = timed(LIST_TIME, &self.socket, answer).await.map_err(|no| no.failure)?;
         facts::list(&body).map_err(|why| self.strange(&format!("its list of containers: {why}")))
     }
 
@@ -134,15 +135,15 @@ impl Engine {
         let answer = match answer {
             Ok((_, body)) => match facts::container(&body) {
                 Ok(container) => Answer::Is(Box::new(container)),
-                Err(why) => Answer::Failed(why),
+                Err(why) => Answer::Failed(Failure::new(Trouble::Malformed, why)),
             },
-            Err(failure) if failure.why == Trouble::Missing => Answer::Gone,
-            Err(failure) => Answer::Failed(failure.message),
+            Err(no) if no.not_found => Answer::Gone,
+            Err(no) => Answer::Failed(no.failure),
         };
         (id, answer)
     }
 
-    async fn answer(&self, path: &str, most: usize) -> Result<(hyper::http::response::Parts, Bytes), Failure> {
+    async fn answer(&self, path: &str, most: usize) -> Result<(hyper::http::response::Parts, Bytes), No> {
         let (response, mut connection) = self.ask(path).await?;
         let read = async {
             let (parts, body) = self.accept(response).await?.into_parts();
@@ -181,18 +182,17 @@ impl Engine {
     }
 
     /// The response, where it is the one that was hoped for; else the engine's own words.
-    async fn accept(&self, response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+    async fn accept(&self, response: Response<Incoming>) -> Result<Response<Incoming>, No> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let body = Limited::new(response.into_body(), SMALL_BYTES).collect().await.map(|body| body.to_bytes());
         let said = body.ok().and_then(|body| refusal(&body)).map_or(String::new(), |said| format!(": {said}"));
-        let why = match status {
-            StatusCode::NOT_FOUND => Trouble::Missing,
-            _ => Trouble::Refused,
-        };
-        Err(Failure::new(why, format!("{}: status {}{said}", self.socket, status.as_u16())))
+        let not_found = status == StatusCode::NOT_FOUND;
+        let why = if not_found { Trouble::Missing } else { Trouble::Refused };
+        let failure = Failure::new(why, format!("{}: status {}{said}", self.socket, status.as_u16()));
+        Err(No { failure, not_found })
     }
 
     async fn connect(&self) -> io::Result<Stream> {
@@ -246,14 +246,23 @@ impl Driven {
     }
 }
 
-async fn timed<T>(
-    time: Duration,
-    socket: &Socket,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+/// Why a question has no answer that is of use.
+struct No {
+    failure: Failure,
+    /// The engine itself said that what was asked for is not there (status 404). A socket that is not there says nothing of the sort.
+    not_found: bool,
+}
+
+impl From<Failure> for No {
+    fn from(failure: Failure) -> No {
+        No { failure, not_found: false }
+    }
+}
+
+async fn timed<T>(time: Duration, socket: &Socket, work: impl Future<Output = Result<T, No>>) -> Result<T, No> {
     match tokio::time::timeout(time, work).await {
         Ok(done) => done,
-        Err(_) => Err(Failure::new(Trouble::Silent, format!("{socket}: no answer within {time:?}"))),
+        Err(_) => Err(Failure::new(Trouble::Silent, format!("{socket}: no answer within {time:?}")).into()),
     }
 }
 

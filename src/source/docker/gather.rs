@@ -72,7 +72,8 @@ pub fn finding(world: &World, rules: &Rules, owner: &Owner, owners: &BTreeSet<Ow
     let mut survey = Survey::of(world, rules, owners);
     let members = survey.members(world);
     let routes = survey.routes();
-    let mut finding = Finding { may_be_empty: true, ..Finding::default() };
+    // An engine knows who is there; but one of which nothing is known may be of any pool.
+    let mut finding = Finding { may_be_empty: !world.has_unknown(), ..Finding::default() };
     match owner {
         Owner::Pool(name) => {
             finding.members = members.get(name).cloned().unwrap_or_default();
@@ -321,6 +322,8 @@ impl<'w> Survey<'w> {
         let mut wrong = Vec::new();
         let balance = settings::decode(&self.rules.prefix, "balance", &texts, &pickers(), None, &mut wrong);
         let probe = settings::decode(&self.rules.prefix, "probe", &texts, &self.rules.probes, Some("http"), &mut wrong);
+        let probe =
+            probe.map(|probe| settings::in_time(probe, &self.rules.prefix, &texts, &self.rules.probes, &mut wrong));
         for Wrong { key, unknown, message, help } in wrong {
             let by = said
                 .get(key.as_str())

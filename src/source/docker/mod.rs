@@ -82,9 +82,10 @@ impl Source for Docker {
             loop {
                 let said = seat.look(|sight| match sight.failure {
                     Some(failure) => Some(Err(failure.clone())),
-                    None => {
-                        sight.world.map(|world| Ok(gather::finding(world, &rules, &self.place.owner, sight.owners)))
-                    }
+                    None => sight.world.map(|world| match world.speechless() {
+                        Some(failure) => Err(failure),
+                        None => Ok(gather::finding(world, &rules, &self.place.owner, sight.owners)),
+                    }),
                 });
                 match said {
                     Some(Ok(finding)) => tell.found(finding).await,

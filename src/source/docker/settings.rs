@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::base::units;
 use crate::doc::{Field, Grammar, Kind, Settings, Value, quote, suggest};
-use crate::seam::probe::THROUGH;
+use crate::seam::probe::{INTERVAL, THROUGH, TIMEOUT, outlasts};
 
 /// A mistake in one label: its key, what is wrong, the way out.
 #[derive(Debug, PartialEq)]
@@ -74,6 +74,31 @@ pub fn decode(
         return None;
     }
     Some(settings)
+}
+
+/// The probe, where what labels say of its times holds together, as a file's must; else as if they said nothing of them.
+pub fn in_time(
+    mut probe: Settings,
+    prefix: &str,
+    said: &BTreeMap<&str, &str>,
+    catalog: &[&'static Grammar],
+    wrong: &mut Vec<Wrong>,
+) -> Settings {
+    if !outlasts(&probe) {
+        return probe;
+    }
+    let times = [INTERVAL.name, TIMEOUT.name];
+    let key = times.iter().map(|field| format!("probe.{field}")).find(|key| said.contains_key(key.as_str()));
+    wrong.push(Wrong {
+        key: key.unwrap_or_else(|| "probe".to_owned()),
+        unknown: false,
+        message: "the probe's timeout is longer than its interval: both are as if they were absent".to_owned(),
+        help: Some(format!("shorten `{prefix}probe.timeout` or lengthen `{prefix}probe.interval`")),
+    });
+    let usual = catalog.iter().find(|grammar| grammar.name == probe.name).map(|grammar| Settings::defaults(grammar));
+    let usual = usual.into_iter().flat_map(|usual| usual.values);
+    probe.values.extend(usual.filter(|(field, _)| times.contains(field)));
+    probe
 }
 
 fn unknown(prefix: &str, what: &str, key: &str, grammar: &Grammar) -> Wrong {

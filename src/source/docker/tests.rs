@@ -7,11 +7,18 @@ use super::gather::{Rules, finding};
 use super::world::{Answer, World};
 use crate::base::{Moment, limits};
 use crate::doc::{Field, Grammar, Kind, Settings, Value};
-use crate::seam::source::{Finding, Owner};
+use crate::seam::source::{Failure, Finding, Owner, Trouble};
 
 const NOW: Moment = Moment::from_millis(1_000);
 
-static TCP: Grammar = Grammar { name: "tcp", summary: "", fields: &[], example: "" };
+static TCP: Grammar = Grammar {
+    name: "tcp",
+    summary: "",
+    fields: &[Field::default("interval", TIME, "2s", ""), Field::default("timeout", TIME, "500ms", "")],
+    example: "",
+};
+const TIME: Kind =
+    Kind::Duration { min: std::time::Duration::from_millis(50), max: std::time::Duration::from_secs(3600) };
 static ICMP: Grammar = Grammar { name: "icmp", summary: "", fields: &[], example: "" };
 static HTTP: Grammar = Grammar {
     name: "http",
@@ -19,12 +26,7 @@ static HTTP: Grammar = Grammar {
     fields: &[
         Field::default("path", Kind::Text, "/", ""),
         Field::default("rise", Kind::Integer { min: 1, max: 100 }, "2", ""),
-        Field::default(
-            "interval",
-            Kind::Duration { min: std::time::Duration::from_millis(50), max: std::time::Duration::from_secs(3600) },
-            "2s",
-            "",
-        ),
+        Field::default("interval", TIME, "2s", ""),
         crate::seam::probe::THROUGH,
     ],
     example: "",
@@ -405,9 +407,31 @@ fn settings_of_a_pool_that_only_labels_name_are_read_by_the_grammar_of_their_plu
             .map(|line| line.replace("service.edge! ", "").replace("container web-1, label ", "").replace("\\\"", "'"))
             .collect::<Vec<_>>()
     };
+    let usual = "None Some(\"{'type':'tcp','interval':'2s','timeout':'500ms'}\")";
     let plain = "None Some(\"{'type':'http','interval':'2s','path':'/','rise':2}\")";
     for (labels, want) in [
-        (&[("strata.probe", "tcp")][..], &["None Some(\"{'type':'tcp'}\")"][..]),
+        (&[("strata.probe", "tcp")][..], &[usual][..]),
+        // Two probes of one endpoint never run at once, as the file is told too.
+        (
+            &[("strata.probe", "tcp"), ("strata.probe.interval", "200ms")],
+            &[
+                usual,
+                "malformed strata.probe.interval: the probe's timeout is longer than its interval: both are as if they were absent \
+                 (shorten `strata.probe.timeout` or lengthen `strata.probe.interval`)",
+            ],
+        ),
+        (
+            &[("strata.probe", "tcp"), ("strata.probe.timeout", "3s")],
+            &[
+                usual,
+                "malformed strata.probe.timeout: the probe's timeout is longer than its interval: both are as if they were absent \
+                 (shorten `strata.probe.timeout` or lengthen `strata.probe.interval`)",
+            ],
+        ),
+        (
+            &[("strata.probe", "tcp"), ("strata.probe.interval", "200ms"), ("strata.probe.timeout", "200ms")],
+            &["None Some(\"{'type':'tcp','interval':'200ms','timeout':'200ms'}\")"],
+        ),
         (&[("strata.probe", "none")], &["None None"]),
         (
             &[("strata.probe.path", "/up"), ("strata.probe.rise", "3"), ("strata.probe.interval", "500ms")],
@@ -620,7 +644,7 @@ fn an_engine_whose_answers_are_of_no_use_is_told_of() {
     let mut seen = world(std::slice::from_ref(&one), None);
     seen.happened(&Event { id: one.id.clone(), what: What::Changed, time: 0, labels: BTreeMap::new() }, NOW);
     let id = seen.next(NOW).unwrap();
-    seen.answered(&id, Answer::Failed("expected value at line 1 column 1".to_owned()), NOW);
+    seen.answered(&id, failed("expected value at line 1 column 1"), NOW);
     assert_eq!(
         told(&seen, &rules(&[]), &["pool.web"]),
         [
@@ -628,6 +652,35 @@ fn an_engine_whose_answers_are_of_no_use_is_told_of() {
             "pool.web! malformed container 000000000000: the engine's answer about it is of no use: expected value at line 1 column 1",
         ]
     );
+}
+
+fn failed(words: &str) -> Answer {
+    Answer::Failed(Failure::new(Trouble::Refused, words))
+}
+
+#[test]
+fn a_pool_may_be_empty_where_every_container_is_known() {
+    let (web, other) = (container(1, &[("strata.pool", "web")]), container(2, &[("strata.pool", "other")]));
+    let owners = owners(&["pool.web"]);
+    let told = |seen: &World| finding(seen, &rules(&[]), owners.first().unwrap(), &owners);
+    let mut seen = World::new("strata.", Vec::new());
+    let listed = |one: &Container| Listed { id: one.id.clone(), labels: one.labels.clone() };
+    seen.listed(&[listed(&web), listed(&other)]);
+    while let Some(id) = seen.next(NOW) {
+        seen.answered(&id, failed("status 403"), NOW);
+    }
+    assert!(!told(&seen).may_be_empty);
+    assert_eq!(seen.speechless().map(|failure| failure.message).as_deref(), Some("status 403"));
+    // One of the two answers: the source works, and whom the other belongs to is still not known.
+    seen.answered(&other.id, Answer::Is(Box::new(other.clone())), NOW);
+    assert_eq!(seen.speechless(), None);
+    assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty), (0, false));
+    seen.answered(&web.id, Answer::Is(Box::new(web.clone())), NOW);
+    assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty), (1, true));
+    // What is known of one stays when it is asked for in vain.
+    seen.answered(&web.id, failed("status 403"), NOW);
+    assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty), (1, true));
+    assert!(finding(&World::new("strata.", Vec::new()), &rules(&[]), owners.first().unwrap(), &owners).may_be_empty);
 }
 
 #[test]

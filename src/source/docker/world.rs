@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::facts::{Attachment, Container, Event, Health, Id, Listed, SIGKILL, SIGTERM, State, What};
 use crate::base::{Moment, limits};
+use crate::seam::source::{Failure, Trouble};
 
 /// All that is known of one engine's containers.
 #[derive(Debug)]
@@ -35,8 +36,8 @@ pub struct World {
     asked: BTreeSet<Id>,
     /// To be asked for again, then: the engine gave no usable answer.
     again: BTreeMap<Id, Moment>,
-    /// Containers with our labels that did not fit.
-    left_out: usize,
+    /// Containers with our labels that did not fit; so many of them as would fit at most.
+    left_out: BTreeSet<Id>,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +47,7 @@ struct Entry {
     /// It was sent a stop signal, and counts as stopping until then: one that lives longer did not mean to stop.
     stops_until: Option<Moment>,
     /// Why its last answer was of no use.
-    trouble: Option<String>,
+    trouble: Option<Failure>,
 }
 
 /// Whether traffic may go to a container, as far as the engine knows.
@@ -76,7 +77,7 @@ pub enum Answer {
     Is(Box<Container>),
     Gone,
     /// Nothing that can be used, and why.
-    Failed(String),
+    Failed(Failure),
 }
 
 impl World {
@@ -90,7 +91,7 @@ impl World {
             wanted: BTreeSet::new(),
             asked: BTreeSet::new(),
             again: BTreeMap::new(),
-            left_out: 0,
+            left_out: BTreeSet::new(),
         }
     }
 
@@ -98,9 +99,11 @@ impl World {
         self.drain = longest;
     }
 
-    /// Takes note of a list. What it lacks is asked for and not dropped: it may be younger than the list.
+    /// Takes note of a list of those that run. What it lacks is asked for and not dropped: it may be younger than the list. But who
+    /// is known to have ended is let go, for ended ones stay with their engine for ever: an event tells when one starts again.
     pub fn listed(&mut self, list: &[Listed]) {
-        self.left_out = 0;
+        self.left_out.clear();
+        self.forget_ended(list);
         for line in list {
             if self.own.is_none() && self.hints.iter().any(|hint| line.id.as_str().starts_with(hint)) {
                 self.own = Some(line.id.clone());
@@ -112,6 +115,20 @@ impl World {
         self.wanted.extend(self.entries.keys().cloned());
     }
 
+    fn forget_ended(&mut self, list: &[Listed]) {
+        let listed: BTreeSet<&Id> = list.iter().map(|line| &line.id).collect();
+        // Of a network that another uses: its events need not have our labels, and would be heard no more.
+        let lent: BTreeSet<Id> = self.entries.values().filter_map(Entry::borrows_from).cloned().collect();
+        let (wanted, asked) = (&self.wanted, &self.asked);
+        self.entries.retain(|id, entry| {
+            let ended = entry.container.as_ref().is_some_and(|container| container.state == State::Stopped);
+            // Something has happened to it since, perhaps since that list was made too.
+            let moves = wanted.contains(id) || asked.contains(id);
+            !ended || moves || listed.contains(id) || lent.contains(id)
+        });
+        self.again.retain(|id, _| self.entries.contains_key(id));
+    }
+
     /// A new connection: nobody answers what was asked over the old one.
     pub fn reconnected(&mut self) {
         self.wanted.append(&mut self.asked);
@@ -120,8 +137,14 @@ impl World {
 
     /// Returns whether anything that is known has changed.
     pub fn happened(&mut self, event: &Event, now: Moment) -> bool {
-        if self.is_ours(&event.labels) {
-            self.know(&event.id);
+        match event.what {
+            What::Gone => {
+                self.left_out.remove(&event.id);
+            }
+            _ if self.is_ours(&event.labels) => {
+                self.know(&event.id);
+            }
+            _ => {}
         }
         let Some(entry) = self.entries.get_mut(&event.id) else { return false };
         self.wanted.insert(event.id.clone());
@@ -174,7 +197,8 @@ impl World {
             // Removed while it was asked for: a late answer must not bring it back.
             Answer::Is(_) if !self.entries.contains_key(id) => false,
             Answer::Is(container) if container.id != *id => {
-                self.failed(id, "the engine answered for another container".to_owned(), now)
+                let message = "the engine answered for another container";
+                self.failed(id, Failure::new(Trouble::Malformed, message), now)
             }
             Answer::Is(container) => self.learn(*container),
             Answer::Gone => {
@@ -186,7 +210,7 @@ impl World {
     }
 
     /// What is known of it stays.
-    fn failed(&mut self, id: &Id, why: String, now: Moment) -> bool {
+    fn failed(&mut self, id: &Id, why: Failure, now: Moment) -> bool {
         let Some(entry) = self.entries.get_mut(id) else { return false };
         self.again.insert(id.clone(), now + ASK_AGAIN);
         let changed = entry.trouble.as_ref() != Some(&why);
@@ -257,12 +281,23 @@ impl World {
 
     /// Containers of which the engine gave no usable answer, and why.
     pub fn troubles(&self) -> impl Iterator<Item = (&Id, &str)> {
-        self.entries.iter().filter_map(|(id, entry)| Some((id, entry.trouble.as_deref()?)))
+        self.entries.iter().filter_map(|(id, entry)| Some((id, &*entry.trouble.as_ref()?.message)))
+    }
+
+    /// Whether there are containers of which nothing is known but that they are there: it cannot be said what they belong to.
+    pub fn has_unknown(&self) -> bool {
+        self.entries.values().any(Entry::is_unknown)
+    }
+
+    /// Why nothing is known at all, though there are containers: every answer was of no use.
+    pub fn speechless(&self) -> Option<Failure> {
+        let first = self.entries.values().find_map(|entry| entry.trouble.as_ref())?;
+        self.entries.values().all(Entry::is_unknown).then(|| first.clone())
     }
 
     /// Containers with our labels beyond those that fit.
     pub fn left_out(&self) -> usize {
-        self.left_out
+        self.left_out.len()
     }
 
     fn is_ours(&self, labels: &BTreeMap<String, String>) -> bool {
@@ -274,7 +309,9 @@ impl World {
     /// Makes room for a container. Returns whether there is some.
     fn know(&mut self, id: &Id) -> bool {
         if !self.entries.contains_key(id) && self.entries.len() >= limits::DOCKER_CONTAINERS {
-            self.left_out += 1;
+            if self.left_out.len() < limits::DOCKER_CONTAINERS {
+                self.left_out.insert(id.clone());
+            }
             return false;
         }
         self.entries.entry(id.clone()).or_default();
@@ -283,6 +320,19 @@ impl World {
 }
 
 impl Entry {
+    /// It was asked for, and no answer was ever of use.
+    fn is_unknown(&self) -> bool {
+        self.container.is_none() && self.trouble.is_some()
+    }
+
+    /// The container whose network it uses.
+    fn borrows_from(&self) -> Option<&Id> {
+        match &self.container.as_ref()?.attachment {
+            Attachment::Of(other) => Some(other),
+            _ => None,
+        }
+    }
+
     /// `None`: it is as if it were not there.
     fn standing(&self) -> Option<Standing> {
         let container = self.container.as_ref()?;

@@ -19,6 +19,10 @@ fn container(n: u8, labels: &[(&str, &str)]) -> Container {
     read
 }
 
+fn failed(words: &str) -> Answer {
+    Answer::Failed(Failure::new(Trouble::Silent, words))
+}
+
 fn event(n: u8, what: What, time: u64) -> Event {
     Event { id: id(n), what, time, labels: BTreeMap::new() }
 }
@@ -138,7 +142,7 @@ fn an_answer_of_no_use_keeps_what_is_known_and_is_asked_for_again() {
     let mut world = knowing(std::slice::from_ref(&one));
     world.happened(&event(1, What::Changed, 5), NOW);
     let asked = world.next(NOW).unwrap();
-    assert!(world.answered(&asked, Answer::Failed("no answer".to_owned()), NOW));
+    assert!(world.answered(&asked, failed("no answer"), NOW));
     assert_eq!(standings(&world)[0].1, Standing::Serving);
     assert_eq!(world.troubles().map(|(_, why)| why.to_owned()).collect::<Vec<_>>(), ["no answer"]);
     assert_eq!((world.next(NOW), world.due()), (None, Some(NOW + ASK_AGAIN)));
@@ -187,8 +191,44 @@ fn what_does_not_fit_is_counted() {
     let list: Vec<Listed> = (0..limits::DOCKER_CONTAINERS + 3).map(listed).collect();
     world.listed(&list);
     assert_eq!((world.entries.len(), world.left_out()), (limits::DOCKER_CONTAINERS, 3));
+    // Containers, and not what happens to them.
+    let mut event = Event { id: listed(limits::DOCKER_CONTAINERS + 7).id, ..event(0, What::Changed, 0) };
+    event.labels = listed(0).labels;
+    for _ in 0..3 {
+        world.happened(&event, NOW);
+    }
+    assert_eq!(world.left_out(), 4);
+    event.what = What::Gone;
+    world.happened(&event, NOW);
+    assert_eq!(world.left_out(), 3);
     world.listed(&list[..2]);
     assert_eq!(world.left_out(), 0);
+}
+
+#[test]
+fn one_that_has_ended_is_forgotten_with_the_next_list_and_takes_nobodys_place() {
+    let all: Vec<Container> = (1..=5).map(|n| container(n, OURS)).collect();
+    let lender = Attachment::Of(all[3].id.clone());
+    let all: Vec<Container> = all.into_iter().chain([Container { attachment: lender, ..container(6, OURS) }]).collect();
+    let mut world = knowing(&all);
+    let end = |world: &mut World, n: u8| {
+        world.happened(&event(n, What::Ended, 9), NOW);
+        while let Some(asked) = world.next(NOW) {
+            let mut one = all.iter().find(|one| one.id == asked).unwrap().clone();
+            one.state = State::Stopped;
+            world.answered(&asked, Answer::Is(Box::new(one)), NOW);
+        }
+    };
+    // 1 and 4 have ended, and 6 uses the network of 4; 2 has ended just now, and is asked for; 3 is started again while a list is made.
+    [1, 3, 4].into_iter().for_each(|n| end(&mut world, n));
+    world.happened(&event(2, What::Ended, 9), NOW);
+    world.happened(&event(3, What::Changed, 10), NOW);
+    world.listed(&[5, 6].map(|n| Listed { id: id(n), labels: container(n, OURS).labels }));
+    let known: Vec<Id> = world.entries.keys().cloned().collect();
+    assert_eq!(known, [2, 3, 4, 5, 6].map(id));
+    // It is heard of when it starts again.
+    world.happened(&Event { labels: container(1, OURS).labels, ..event(1, What::Changed, 11) }, NOW);
+    assert!(world.entries.contains_key(&id(1)) && world.wanted.contains(&id(1)));
 }
 
 /// What an engine and the way from it to us may do.
@@ -307,7 +347,7 @@ impl Play {
             Step::Fail(nth) if !self.answers.is_empty() => {
                 let nth = nth % self.answers.len();
                 let (id, _) = self.answers.swap_remove(nth);
-                self.world.answered(&id, Answer::Failed("lost".to_owned()), self.now);
+                self.world.answered(&id, failed("lost"), self.now);
             }
             Step::Deliver(..) | Step::Answer(_) | Step::Fail(_) => {}
             Step::List => self.world.listed(&self.list()),
