@@ -46,7 +46,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     client_kept: bool,
     /// Go on until stopped, one request for each URL every so often, and print what was counted every ten seconds
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_pause)]
     every: Option<Duration>,
 }
 
@@ -88,6 +88,13 @@ fn parse_field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let name = name.trim().parse::<HeaderName>().map_err(|error| error.to_string())?;
     let value = value.trim().parse::<HeaderValue>().map_err(|error| error.to_string())?;
     Ok((name, value))
+}
+
+fn parse_pause(text: &str) -> Result<Duration, &'static str> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("it is more than 0"),
+        pause => Ok(pause),
+    }
 }
 
 /// One answer: who gave it, and whom it said it talked to.
@@ -316,6 +323,15 @@ mod tests {
         assert_eq!(read("http://edge=>a"), Ok(("edge".into(), 80, names(&["a"]))));
         for wrong in ["10.0.0.100", "https://a/", "http://", "ftp://a/", ""] {
             assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn between_two_rounds_is_some_time() {
+        assert_eq!(parse_pause("1ms"), Ok(Duration::from_millis(1)));
+        // The last is less than a nanosecond.
+        for wrong in ["0s", "0ms", "0.0001us", "1", ""] {
+            assert!(parse_pause(wrong).is_err(), "{wrong}");
         }
     }
 
