@@ -19,6 +19,8 @@ pub fn begin() {
 
 /// Another process is the main one from now on: `pid`. It serves already.
 pub fn hand_over(pid: u32) {
+    // The other one gets the whole time of the watchdog until it must be heard.
+    alive();
     tell(&[NotifyState::MainPid(pid), NotifyState::Ready]);
     SPEAKS.store(false, Relaxed);
 }

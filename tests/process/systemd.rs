@@ -189,7 +189,8 @@ fn a_thread_that_does_not_go_on_silences_the_watchdog_and_is_named() {
 fn systemd_is_told_the_successors_number_and_hears_the_successor_from_then_on() {
     let gated = Gated::new("web");
     let manager = Manager::new("upgrade");
-    let mut strata = manager.start(&edge(&[gated.address()]), 1_000_000);
+    // Every two seconds they say that they live; between, whatever else they say it by.
+    let mut strata = manager.start(&edge(&[gated.address()]), 4_000_000);
     manager.await_heard(&["READY=1"], 1);
     manager.forget();
     assert_eq!(ask(&strata, &["upgrade"]).code, 0);
@@ -199,9 +200,14 @@ fn systemd_is_told_the_successors_number_and_hears_the_successor_from_then_on() 
     manager.await_heard(&[&main, "READY=1"], 1);
     manager.await_heard(&["READY=1", "STATUS=serves 1 services"], 1);
     assert_eq!(manager.count(&["STOPPING=1"]), 0, "the service does not stop");
+    manager.await_heard(&["WATCHDOG=1"], 2);
     let heard = manager.heard.lock().clone();
     let at = |line: &str| heard.iter().position(|datagram| datagram.contains(line)).unwrap_or(usize::MAX);
     assert!(at(&main) < at("STATUS=serves"), "nobody but the main process is listened to: {heard:?}");
+    // The watchdog counts anew for the one and for the other, however long ago it was last heard.
+    for said in [at(&main).wrapping_sub(1), at("STATUS=serves") + 1] {
+        assert_eq!(heard.get(said).map(String::as_str).map(str::trim), Some("WATCHDOG=1"), "{heard:?}");
+    }
     manager.forget();
     manager.await_heard(&["WATCHDOG=1"], 2);
     successor.signal("TERM");

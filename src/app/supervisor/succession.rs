@@ -271,6 +271,8 @@ impl Supervisor {
         }
         notify::begin();
         notify::ready(&self.status());
+        // Whoever served before may have been heard long ago, and the thread that watches has just begun to count.
+        notify::alive();
     }
 
     pub(super) fn status(&self) -> String {
