@@ -75,11 +75,12 @@ documents=usr/share/doc/strata
 put deploy/debian/copyright $documents/copyright
 squeeze $changelog $documents/changelog.gz
 squeeze CHANGELOG.md $documents/changelog.md.gz
-for page in README.md docs/*.md; do
-    put "$page" "$documents/${page#docs/}"
-done
-for page in docs/reference/*.md; do
-    put "$page" "$documents/reference/$(basename "$page")"
+# Links between them hold, and those to what stands elsewhere here are changed: changelog, examples, licences.
+find README.md ARCHITECTURE.md docs -name '*.md' -o -path 'docs/*.png' -o -path 'docs/*.json' | LC_ALL=C sort | while read -r page; do
+    put "$page" "$documents/$page"
+    case $page in *.md)
+        sed -E -i 's,\[(`conf/bad/`)\]\(conf/bad/\),\1 of the source,; s,\]\((\.\./)?conf([/)]),](\1examples\2,g; s,\]\((\.\./)?CHANGELOG\.md\),](\1changelog.md.gz),g; s,\]\(LICENSE-[A-Z]+\),](copyright),g' "$root/$documents/$page" ;;
+    esac
 done
 find conf -name '*.toml' -not -path 'conf/bad/*' | LC_ALL=C sort | while read -r file; do
     put "$file" "$documents/examples/${file#conf/}"

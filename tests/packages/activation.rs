@@ -69,7 +69,7 @@ fn with_sockets_of_systemd_neither_a_restart_nor_a_crash_refuses_anybody() {
         load
     });
     machine.must("systemctl kill --kill-whom=main --signal=KILL strata");
-    machine.await_said("systemctl show -P NRestarts strata", "1");
+    machine.await_only("systemctl show -P NRestarts strata", "1");
     fresh.await_more(3);
     let seen = fresh.stop().all();
     assert_eq!(seen.refused, 0, "{seen:?}");

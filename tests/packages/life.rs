@@ -122,7 +122,7 @@ fn starts(machine: &Machine, edge: SocketAddr) {
     let failed = machine.sh("systemctl restart strata");
     assert_ne!(failed.code, Some(0), "{failed:?}");
     machine.write(FILE, &good);
-    machine.await_said("systemctl is-active strata", "active");
+    machine.await_only("systemctl is-active strata", "active");
     assert_eq!(machine.get(edge).status(), 200);
     // A drain that takes longer than systemd waits by default is waited for: see `the_time_to_drain_is_asked_for`.
     machine.must("systemctl stop strata");
@@ -139,8 +139,8 @@ fn is_watched(machine: &Machine, edge: SocketAddr) {
     let first = stamp();
     assert!(holds_within(std::time::Duration::from_secs(10), || stamp() != first), "nobody says that it lives");
     machine.must(&format!("kill -STOP {before}"));
-    machine.await_said("systemctl show -P NRestarts strata", "1");
-    machine.await_said("systemctl is-active strata", "active");
+    machine.await_only("systemctl show -P NRestarts strata", "1");
+    machine.await_only("systemctl is-active strata", "active");
     assert_ne!(machine.main_pid(UNIT), before);
     assert_eq!(machine.get(edge).status(), 200);
     machine.must("rm -r /etc/systemd/system/strata.service.d && systemctl daemon-reload && systemctl restart strata");
@@ -172,6 +172,6 @@ fn the_time_to_drain_is_asked_for() {
     socket.send("still there\n");
     assert_eq!(socket.bytes(12).expect("the echo"), b"still there\n");
     drop(socket);
-    machine.await_said("systemctl is-active strata", "inactive");
+    machine.await_only("systemctl is-active strata", "inactive");
     assert_eq!(machine.property(UNIT, "Result"), "success");
 }

@@ -136,10 +136,21 @@ impl Machine {
     /// Waits until `script` prints `wanted`.
     #[track_caller]
     pub fn await_said(&self, script: &str, wanted: &str) {
+        self.await_that_it(script, wanted, |said| said.contains(wanted));
+    }
+
+    /// Waits until `script` prints `wanted` and nothing else: "inactive" is not "active".
+    #[track_caller]
+    pub fn await_only(&self, script: &str, wanted: &str) {
+        self.await_that_it(script, wanted, |said| said.trim() == wanted);
+    }
+
+    #[track_caller]
+    fn await_that_it(&self, script: &str, wanted: &str, is_so: impl Fn(&str) -> bool) {
         let mut last = String::new();
         let said = holds_within(LONG, || {
             last = self.sh(script).out;
-            last.contains(wanted)
+            is_so(&last)
         });
         assert!(said, "waited {LONG:?} for {wanted:?} of {script}, and it says {last:?}\n{}", self.journal());
     }
