@@ -32,9 +32,14 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
+/// The examples: each a whole configuration.
+fn examples() -> Vec<PathBuf> {
+    ["conf", "conf/compose"].into_iter().flat_map(files).collect()
+}
+
 #[test]
 fn every_example_is_valid_without_a_warning() {
-    for path in files("conf") {
+    for path in examples() {
         let loaded = load(&path);
         assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.sources, &loaded.diagnostics, false));
         assert!(loaded.config.is_some(), "{}", path.display());
@@ -44,7 +49,7 @@ fn every_example_is_valid_without_a_warning() {
 #[test]
 fn the_dump_of_every_example_is_a_file_that_means_the_same() {
     let secret = |found: &[strata::doc::Diagnostic]| found.iter().any(|d| d.code == "W017");
-    for path in files("conf") {
+    for path in examples() {
         let mut loaded = load(&path);
         let snapshot =
             load::compile(&mut loaded, &load::nothing()).unwrap_or_else(|| panic!("{}", loaded.render(false)));
@@ -142,7 +147,7 @@ fn validated(documents: &[serde_json::Value]) -> Option<Vec<Option<String>>> {
 #[test]
 fn the_schema_takes_every_example_and_no_key_that_strata_does_not_know() {
     let document = |path: &Path| toml::from_str::<serde_json::Value>(&fs::read_to_string(path).ok()?).ok();
-    let mut paths = files("conf");
+    let mut paths = examples();
     paths.extend(files("conf/conf.d"));
     let right = paths.len();
     // Wrong files that are TOML, and have a key that nobody knows.

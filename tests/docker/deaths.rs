@@ -139,6 +139,7 @@ fn scaling_changes_the_pool_within_a_second_and_no_get_fails() {
                 for address in pool.serving() {
                     seen.entry(address).or_insert_with(SystemTime::now);
                 }
+                std::thread::sleep(Duration::from_millis(10));
             }
             seen
         });
