@@ -68,7 +68,7 @@ impl Supervisor {
             }
         };
         if diff(&current, &next).is_empty() {
-            return self.discovery.commit(&merged, draft);
+            return self.discovery.settle(&merged, draft);
         }
         match self.adopt(next, None, Some(&cause)).await {
             Ok(adopted) => {
