@@ -494,10 +494,11 @@ fn whether_it_is_the_last_one_is_asked_where_it_is_not_known() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the slowness is what is played")]
 fn a_strata_that_answers_slowly_is_live() {
     let Some(browser) = Browser::start("slow") else { return };
     let status = |look| {
-        // This is what is played: an answer that takes so long. Looks are then more than 3.5 s apart.
+        // Looks are then more than 3.5 s apart.
         std::thread::sleep(Duration::from_millis(1300));
         let mut status = played::every_layer(look);
         status.generation = look + 1;
