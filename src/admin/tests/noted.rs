@@ -10,7 +10,7 @@ async fn a_change_is_logged_also_where_whoever_asked_does_not_wait_for_the_answe
         events::keep_in_tests();
         let mut rig = rig();
         let mut stream = TcpStream::connect(rig.servers.admin_address().unwrap()).await.unwrap();
-        let peer = format!("peer={} ", stream.local_addr().unwrap());
+        let peer = format!("peer=\"{}\" ", stream.local_addr().unwrap());
         let request = "POST /api/pools/web/endpoints/192.0.2.1:80/weight HTTP/1.1\r\nHost: localhost\r\n\
             Content-Type: application/json\r\nContent-Length: 12\r\n\r\n{\"weight\":7}";
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -26,7 +26,7 @@ async fn a_change_is_logged_also_where_whoever_asked_does_not_wait_for_the_answe
         // Only now does it take effect.
         let _ = reply.send(Ok(()));
         let is_it = |event: &events::Event| {
-            let done = ["done through the admin API", &peer, "request=weight web 192.0.2.1:80", "status=200"];
+            let done = ["done through the admin API", &peer, "request=\"weight web 192.0.2.1:80\"", "status=200"];
             event.kind == events::ADMIN && done.iter().all(|part| event.text.contains(part))
         };
         until("it is logged", || events::ring().page(None, limits::EVENTS).events.iter().any(is_it)).await;
