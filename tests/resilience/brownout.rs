@@ -38,10 +38,10 @@ fn i4_slow_endpoints_that_go_down_by_turns_do_not_get_the_same_requests_over_and
         (seen() - seen_before) / (asked() - asked_before)
     };
     // What the pool has saved up is spent first.
-    let (first, amplification) = (turns(1), turns(2));
+    let (first, amplification) = (turns(2), turns(2));
     let all = load.stop().all();
     println!("requests at the endpoints for each: {first:.2} at first, then {amplification:.3}; {:?}", all.statuses);
-    // In round numbers: clients that are between two requests when it is counted.
-    assert!(amplification <= 1.22, "{amplification}");
+    // A worker with few of the clients may have something left of it. Without the budget it is 1.33.
+    assert!(amplification <= 1.25, "{amplification}");
     assert!(amplification > 1.05, "the budget is there to be used: {amplification}");
 }
