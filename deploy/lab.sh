@@ -162,7 +162,7 @@ start() { # HOST NAME COMMAND…: in the background, with a log
 }
 
 endpoints() { # MODE
-    local host setup port
+    local host setup port listening=()
     for host in $(endpoints_of "$1"); do
         port=80
         case $1-$host in
@@ -186,7 +186,23 @@ endpoints() { # MODE
             fi
         fi
         start $host $host "$strata" echo --listen "[::]:$port" --name $host
+        listening+=("$host $port")
     done
+    # Strata's first probe must find them: whoever fails it is out until the next.
+    for host in "${listening[@]}"; do
+        await_listening $host
+    done
+}
+
+# Waits up to 10 seconds.
+await_listening() { # HOST PORT
+    local tries
+    for ((tries = 0; tries < 100; tries++)); do
+        [ -z "$(on "$1" ss -Hltn "sport = :$2")" ] || return 0
+        sleep 0.1
+    done
+    echo "lab: nothing listens on $1, port $2" >&2
+    return 1
 }
 
 fetch() { # HOST ADDRESS PORT PATH: the answer of an HTTP server, by bash alone
