@@ -139,6 +139,9 @@ pub const RING_POINTS: u64 = 1 << 20;
 pub const WEIGHT: u16 = 1000;
 /// Endpoints tried for one request or connection before it is given up.
 pub const TRIES: usize = 3;
+/// Endpoints beyond those whose host said at once that nobody is there: it cost nobody anything, and where several servers of a pool are
+/// ended at the same time, a request would meet no other.
+pub const ABSENT: usize = 3;
 /// Requests that wait for another worker to close an idle connection, in a pool whose queue is shorter: each waits for 50 ms.
 pub const IDLE_WAITERS: u32 = 64;
 /// Idle connections to one endpoint that a worker keeps, and for how long: shorter than most servers' own keep-alive.

@@ -63,12 +63,15 @@ pub struct Opened {
 pub struct Tries {
     /// Identities: indices would mean other endpoints once the pool publishes a new view.
     tried: SmallVec<[u64; limits::TRIES]>,
+    /// Of them, those where nobody was: at most `limits::ABSENT`.
+    absent: usize,
     failed: Option<Reason>,
 }
 
 impl Tries {
     /// An endpoint that was not tried yet and has a place, and the place; `idle` says whether a connection to it is at hand. Nobody
-    /// once none is left or `limits::TRIES` were. Every pick after the first counts as a retry of the pool.
+    /// once none is left or `limits::TRIES` were, not counting some where nobody was. Every pick after the first counts as a retry
+    /// of the pool.
     pub fn pick(
         &mut self,
         worker: &Worker,
@@ -76,7 +79,7 @@ impl Tries {
         hash: FlowHash,
         idle: impl Fn(&Arc<Endpoint>) -> bool,
     ) -> Found {
-        if self.tried.len() >= limits::TRIES {
+        if self.are_used_up() {
             return Found::Nobody;
         }
         let view = pool.view();
@@ -130,8 +133,11 @@ impl Tries {
 
     /// Whether the pool has somebody usable who was not tried yet.
     pub fn has_another(&self, pool: &Pool) -> bool {
-        pool.view().endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.identity))
-            && self.tried.len() < limits::TRIES
+        pool.view().endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.identity)) && !self.are_used_up()
+    }
+
+    fn are_used_up(&self) -> bool {
+        self.tried.len() >= limits::TRIES + self.absent
     }
 
     /// The endpoint picked last was not tried after all.
@@ -149,6 +155,9 @@ impl Tries {
         if error == DialError::Full {
             self.failed = self.failed.or(Some(Reason::EndpointLimit));
             return;
+        }
+        if matches!(error, DialError::Refused | DialError::Unreachable) && self.absent < limits::ABSENT {
+            self.absent += 1;
         }
         // "In time" is the word only when no endpoint answered anything else.
         let timed_out = error == DialError::Timeout && self.failed != Some(Reason::ConnectFailed);

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::balance;
 use crate::base::Listen;
+use crate::base::limits;
 use crate::doc::Settings;
 use crate::net::ControlEvent;
 use crate::net::rig::{Rig, local, settings, until};
@@ -155,9 +156,12 @@ async fn another_endpoint_is_picked_while_connecting_fails() {
 async fn a_client_that_no_endpoint_takes_is_reset_with_a_reason() {
     local(async {
         let (silent, unanswered) = silent();
-        let dead = [nobody().await, nobody().await, nobody().await, nobody().await];
+        let mut dead = Vec::new();
+        for _ in 0..=limits::TRIES + limits::ABSENT {
+            dead.push(nobody().await);
+        }
         for (endpoints, reason, tries) in [
-            (&dead[..], Reason::ConnectFailed, 3),
+            (&dead[..], Reason::ConnectFailed, limits::TRIES + limits::ABSENT),
             (&dead[..1], Reason::ConnectFailed, 1),
             (&[unanswered][..], Reason::ConnectTimeout, 1),
             (&[unanswered, dead[0]][..], Reason::ConnectFailed, 2),
