@@ -15,7 +15,7 @@ mod engine;
 #[path = "common/load.rs"]
 mod load;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,12 @@ fn fleet(count: usize) -> Vec<Origin> {
     for _ in 0..20 {
         let port = free_address().port();
         let at: Vec<SocketAddr> = (0..count).map(|_| SocketAddr::new(free_address().ip(), port)).collect();
-        if at.iter().all(|at| std::net::TcpListener::bind(at).is_ok()) {
-            return at.iter().zip(NAMES).map(|(at, name)| load::endpoint_at(*at, name)).collect();
+        if let Ok(listeners) = at.iter().map(TcpListener::bind).collect::<Result<Vec<_>, _>>() {
+            return listeners
+                .into_iter()
+                .zip(NAMES)
+                .map(|(listener, name)| load::endpoint_on(listener, name))
+                .collect();
         }
     }
     panic!("no port that is free on {count} addresses");

@@ -6,7 +6,8 @@
 //!                      │ of sources that a reload brings: a draft, which becomes real when the reload does
 //! ```
 //! A source that fails takes nothing away: its last good finding stays. What a reload does not change of a source goes on, findings
-//! included; where only its settings change, what was found stays until the new one speaks.
+//! included; where only its settings change, what was found stays until the new one speaks, and of what that cannot look at yet, until it
+//! can.
 //!
 //! Not here: what a finding means (`config::found`), nor the asking (`source`).
 
@@ -26,7 +27,7 @@ use crate::config::found::{self, Around, Found, Merged, Verdict};
 use crate::doc::Settings;
 use crate::observe::events;
 use crate::probe;
-use crate::seam::source::{Failure, Finding, Owner, Place, Tell, Told, Trouble};
+use crate::seam::source::{Failure, Finding, Member, Owner, Place, Tell, Told, Trouble};
 use crate::source;
 use crate::state::{Snapshot, Traffic};
 use crate::sys::link;
@@ -56,6 +57,8 @@ struct Running {
     settings: Settings,
     task: AbortHandle,
     state: SourceState,
+    /// What its table had before it spoke, and it has not told of yet.
+    before: Vec<Member>,
     /// Mistakes that the log has already.
     logged: HashSet<String>,
 }
@@ -217,7 +220,8 @@ impl Discovery {
             source.run(tell).await;
         });
         let state = SourceState::new(owner.to_string(), settings.name, about(settings));
-        Some(Running { id, settings: settings.clone(), task, state, logged: HashSet::new() })
+        let before = self.found.of(owner).map(|finding| finding.members.clone()).unwrap_or_default();
+        Some(Running { id, settings: settings.clone(), task, state, before, logged: HashSet::new() })
     }
 
     fn heard(&mut self, Told { id, what }: Told, draft: Option<&mut Draft>) {
@@ -228,8 +232,7 @@ impl Discovery {
             && let Some(owner) = of(&draft.sources)
         {
             let Some(running) = draft.sources.get_mut(&owner) else { return };
-            running.heard(&owner, &what);
-            if let Ok(finding) = what {
+            if let Some(finding) = running.heard(&owner, what) {
                 draft.found.insert(owner, finding);
             }
             return;
@@ -237,9 +240,9 @@ impl Discovery {
         // One that a reload has ended may still be heard.
         let Some(owner) = of(&self.running) else { return };
         let Some(running) = self.running.get_mut(&owner) else { return };
-        running.heard(&owner, &what);
+        let finding = running.heard(&owner, what);
         self.show();
-        let Ok(finding) = what else { return };
+        let Some(finding) = finding else { return };
         if self.found.of(&owner) == Some(&finding) {
             return;
         }
@@ -260,10 +263,8 @@ impl Discovery {
             return;
         };
         let (owner, settings) = (owner.clone(), running.settings.clone());
-        running.heard(
-            &owner,
-            &Err(Failure::new(Trouble::Broken, "it has ended by a mistake of Strata's, and is begun again")),
-        );
+        let message = "it has ended by a mistake of Strata's, and is begun again";
+        running.heard(&owner, Err(Failure::new(Trouble::Broken, message)));
         let (state, logged) = (running.state.clone(), std::mem::take(&mut running.logged));
         if let Some(mut again) = self.begin(&owner, &settings, limits::SOURCE_AGAIN) {
             (again.state, again.logged) = (state, logged);
@@ -287,17 +288,19 @@ impl Discovery {
 }
 
 impl Running {
-    fn heard(&mut self, owner: &Owner, what: &Result<Finding, Failure>) {
+    /// Takes note of what it says. Returns what is found, if that is what it says.
+    fn heard(&mut self, owner: &Owner, what: Result<Finding, Failure>) -> Option<Finding> {
         let (kind, state) = (self.settings.name, &mut self.state);
         let failed_before = state.failure.is_some();
         state.spoke = true;
         match what {
-            Ok(_) => {
+            Ok(finding) => {
                 if failed_before {
                     tracing::info!(event = events::SOURCE, source = %owner, kind, "the source answers again");
                 }
                 state.failure = None;
                 state.success_at = Some(clock::wall());
+                Some(self.with_before(finding))
             }
             Err(failure) => {
                 if !failed_before {
@@ -309,9 +312,18 @@ impl Running {
                     tracing::warn!(event = events::SOURCE, source = %owner, kind, why = failure.message, "the source fails: {kept}");
                 }
                 *state.failures.entry(failure.why).or_default() += 1;
-                state.failure = Some(failure.clone());
+                state.failure = Some(failure);
+                None
             }
         }
+    }
+
+    /// `finding`, and what was there before that it may not know of yet.
+    fn with_before(&mut self, mut finding: Finding) -> Finding {
+        let told: HashSet<EndpointAddr> = finding.members.iter().map(|member| member.address).collect();
+        self.before.retain(|member| finding.partial && !told.contains(&member.address));
+        finding.members.extend_from_slice(&self.before);
+        finding
     }
 
     fn judged(&mut self, owner: &Owner, verdict: &Verdict) {

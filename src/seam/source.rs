@@ -76,6 +76,8 @@ pub struct Finding {
     /// Where nothing is found, nothing is there: the pool becomes empty. Otherwise it keeps what it has, for an empty answer is a
     /// mistake of somebody's more often than a wish to serve nothing.
     pub may_be_empty: bool,
+    /// Some could not be looked at yet: what the table had before its source first spoke stays until they can.
+    pub partial: bool,
 }
 
 impl Finding {

@@ -6,7 +6,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
@@ -306,9 +306,9 @@ pub fn endpoint(name: &'static str) -> Origin {
     Origin::script(answering(name))
 }
 
-/// The same at this address.
-pub fn endpoint_at(address: SocketAddr, name: &'static str) -> Origin {
-    Origin::script_at(address, answering(name))
+/// The same at the address of `listener`.
+pub fn endpoint_on(listener: TcpListener, name: &'static str) -> Origin {
+    Origin::script_on(listener, answering(name))
 }
 
 fn answering(name: &'static str) -> impl Fn(Wire, usize) -> Option<Wire> + Send + Sync + 'static {

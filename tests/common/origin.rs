@@ -32,7 +32,7 @@ impl Origin {
         Origin::script_on(TcpListener::bind(address).unwrap_or_else(|error| panic!("bind {address}: {error}")), script)
     }
 
-    fn script_on(
+    pub fn script_on(
         listener: TcpListener,
         script: impl Fn(Wire, usize) -> Option<Wire> + Send + Sync + 'static,
     ) -> Origin {

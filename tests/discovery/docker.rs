@@ -275,6 +275,29 @@ fn an_upgrade_keeps_containers_that_the_engine_does_not_let_it_look_at() {
 }
 
 #[test]
+fn an_upgrade_keeps_the_one_container_that_cannot_be_looked_at_until_it_can() {
+    let (ground, fleet) = (Ground::new(), fleet(3));
+    ground.run("c0", &fleet[0], WEB);
+    ground.run("c1", &fleet[1], WEB);
+    let strata = ground.strata();
+    await_usable(&strata, "web", 2.0);
+    ground.engine.fault(Faults { inspect: Some(("c1".into(), b"nonsense".to_vec())), ..Faults::default() });
+    let _ends = super::upgrade(&strata);
+    await_that("it is told of", || ask(&strata, &["status"]).out.contains("answer about it is of no use"));
+    let up = || strata.scrape().sum("strata_source_up", &[("source", "pool.web")]);
+    assert_eq!((up(), answerers(&strata)), (1.0, vec!["200 one".into(), "200 two".into()]));
+    // Others come and go meanwhile as ever.
+    ground.run("c2", &fleet[2], WEB);
+    await_that("one came", || answerers(&strata) == ["200 one", "200 three", "200 two"]);
+    ground.engine.end("c0");
+    await_that("one went", || answerers(&strata) == ["200 three", "200 two"]);
+    // It ends unseen: as soon as it is looked at, it is not kept any more.
+    ground.engine.set("c1", |one| one["State"]["Status"] = "exited".into());
+    ground.engine.fault(Faults::default());
+    await_that("it is seen", || answerers(&strata) == ["200 three"]);
+}
+
+#[test]
 fn events_in_pieces_are_read_and_what_makes_no_sense_is_looked_into() {
     let (ground, fleet) = (Ground::new(), fleet(3));
     ground.run("c0", &fleet[0], WEB);

@@ -669,14 +669,14 @@ fn a_pool_may_be_empty_where_every_container_is_known() {
     while let Some(id) = seen.next(NOW) {
         seen.answered(&id, failed("status 403"), NOW);
     }
-    assert!(!told(&seen).may_be_empty);
+    assert!(!told(&seen).may_be_empty && told(&seen).partial);
     assert_eq!(seen.speechless().map(|failure| failure.message).as_deref(), Some("status 403"));
     // One of the two answers: the source works, and whom the other belongs to is still not known.
     seen.answered(&other.id, Answer::Is(Box::new(other.clone())), NOW);
     assert_eq!(seen.speechless(), None);
     assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty), (0, false));
     seen.answered(&web.id, Answer::Is(Box::new(web.clone())), NOW);
-    assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty), (1, true));
+    assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty, told(&seen).partial), (1, true, false));
     // What is known of one stays when it is asked for in vain.
     seen.answered(&web.id, failed("status 403"), NOW);
     assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty), (1, true));
