@@ -23,7 +23,13 @@ pub struct Timers {
 
 struct Slot {
     at: Moment,
+    /// To be woken at the next tick, whatever the deadline.
+    looks: bool,
     waker: Option<Waker>,
+}
+
+impl Slot {
+    const FRESH: Slot = Slot { at: Moment::NEVER, looks: false, waker: None };
 }
 
 /// The deadline has passed.
@@ -43,25 +49,24 @@ impl Timers {
     }
 
     pub fn deadline(self: &Rc<Self>) -> Deadline {
-        let fresh = Slot { at: Moment::NEVER, waker: None };
         let slot = match self.free.borrow_mut().pop() {
             Some(slot) => {
-                self.slots.borrow_mut()[slot as usize] = fresh;
+                self.slots.borrow_mut()[slot as usize] = Slot::FRESH;
                 slot
             }
             None => {
                 let mut slots = self.slots.borrow_mut();
-                slots.push(fresh);
+                slots.push(Slot::FRESH);
                 u32::try_from(slots.len() - 1).unwrap_or(u32::MAX)
             }
         };
         Deadline { timers: self.clone(), slot }
     }
 
-    /// Moves the coarse clock and wakes whoever is past its deadline.
+    /// Moves the coarse clock and wakes whoever is past its deadline, or wants to look at the next tick.
     pub fn tick(&self, now: Moment) {
         self.coarse.set(now);
-        self.wake(|slot| slot.at <= now);
+        self.wake(|slot| slot.at <= now || slot.looks);
     }
 
     /// Wakes every waiting connection: something that concerns all of them changed (a drain, a removed service).
@@ -81,7 +86,10 @@ impl Timers {
             .borrow_mut()
             .iter_mut()
             .filter(|slot| wanted(slot))
-            .filter_map(|slot| slot.waker.take())
+            .filter_map(|slot| {
+                slot.looks = false;
+                slot.waker.take()
+            })
             .collect();
         due.into_iter().for_each(Waker::wake);
     }
@@ -109,6 +117,11 @@ impl Deadline {
 
     pub fn clear(&self) {
         self.set(Moment::NEVER);
+    }
+
+    /// Has the task that polls next woken at the next tick, though the deadline be later: what it waits for tells nobody.
+    pub fn look_at_tick(&self) {
+        self.timers.slots.borrow_mut()[self.slot as usize].looks = true;
     }
 
     /// Ready once the deadline has passed; otherwise the task is woken when it does (or by `wake_all`).
@@ -141,13 +154,16 @@ impl Deadline {
 impl Drop for Deadline {
     fn drop(&mut self) {
         let mut slots = self.timers.slots.borrow_mut();
-        slots[self.slot as usize] = Slot { at: Moment::NEVER, waker: None };
+        slots[self.slot as usize] = Slot::FRESH;
         self.timers.free.borrow_mut().push(self.slot);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
     use super::*;
 
     #[tokio::test]
@@ -167,6 +183,31 @@ mod tests {
         let (outcome, ()) = tokio::join!(waiting, ticking);
         assert_eq!(outcome, Err(Expired));
         assert_eq!(deadline.race(async { 8 }).await, Ok(8));
+    }
+
+    #[test]
+    fn who_wants_to_look_at_the_next_tick_is_woken_by_that_one_alone() {
+        struct Wakes(AtomicU32);
+        impl std::task::Wake for Wakes {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let wakes = Arc::new(Wakes(AtomicU32::new(0)));
+        let waker = wakes.clone().into();
+        let cx = Context::from_waker(&waker);
+        let timers = Rc::new(Timers::default());
+        let deadline = timers.deadline();
+        deadline.set(Moment::from_millis(1000));
+        for (looks, tick, want) in [(true, 50, 1), (true, 100, 2), (false, 150, 2), (false, 1000, 3)] {
+            if looks {
+                deadline.look_at_tick();
+            }
+            assert!(deadline.poll_expired(&cx).is_pending());
+            timers.tick(Moment::from_millis(tick));
+            assert_eq!(wakes.0.load(Relaxed), want, "at {tick} ms");
+        }
+        assert!(deadline.poll_expired(&cx).is_ready());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::queue::Queue;
 use crate::balance::{self, Capacity, Member, Pick, Picker, Uses};
 use crate::base::{EndpointAddr, HashKey, MacAddr, PoolId, Weight};
 use crate::doc::Settings;
-use crate::health::{self, Candidate, DampingRules, Intent, OutlierRules, Peers, Placement};
+use crate::health::{self, Candidate, DampingRules, Intent, OutlierRules, Placement};
 use crate::observe::{PerWorker, PoolCells};
 
 /// What the file says of a pool; two equal specs are the same pool.
@@ -103,8 +103,6 @@ pub struct PoolView {
     pub backup: bool,
     /// Only endpoints of this node's zone serve.
     pub local: bool,
-    /// Fewer than half of those that may serve are usable: what the others carried would be too much for the rest.
-    pub strained: bool,
 }
 
 impl PoolView {
@@ -171,8 +169,6 @@ fn build_view(spec: &PoolSpec, endpoints: &[Arc<Endpoint>], hash_key: HashKey, e
         })
         .collect();
     let selection = health::select(&candidates, &spec.placement);
-    let tier = candidates.iter().filter(|candidate| candidate.backup == selection.backup);
-    let peers = Peers::of(tier.map(|candidate| (candidate.intent, candidate.health)));
     let usable: Vec<(&Arc<Endpoint>, Status)> =
         selection.members.iter().filter_map(|&i| Some((endpoints.get(i)?, *statuses.get(i)?))).collect();
     // Tenths only while they matter: a whole weight is what tables of other nodes are built from.
@@ -196,6 +192,5 @@ fn build_view(spec: &PoolSpec, endpoints: &[Arc<Endpoint>], hash_key: HashKey, e
         panic: selection.panic,
         backup: selection.backup,
         local: selection.local,
-        strained: peers.usable < peers.ready - peers.usable,
     }
 }

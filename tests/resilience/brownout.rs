@@ -22,9 +22,8 @@ fn i4_slow_endpoints_that_go_down_by_turns_do_not_get_the_same_requests_over_and
     let seen = || slow.iter().map(Server::requests).sum::<u64>() as f64;
     await_that("all clients wait", || seen() >= CLIENTS as f64);
     let turns = |rounds: usize| {
-        // Of each client one request is under way at any time: so many were answered as were asked.
-        let asked = || strata.scrape().sum("strata_requests_total", &[("service", "web")]);
-        let (seen_before, asked_before) = (seen(), asked());
+        let retries = || strata.scrape().sum("strata_retries_total", &[("pool", "web")]);
+        let (seen_before, retries_before) = (seen(), retries());
         for server in (0..rounds).flat_map(|_| slow) {
             server.knobs.mute.store(true, Relaxed);
             await_that("it misses its probes", || is_out(&strata, server, "down"));
@@ -35,13 +34,14 @@ fn i4_slow_endpoints_that_go_down_by_turns_do_not_get_the_same_requests_over_and
             server.knobs.mute.store(false, Relaxed);
             await_that("it is back", || serves(&strata, server));
         }
-        (seen() - seen_before) / (asked() - asked_before)
+        let (at_endpoints, retries) = (seen() - seen_before, retries() - retries_before);
+        at_endpoints / (at_endpoints - retries)
     };
     // What the pool has saved up is spent first.
     let (first, amplification) = (turns(2), turns(2));
     let all = load.stop().all();
     println!("requests at the endpoints for each: {first:.2} at first, then {amplification:.3}; {:?}", all.statuses);
-    // A worker with few of the clients may have something left of it. Without the budget it is 1.33.
-    assert!(amplification <= 1.25, "{amplification}");
+    // Beyond the fifth no more than half a percent, for whatever happened between the two looks at counters. Without the budget it is 1.33.
+    assert!(amplification <= 1.205, "{amplification}");
     assert!(amplification > 1.05, "the budget is there to be used: {amplification}");
 }

@@ -49,7 +49,7 @@ pub(super) enum Failed {
     /// Its answer broke the protocol.
     Malformed(Reject),
     Late,
-    /// Probes found it down while its answer was waited for, and the pool has another. What the budget asks for is paid.
+    /// Probes found it down while its answer was waited for, and the pool has another. The budget is paid.
     WentDown,
     /// The client's body ended the exchange.
     Body(Stop),
@@ -67,15 +67,17 @@ impl Attempt {
         Attempt { upload, used, sent: false, fresh, reused: false, answered: false, expected, may_leave: false }
     }
 
-    /// Whether probes have found the endpoint down, and the request may go to another, where repeating does no harm. At no charge
-    /// while half of the pool is usable: the budget is against load that makes itself, and these are requests that one endpoint
-    /// had taken. Where more go down, it may be load that takes them down one after the other, and each retry has to be paid for.
+    /// Whether probes have found the endpoint down, and the request goes to another now, where repeating does no harm. If it may
+    /// not yet, it is looked again at each tick: somebody may be usable by then, and the budget may have something for it.
     fn leaves(&self, session: &Session, pool: &Pool, endpoint: &Endpoint, tries: &Tries) -> bool {
-        self.may_leave
-            && endpoint.status().health == Health::Down
-            && self.can_repeat()
-            && tries.has_another(pool)
-            && (!pool.view().strained || session.mode.with_budget(pool.id, |budget| budget.retry(clock::now())))
+        if !self.may_leave || endpoint.status().health != Health::Down || !self.can_repeat() {
+            return false;
+        }
+        let leaves = tries.has_another(pool) && session.mode.with_budget(pool.id, |budget| budget.retry(clock::now()));
+        if !leaves {
+            session.deadline.look_at_tick();
+        }
+        leaves
     }
 
     /// Whether the same request can be sent once more: it is all here still, and nothing has been answered to it.

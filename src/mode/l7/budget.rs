@@ -4,6 +4,8 @@
 //! a fifth of the requests, or the floor where that is more, and never both. Re-picks after a failed
 //! connect are not charged: the request has reached nobody.
 
+use std::time::Duration;
+
 use crate::base::{Moment, limits};
 
 #[derive(Clone, Copy, Debug)]
@@ -11,13 +13,14 @@ pub(super) struct Budget {
     /// Hundredths of a retry.
     tokens: u64,
     paid_at: Moment,
-    /// Paid in by requests since then.
+    /// Paid in by requests since then, and before that more than the floor of the last second.
     paid: u64,
     /// The floor is for the pool; this worker has its part of it.
     workers: u64,
 }
 
 const RETRY: u64 = 100;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// Seconds of floor that may be saved up: one burst of requests in flight on an endpoint that dies.
 const SAVED_SECONDS: u64 = 10;
 
@@ -38,12 +41,13 @@ impl Budget {
 
     /// Takes a retry, or says that none is left.
     pub(super) fn retry(&mut self, now: Moment) -> bool {
-        let floor = u64::from(limits::RETRY_FLOOR_PER_SECOND) * RETRY;
-        let due = u128::from(floor) * now.since(self.paid_at).as_nanos() / u128::from(self.workers) / 1_000_000_000;
-        let missing = u64::try_from(due).unwrap_or(u64::MAX).saturating_sub(self.paid);
+        let elapsed = u64::try_from(now.since(self.paid_at).as_nanos()).unwrap_or(u64::MAX);
+        let due = elapsed / self.nanos_each();
         if due > 0 {
-            (self.paid_at, self.paid) = (now, 0);
-            self.tokens = self.tokens.saturating_add(missing).min(self.most());
+            self.paid_at = now - Duration::from_nanos(elapsed % self.nanos_each());
+            self.tokens = self.tokens.saturating_add(due.saturating_sub(self.paid)).min(self.most());
+            // Requests come unevenly, and what they pay now is not missing in the next moment.
+            self.paid = self.paid.saturating_sub(due).min(NANOS_PER_SECOND / self.nanos_each());
         }
         if self.tokens < RETRY {
             return false;
@@ -52,9 +56,14 @@ impl Budget {
         true
     }
 
+    /// How long time takes to pay in one token.
+    fn nanos_each(&self) -> u64 {
+        self.workers * NANOS_PER_SECOND / (u64::from(limits::RETRY_FLOOR_PER_SECOND) * RETRY)
+    }
+
     fn most(&self) -> u64 {
         // At least what one connection's worth of failures needs, however many workers share the floor.
-        (u64::from(limits::RETRY_FLOOR_PER_SECOND) * SAVED_SECONDS * RETRY / self.workers).max(10 * RETRY)
+        (SAVED_SECONDS * NANOS_PER_SECOND / self.nanos_each()).max(10 * RETRY)
     }
 }
 
@@ -77,24 +86,40 @@ mod tests {
 
     #[test]
     fn requests_and_time_together_grant_the_larger_of_the_two() {
-        for (name, requests_per_second, want) in [("a busy pool", 1000, 2000), ("a quiet one", 10, 100)] {
+        for (name, requests_per_second, asks_every_ms, want) in [
+            ("a busy pool", 1000, 1, 2000),
+            ("a pool whose requests come all at once", 1000, 1, 2000),
+            ("as often as there are requests", 100, 10, 200),
+            ("more often than there are requests", 100, 1, 200),
+            ("a quiet one", 10, 100, 100),
+            ("a quiet one that asks often", 10, 2, 100),
+        ] {
             let mut budget = Budget::new(1, Moment::ZERO);
             while budget.retry(Moment::ZERO) {}
             let mut granted = 0_u64;
-            for n in 1..=requests_per_second * 10 {
-                budget.request();
-                let now = Moment::from_millis(n * 1000 / requests_per_second);
-                granted += (0..9).filter(|_| budget.retry(now)).count() as u64;
+            for ms in 1..=10_000 {
+                let at_once = name.ends_with("at once");
+                match at_once {
+                    true if ms % 100 == 0 => (0..requests_per_second / 10).for_each(|_| budget.request()),
+                    false if ms % (1000 / requests_per_second) == 0 => budget.request(),
+                    _ => {}
+                }
+                if ms % asks_every_ms == 0 {
+                    granted += (0..300).filter(|_| budget.retry(Moment::from_millis(ms))).count() as u64;
+                }
             }
             assert!(granted.abs_diff(want) <= 2, "{name}: {granted} retries in ten seconds, not {want}");
         }
     }
 
     #[test]
-    fn time_alone_grants_the_floor() {
-        let mut budget = Budget::new(2, Moment::ZERO);
-        while budget.retry(Moment::ZERO) {}
-        let granted = (1..=1000).filter(|ms| budget.retry(Moment::from_millis(ms * 10))).count();
-        assert_eq!(granted, 50, "ten seconds of half the floor");
+    fn time_alone_grants_the_floor_however_often_it_is_asked_for() {
+        for every_ms in [1, 3, 10, 190] {
+            let mut budget = Budget::new(2, Moment::ZERO);
+            while budget.retry(Moment::ZERO) {}
+            let times = (1..=10_000).step_by(every_ms).map(Moment::from_millis);
+            let granted = times.filter(|now| budget.retry(*now)).count();
+            assert!((49..=50).contains(&granted), "ten seconds of half the floor, every {every_ms} ms: {granted}");
+        }
     }
 }
