@@ -79,8 +79,14 @@ impl Endpoints {
         self.policy
     }
 
-    /// A reload may decide otherwise; it counts from the next [`Slots::change`](super::Slots::change) on.
+    /// A reload may decide otherwise; it counts from the next [`Slots::change`](super::Slots::change) on. Flows that were kept for an
+    /// endpoint that is down get what is decided for them now.
     pub fn set_policy(&mut self, policy: Policy) {
+        if self.policy.on_down == OnDown::Keep && policy.on_down != OnDown::Keep {
+            for standing in self.standing.iter_mut().filter(|standing| standing.down) {
+                standing.generation = standing.generation.wrapping_add(1);
+            }
+        }
         self.policy = policy;
     }
 

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use parking_lot::Mutex;
 
 use super::table::{self, Entry, Table};
-use crate::base::{HashKey, Moment, limits};
+use crate::base::{HashKey, Moment, ServiceId, limits};
 
 /// What the fragments of one datagram have in common (RFC 791 §3.2, RFC 8200 §4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Datagram {
 pub struct Carried {
     pub source_port: u16,
     pub destination_port: u16,
+    /// Whose endpoint it is: a reload may give the port to another service.
+    pub service: ServiceId,
     /// An endpoint's index with its generation, or what else the caller put there.
     pub endpoint: u16,
     pub generation: u16,
@@ -142,6 +144,17 @@ impl Fragments {
         Ok(carried)
     }
 
+    /// Forgets what is under way to endpoints of these services: they are gone, and one that is named like them numbers its
+    /// endpoints anew.
+    pub fn forget(&self, which: impl Fn(ServiceId) -> bool) {
+        let mut table = self.table.lock();
+        for place in 0..table.places() {
+            if table.get(place).is_some_and(|open| which(open.carried.service)) {
+                table.remove(place);
+            }
+        }
+    }
+
     /// Datagrams of which something is missing, those included that never will be whole.
     pub fn open(&self) -> usize {
         self.table.lock().len()
@@ -212,7 +225,7 @@ mod tests {
     }
 
     fn carried(port: u16) -> Carried {
-        Carried { source_port: port, destination_port: 53, endpoint: 3, generation: 1 }
+        Carried { source_port: port, destination_port: 53, service: ServiceId(7), endpoint: 3, generation: 1 }
     }
 
     fn at(ms: u64) -> Moment {
@@ -314,6 +327,20 @@ mod tests {
                 let older = fragments.later(&datagram(id - 60), 8, 8, false, at(0));
                 assert!(older.is_ok(), "{id}: 60 forged ones came in between, and there is room for 100");
             }
+        }
+    }
+
+    #[test]
+    fn what_goes_to_a_service_is_forgotten_with_it() {
+        let (fragments, other) = (fragments(), Carried { service: ServiceId(8), ..carried(1) });
+        for id in 0..80 {
+            fragments.first(&datagram(id), 8, if id % 2 == 0 { carried(1) } else { other }, at(0)).unwrap();
+        }
+        fragments.forget(|service| service == ServiceId(7));
+        assert_eq!(fragments.open(), 40);
+        for id in 0..80 {
+            let kept = if id % 2 == 0 { Err(Refused::FirstMissing) } else { Ok(other) };
+            assert_eq!(fragments.later(&datagram(id), 8, 8, true, at(1)), kept);
         }
     }
 }

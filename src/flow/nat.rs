@@ -198,6 +198,26 @@ impl Nat {
         }
     }
 
+    /// Ends every flow of these services: they are gone, and one that is named like them numbers its endpoints anew.
+    pub fn forget(&self, which: impl Fn(ServiceId) -> bool, now: Moment) {
+        for shard in &self.shards {
+            let mut place = 0_usize;
+            loop {
+                let mut shard = shard.lock();
+                let end = place.saturating_add(limits::FLOW_SWEEP).min(shard.table.places());
+                for place in place..end {
+                    if shard.table.get(place).is_some_and(|bound| which(bound.binding.service)) {
+                        self.remove(&mut shard, place, now);
+                    }
+                }
+                if end == shard.table.places() {
+                    break;
+                }
+                place = end;
+            }
+        }
+    }
+
     /// Ends expired flows, in `limits::FLOW_SWEEP` places at most. True at the end of a round. Called by the control side alone.
     pub fn sweep(&self, cursor: &mut Cursor, now: Moment) -> bool {
         let Some(shard) = self.shards.get(cursor.shard) else {
@@ -336,7 +356,7 @@ impl Nat {
     /// Removes a binding, its way back, and then gives back its port: whoever is lent it next must find no trace.
     fn remove(&self, shard: &mut Shard, place: usize, now: Moment) {
         if let Some(bound) = shard.remove(place) {
-            self.give_back(self.forget(&bound), now);
+            self.give_back(self.unlink(&bound), now);
         }
     }
 
@@ -344,11 +364,11 @@ impl Nat {
     fn evict(&self, shard: &mut Shard, place: usize, now: Moment) -> Option<(Lease, Rest)> {
         let bound = shard.remove(place)?;
         shard.note_evicted(&bound, now);
-        self.forget(&bound)
+        self.unlink(&bound)
     }
 
     /// Removes the way back to a binding that was removed, and gives its port.
-    fn forget(&self, bound: &Bound) -> Option<(Lease, Rest)> {
+    fn unlink(&self, bound: &Bound) -> Option<(Lease, Rest)> {
         let (tag, which) = self.spread(&bound.binding.outside);
         if let Some(mut back) = self.back.get(which).map(|back| back.lock())
             && let Some(place) = back.find(tag, |back| back.outside == bound.binding.outside)

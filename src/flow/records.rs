@@ -134,15 +134,15 @@ impl Records {
         true
     }
 
-    /// Removes every record of a service: it is gone, or its table has another size and its flows are elsewhere now.
-    pub fn forget(&self, service: ServiceId) {
+    /// Removes the records that say nothing any more: their service is gone, or their flows are elsewhere now.
+    pub fn forget(&self, which: impl Fn(&Seen) -> bool) {
         for shard in &self.shards {
             let mut place = 0_usize;
             loop {
                 let mut shard = shard.lock();
                 let end = place.saturating_add(limits::FLOW_SWEEP).min(shard.table.places());
                 for place in place..end {
-                    if shard.table.get(place).is_some_and(|stored| stored.service == service) {
+                    if shard.table.get(place).is_some_and(|stored| which(&stored.seen())) {
                         shard.remove(place);
                     }
                 }

@@ -14,6 +14,9 @@
 //! A half has no `previous` when no unrecorded flow can be anywhere but on `current`: the slot moved back, or `previous` died.
 //! A slot that then moves again is marked anew even before `until`: flows that came in between are unrecorded too.
 //!
+//! A reload may change the idle times. A half keeps the one that it was marked with: a longer one would open it again to flows that
+//! came when it was over, and a shorter one would end it for workers one after the other.
+//!
 //! Changed by the control side on a copy that it then publishes whole; workers only read. Not here: records (`records`), the
 //! decision for a packet (`steer`).
 //!
@@ -21,7 +24,7 @@
 
 use std::time::Duration;
 
-use super::endpoints::{Endpoints, OnDown, Policy, Standing};
+use super::endpoints::{Affinity, Endpoints, OnDown, Policy, Standing};
 use super::key::TCP;
 use super::records::Seen;
 use crate::base::{FlowHash, Moment, limits};
@@ -53,15 +56,30 @@ impl Class {
 pub(super) struct Half {
     /// An endpoint, [`RESET`], or [`NOBODY`] when they are all on `current`.
     pub previous: u16,
+    /// The idle time of its flows when the slot was marked.
+    idle_ms: u32,
     /// When the slot was marked, or when `previous` went.
     pub since: Moment,
 }
 
 impl Half {
+    fn marked(previous: u16, idle: Duration, since: Moment) -> Half {
+        Half { previous, idle_ms: u32::try_from(idle.as_millis()).unwrap_or(u32::MAX), since }
+    }
+
+    /// Every unrecorded flow is on `current` since then.
+    const fn settled(since: Moment) -> Half {
+        Half { previous: NOBODY, idle_ms: 0, since }
+    }
+
+    pub(super) fn idle(self) -> Duration {
+        Duration::from_millis(self.idle_ms.into())
+    }
+
     /// Whether an unrecorded flow may still be on `previous`. A flow that was last active at the very moment of the mark has the
     /// whole of its idle time.
-    pub(super) fn is_open(self, idle: Duration, now: Moment) -> bool {
-        self.previous != NOBODY && now <= self.since + idle
+    pub(super) fn is_open(self, now: Moment) -> bool {
+        self.previous != NOBODY && now <= self.since + self.idle()
     }
 }
 
@@ -96,7 +114,7 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// A table with nothing in transition: at start, or of another size than the one before (then
+    /// A table with nothing in transition: at start, or where flows are in other slots than before (then
     /// [`Records::forget`](super::Records::forget) what the service had). `current` holds an index of `endpoints` for each slot,
     /// or [`NOBODY`].
     pub fn new(current: &[u16], endpoints: &Endpoints) -> Slots {
@@ -156,6 +174,17 @@ impl Slots {
         &self.policy
     }
 
+    /// Whether a record of the service says nothing any more once its policy is `next`. [`Records::forget`](super::Records::forget)
+    /// it before the change.
+    pub fn voids(&self, seen: &Seen, next: &Policy) -> bool {
+        // Whoever died before is not to be told of by RST: the ports of its flows may be others' since.
+        let asks = next.on_down == OnDown::Reset && self.policy.on_down != OnDown::Reset;
+        let is_dead = asks && self.generation(seen.endpoint) != Some(seen.generation);
+        // While packets stand alone they go elsewhere than records say.
+        let stands_alone = next.affinity != self.policy.affinity && seen.key.protocol() != TCP;
+        is_dead || stands_alone
+    }
+
     pub(super) fn standing(&self, endpoint: u16) -> Option<Standing> {
         self.standing.get(usize::from(endpoint)).copied()
     }
@@ -181,7 +210,8 @@ impl Slots {
     /// Takes over a new table of the same size; slots that it does not reach are nobody's, so an empty one is an empty pool.
     /// `endpoints` says who died or was removed since the last change.
     pub fn change(&mut self, current: &[u16], endpoints: &Endpoints, now: Moment) -> Changed {
-        let change = Change { old: &self.standing, new: endpoints.standing(), policy: endpoints.policy(), now };
+        let policy = endpoints.policy();
+        let change = Change { old: &self.standing, new: endpoints.standing(), before: self.policy, policy, now };
         let mut marks = std::mem::take(&mut self.marks).into_iter().peekable();
         let mut kept = Vec::with_capacity(marks.len());
         let mut moved = 0_usize;
@@ -201,7 +231,7 @@ impl Slots {
         }
         self.marks = kept;
         self.standing = endpoints.standing().into();
-        self.policy = endpoints.policy();
+        self.policy = policy;
         self.index_marks();
         Changed { moved, marked: self.marks.len() }
     }
@@ -209,7 +239,7 @@ impl Slots {
     /// Unmarks the slots in which nothing is in transition any more, and says how many.
     pub fn unmark(&mut self, survey: &Survey) -> usize {
         let before = self.marks.len();
-        self.marks.retain(|mark| !survey.settles(mark, &self.policy));
+        self.marks.retain(|mark| !survey.settles(mark));
         self.index_marks();
         before.saturating_sub(self.marks.len())
     }
@@ -233,6 +263,7 @@ impl Slots {
 struct Change<'a> {
     old: &'a [Standing],
     new: &'a [Standing],
+    before: Policy,
     policy: Policy,
     now: Moment,
 }
@@ -240,21 +271,26 @@ struct Change<'a> {
 impl Change<'_> {
     fn half(&self, class: Class, half: Option<Half>, old: u16, new: u16) -> Half {
         let reset = class == Class::Tcp && self.policy.on_down == OnDown::Reset;
-        let mut half = half.unwrap_or(Half { previous: NOBODY, since: Moment::ZERO });
+        let mut half = half.unwrap_or(Half::settled(Moment::ZERO));
         if half.previous < RESET && self.is_lost(class, half.previous) {
-            half = if reset { Half { previous: RESET, ..half } } else { Half { previous: NOBODY, since: self.now } };
+            half = if reset { Half { previous: RESET, ..half } } else { Half::settled(self.now) };
+        }
+        // Until now packets stood alone: what will be flows is where the slot sends them, and nobody remembers an older one.
+        if class == Class::Other && self.before.affinity == Affinity::Packet && half.previous != NOBODY {
+            half = Half::settled(self.now);
         }
         // An endpoint that died and came back in between is another one, though the index is the same.
         let lost = old < RESET && self.is_lost(class, old);
-        if (old != new || lost) && old != NOBODY && !half.is_open(class.idle(&self.policy), self.now) {
+        if (old != new || lost) && old != NOBODY && !half.is_open(self.now) {
+            let idle = class.idle(&self.policy);
             if !lost {
-                half = Half { previous: old, since: self.now };
+                half = Half::marked(old, idle, self.now);
             } else if reset {
-                half = Half { previous: RESET, since: self.now };
+                half = Half::marked(RESET, idle, self.now);
             }
         }
         if half.previous != NOBODY && half.previous == new {
-            half = Half { previous: NOBODY, since: self.now };
+            half = Half::settled(self.now);
         }
         half
     }
@@ -295,14 +331,12 @@ impl Survey {
 
     /// A worker that is a batch behind may still have recorded a flow just after the slot settled, so a slot must have been
     /// settled for `limits::TABLE_SKEW` when the round began, twice over because such a worker records that much longer.
-    fn settles(&self, mark: &Mark, policy: &Policy) -> bool {
+    fn settles(&self, mark: &Mark) -> bool {
         let skew = limits::TABLE_SKEW.saturating_mul(2);
-        let past = |half: Half, class: Class| {
-            let settled = if half.previous == NOBODY { half.since } else { half.since + class.idle(policy) };
-            settled + skew < self.started
-        };
+        // One that has no `previous` has settled when that went.
+        let past = |half: Half| half.since + half.idle() + skew < self.started;
         let named = self.others.get((mark.slot / 64) as usize).is_none_or(|word| word & (1 << (mark.slot % 64)) != 0);
-        !named && past(mark.tcp, Class::Tcp) && past(mark.other, Class::Other)
+        !named && past(mark.tcp) && past(mark.other)
     }
 }
 

@@ -120,7 +120,8 @@ pub fn steer(slots: &Slots, records: &Records, service: ServiceId, packet: &Pack
     // The upper half, which picked the slot.
     #[allow(clippy::cast_possible_truncation)]
     let entry = records.entry(service, packet.key, (packet.hash.0 >> 32) as u32);
-    let idle = class.idle(slots.policy());
+    // What is recorded outlives the mark, also where a reload has shortened the idle time since.
+    let idle = class.idle(slots.policy()).max(half.idle());
     let mut transition = Transition { slots, records, key: packet.key, current, class, idle, half, entry, now };
     transition.decide(packet.kind)
 }
@@ -199,9 +200,9 @@ impl Transition<'_> {
 
     fn unrecorded(&mut self, kind: Kind) -> Decision {
         let previous = self.half.previous;
-        let open = self.half.is_open(self.idle, self.now);
+        let open = self.half.is_open(self.now);
         // A worker whose clock is behind may take this flow's next packet for one before `until`: it must find a record.
-        let lately = previous != NOBODY && self.now <= self.half.since + self.idle + limits::TABLE_SKEW;
+        let lately = previous != NOBODY && self.now <= self.half.since + self.half.idle() + limits::TABLE_SKEW;
         match kind {
             Kind::About if open && previous != RESET => forward(previous, Why::Previous),
             Kind::About => forward(self.current, Why::Settled),

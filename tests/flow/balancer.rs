@@ -69,6 +69,13 @@ impl Balancer {
         self.publish(next, rng, now);
     }
 
+    /// A reload with another policy.
+    pub fn decide_otherwise(&mut self, policy: Policy, servers: &Servers, rng: &mut Rng, now: Moment) {
+        self.records.forget(|seen| self.slots.voids(seen, &policy));
+        self.endpoints.set_policy(policy);
+        self.change(servers, rng, now);
+    }
+
     fn publish(&mut self, next: Slots, rng: &mut Rng, now: Moment) {
         self.slots = Arc::new(next);
         for worker in &mut self.workers {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastrand::Rng;
 use strata::balance::{Load, Member, maglev};
 use strata::base::{HashKey, Moment, Weight};
-use strata::flow::{Endpoints, NOBODY, OnDown};
+use strata::flow::{Affinity, Endpoints, NOBODY, OnDown, Policy};
 
 pub const KEY: HashKey = HashKey::new(*b"an example key..");
 /// A prime; small, so that slots are shared by several flows.
@@ -50,6 +51,14 @@ impl Servers {
             Server { weight: rng.u64(1..=4), draining: false, dead: false, down: false, life: 0, slandered: None };
         self.all.insert(self.next, server);
         self.next += 1;
+    }
+
+    /// Another pool takes its place. Those that are not in it, and no servers of the service any more.
+    pub fn swap(&mut self, rng: &mut Rng) -> Vec<u64> {
+        let gone: Vec<u64> = self.all.keys().copied().filter(|_| rng.bool()).collect();
+        self.all.retain(|identity, _| !gone.contains(identity));
+        (0..rng.u32(1..4)).for_each(|_| self.add(rng));
+        gone
     }
 
     /// One thing that happens to a pool.
@@ -103,6 +112,13 @@ impl Servers {
     }
 }
 
-pub fn any_policy(rng: &mut Rng) -> OnDown {
-    [OnDown::Rehash, OnDown::Keep, OnDown::Reset][rng.usize(..3)]
+/// As an operator may decide, and decide again: mostly that flows stay together.
+pub fn any_policy(rng: &mut Rng) -> Policy {
+    let seconds = |rng: &mut Rng, any: [u64; 3]| Duration::from_secs(any[rng.usize(..3)]);
+    Policy {
+        on_down: [OnDown::Rehash, OnDown::Keep, OnDown::Reset][rng.usize(..3)],
+        affinity: if rng.u8(..8) == 0 { Affinity::Packet } else { Affinity::Flow },
+        tcp_idle: seconds(rng, [900, 300, 60]),
+        other_idle: seconds(rng, [30, 10, 120]),
+    }
 }

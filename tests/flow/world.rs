@@ -7,10 +7,10 @@ use std::fmt;
 use std::time::Duration;
 
 use fastrand::Rng;
-use strata::base::{Moment, limits};
-use strata::flow::{Decision, FlowKey, Kind, OnDown, Policy, Why, key};
+use strata::base::Moment;
+use strata::flow::{Affinity, Decision, FlowKey, Kind, OnDown, Policy, Why, key};
 
-use super::balancer::Balancer;
+use super::balancer::{Balancer, LAG_NANOS};
 use super::rivals::{End, EveryFlow, Fate};
 use super::servers::{self, Servers};
 
@@ -27,7 +27,10 @@ pub struct World {
     events: u64,
     servers: Servers,
     balancer: Balancer,
-    on_down: OnDown,
+    /// What the operator has decided, what before that, and when.
+    policy: Policy,
+    before: Policy,
+    decided: Moment,
     flows: Vec<Flow>,
     /// Flows that begin just before the table changes: handshakes are what a change can hurt most.
     waiting: Vec<usize>,
@@ -75,6 +78,8 @@ struct Flow {
     arrived: u32,
     home: Option<(u64, u32)>,
     last: Moment,
+    /// How long it may be silent after that: what was decided meanwhile counts where it is less.
+    idle: Duration,
     begun: bool,
     /// Why the claim does not speak of it.
     excused: Option<Excuse>,
@@ -88,6 +93,8 @@ enum Excuse {
     Died,
     BelievedDown,
     Idle,
+    /// Its packets stood alone for a time.
+    Alone,
     NoRoom,
     Restart,
 }
@@ -97,11 +104,10 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let mut servers = Servers::default();
         (0..rng.u32(2..6)).for_each(|_| servers.add(&mut rng));
-        let on_down = servers::any_policy(&mut rng);
+        let policy = servers::any_policy(&mut rng);
         // Some runs have no room to speak of.
         let capacity = if rng.u8(..4) == 0 { 12 } else { 512 };
         let now = Moment::from_millis(1000);
-        let policy = Policy { on_down, ..Policy::default() };
         let balancer = Balancer::new(&servers, policy, capacity, now);
         let flows = (0..FLOWS).map(|n| Flow::new(n, &mut rng)).collect();
         let mut world = World {
@@ -111,7 +117,9 @@ impl World {
             events: 0,
             servers,
             balancer,
-            on_down,
+            policy,
+            before: policy,
+            decided: Moment::ZERO,
             flows,
             waiting: (0..FLOWS).filter(|n| n % 2 == 1).collect(),
             every_flow: EveryFlow::default(),
@@ -211,6 +219,7 @@ impl World {
     }
 
     fn syn_ack(&mut self, n: usize, isn: u32, server: u64, life: u32) {
+        let idle = self.idle(true);
         let by_hash = self.balancer.by_hash(&self.flows[n].key);
         let flow = &mut self.flows[n];
         if flow.state != State::Connecting || flow.isn != isn {
@@ -218,7 +227,7 @@ impl World {
         }
         flow.state = State::Established;
         flow.home = Some((server, life));
-        flow.last = self.now;
+        (flow.last, flow.idle) = (self.now, idle);
         // What left the client first may be overtaken by what left it next, as much as the first window holds.
         flow.next = isn.wrapping_add(1 + if self.rng.bool() { 0 } else { self.rng.u32(..=65_535) });
         flow.begin(Some(server), by_hash, &mut self.every_flow, &self.servers, self.now);
@@ -246,8 +255,7 @@ impl World {
             return Ok(()); // lost, and sent again
         }
         let (is_tcp, seq, last) = (flow.is_tcp(), flow.next, flow.left == 0);
-        let idle = if is_tcp { limits::TCP_IDLE } else { limits::FLOW_IDLE };
-        if flow.arrived > 0 && self.now.since(flow.last) + Duration::from_millis(20) > idle {
+        if flow.arrived > 0 && self.now.since(flow.last) + Duration::from_millis(20) > flow.idle {
             self.excuse(n, Excuse::Idle);
         }
         let kind = match (is_tcp, last) {
@@ -261,11 +269,11 @@ impl World {
         if !self.arrive(n, to)? {
             return Ok(());
         }
-        let pause = self.pause();
+        let (pause, idle) = (self.pause(), self.idle(is_tcp));
         let flow = &mut self.flows[n];
         flow.next = seq.wrapping_add(self.rng.u32(..1_000_000));
         flow.left = flow.left.saturating_sub(1);
-        flow.last = self.now;
+        (flow.last, flow.idle) = (self.now, idle);
         flow.arrived += 1;
         if !last {
             self.after(pause, Event::Send(n));
@@ -291,6 +299,9 @@ impl World {
             // A worker that is behind may have sent it to one that is believed down.
             if server.is_some_and(|(_, server)| server.down) {
                 flow.excused = Some(Excuse::BelievedDown);
+            }
+            if self.policy.affinity == Affinity::Packet {
+                flow.excused.get_or_insert(Excuse::Alone);
             }
             let by_hash = self.balancer.by_hash(&flow.key);
             if flow.home.is_some() {
@@ -333,7 +344,7 @@ impl World {
     /// What became of the flow here and what would have become of it elsewhere.
     fn compare(&mut self, n: usize, to: Option<u64>) {
         let flow = &mut self.flows[n];
-        if flow.excused == Some(Excuse::Idle) {
+        if matches!(flow.excused, Some(Excuse::Idle | Excuse::Alone)) {
             return; // nobody promises anything
         }
         let by_hash = self.balancer.by_hash(&flow.key);
@@ -357,6 +368,11 @@ impl World {
     // ---- everyone else ----
 
     fn operate(&mut self) {
+        match self.rng.u8(..24) {
+            0..6 => self.decide_otherwise(),
+            6 => self.swap(),
+            _ => {}
+        }
         match self.servers.happen(&mut self.rng, self.now) {
             servers::Event::Nothing => {}
             servers::Event::Changed => self.change(),
@@ -385,6 +401,41 @@ impl World {
         }
     }
 
+    /// The operator says something else about the service, which is no reason for any flow to move.
+    fn decide_otherwise(&mut self) {
+        (self.before, self.decided) = (self.policy, self.now);
+        self.policy = servers::any_policy(&mut self.rng);
+        let (before, after) = (self.before, self.policy);
+        for n in 0..FLOWS {
+            let flow = &self.flows[n];
+            let idle = if flow.is_tcp() { after.tcp_idle } else { after.other_idle };
+            self.flows[n].idle = flow.idle.min(idle);
+            if !self.flows[n].is_tcp() && after.affinity == Affinity::Packet && self.flows[n].home.is_some() {
+                self.excuse(n, Excuse::Alone);
+            }
+        }
+        if before.on_down == OnDown::Keep && after.on_down != OnDown::Keep {
+            let down: Vec<u64> = self.servers.all.iter().filter(|(_, server)| server.down).map(|(id, _)| *id).collect();
+            down.into_iter().for_each(|identity| self.believed_down(identity));
+        }
+        self.balancer.decide_otherwise(after, &self.servers, &mut self.rng, self.now);
+        self.tally.decisions += 1;
+    }
+
+    fn swap(&mut self) {
+        let gone = self.servers.swap(&mut self.rng);
+        gone.into_iter().for_each(|identity| self.balancer.endpoints.remove(identity));
+        self.change();
+        self.tally.swaps += 1;
+    }
+
+    /// How long a flow may be silent from now on: a worker that is behind goes by what was decided before.
+    fn idle(&self, is_tcp: bool) -> Duration {
+        let of = |policy: &Policy| if is_tcp { policy.tcp_idle } else { policy.other_idle };
+        let behind = self.now <= self.decided + Duration::from_nanos(2 * LAG_NANOS);
+        if behind { of(&self.policy).min(of(&self.before)) } else { of(&self.policy) }
+    }
+
     fn change(&mut self) {
         self.balancer.change(&self.servers, &mut self.rng, self.now);
         self.tally.changes += 1;
@@ -401,7 +452,7 @@ impl World {
     fn believed_down(&mut self, identity: u64) {
         for n in 0..FLOWS {
             let flow = &self.flows[n];
-            let kept = self.on_down == OnDown::Keep && flow.is_tcp() && flow.arrived > 0;
+            let kept = self.policy.on_down == OnDown::Keep && flow.is_tcp() && flow.arrived > 0;
             if flow.home.is_some_and(|(home, _)| home == identity) && !kept {
                 self.excuse(n, Excuse::BelievedDown);
             }
@@ -504,6 +555,7 @@ impl Flow {
             arrived: 0,
             home: None,
             last: Moment::ZERO,
+            idle: Duration::ZERO,
             begun: false,
             excused: None,
             ours: Fate::default(),
@@ -531,6 +583,8 @@ pub struct Tally {
     roomy: bool,
     established: usize,
     changes: usize,
+    decisions: usize,
+    swaps: usize,
     restarts: usize,
     /// Flows that moved or were lost though their server lived, by what excuses it.
     moved: BTreeMap<Excuse, usize>,
@@ -560,6 +614,8 @@ impl Tally {
         self.runs += other.runs;
         self.established += other.established;
         self.changes += other.changes;
+        self.decisions += other.decisions;
+        self.swaps += other.swaps;
         self.restarts += other.restarts;
         self.ours = (self.ours.0 + other.ours.0, self.ours.1 + other.ours.1);
         self.plain = (self.plain.0 + other.plain.0, self.plain.1 + other.plain.1);
@@ -583,6 +639,7 @@ impl Tally {
             assert!(self.moved.contains_key(&excuse), "no flow moved for {excuse:?}:\n{self}");
         }
         assert!(self.restarts > self.runs / 2 && self.changes > self.runs * 10, "too quiet:\n{self}");
+        assert!(self.decisions > self.runs * 4 && self.swaps > self.runs / 2, "too quiet:\n{self}");
         let (ours, plain) = (self.ours.1, self.plain.1);
         assert!(ours * 4 < plain, "moved {ours} flows where no state at all moves {plain}:\n{self}");
     }
@@ -591,7 +648,13 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let survival = |(all, moved): (usize, usize)| 100.0 - 100.0 * moved as f64 / all.max(1) as f64;
-        writeln!(f, "{} flows, {} changes, {} restarts", self.established, self.changes, self.restarts)?;
+        let (established, changes, restarts) = (self.established, self.changes, self.restarts);
+        writeln!(f, "{established} flows, {changes} changes, {restarts} restarts")?;
+        writeln!(
+            f,
+            "among the changes {} of what an operator decides, {} of all the pool",
+            self.decisions, self.swaps
+        )?;
         writeln!(
             f,
             "flows that stayed, of those whose server lived and nobody thought otherwise, where records have room:"

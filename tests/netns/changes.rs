@@ -5,15 +5,16 @@ use std::time::Instant;
 
 use super::common::await_that;
 use super::load::{Crowd, shares};
-use super::node::can;
+use super::node::{Node, can};
 use super::rig::{Extra, Member, Rig, SOURCE, Way, source};
 use super::talk::{Talk, ask};
 use super::world::{Family, Place, World};
 
 /// NAT without records of its own.
-const PORTS: Extra = Extra { vip: "", service: "ports = \"8080/tcp\"", packets: "", unprobed: false, linked: false };
+const PORTS: Extra = Extra { service: "ports = \"8080/tcp\"", ..NOTHING };
 /// Translated connections of a dead endpoint end at once, not with their clients' patience.
-const RESET: Extra = Extra { vip: "", service: "on_down = \"reset\"", packets: "", unprobed: false, linked: false };
+const RESET: Extra = Extra { service: "on_down = \"reset\"", ..NOTHING };
+const NOTHING: Extra = Extra { vip: "", service: "", pool: "", packets: "", unprobed: false, linked: false };
 const MANY: usize = 1000;
 /// Where a mode that moves packets in the same way has a thousand.
 const SOME: usize = 300;
@@ -301,4 +302,94 @@ fn full_nat_shows_other_addresses_after_a_reload() {
     assert_eq!(wrong, 0, "flows on a source that stays live on, and no others: {}", second.summary());
     let late = second.turned_away().iter().filter(|visit| visit.began > reloaded).count();
     assert_eq!(late, 0, "turned away though the source was gone: {}", second.summary());
+}
+
+/// One endpoint has died before, and one drains meanwhile: both are known by what they were given then.
+#[test]
+fn transfers_go_on_when_a_services_policy_changes() {
+    if !can("transfers under a reload with another policy") {
+        return;
+    }
+    const OTHER: Extra = Extra {
+        service: "on_down = \"reset\"\naffinity = \"packet\"\nflow_timeouts = { tcp = \"10m\", other = \"20s\" }",
+        ..NOTHING
+    };
+    for way in [Way::FullNat, Way::Nat, Way::L2] {
+        let rig = Rig::new(way, Place::Lan, 3, 3, Extra::default());
+        for state in ["down", "up"] {
+            let before = rig.moves();
+            rig.plug(0, state);
+            rig.await_moved(before);
+        }
+        let all: Vec<Member> = (0..3).map(|index| Member(index, 1)).collect();
+        let outcome = Crowd::during(&rig.world.client, 200, |crowd| {
+            let before = rig.moves();
+            rig.tell("drain", 1, &[]);
+            rig.await_moved(before);
+            rig.reload_as(&all, OTHER);
+            crowd.await_transfers();
+            // What is translated knows its endpoint without the table.
+            if way != Way::L2 {
+                rig.reload_as(&all, Extra { service: "slots = 4099", ..NOTHING });
+                crowd.await_transfers();
+            }
+        });
+        println!("{way:?}: another policy: {}", outcome.summary());
+        assert!(outcome.broken().is_empty() && outcome.turned_away().is_empty(), "{way:?}: {}", outcome.summary());
+        let shares = shares(outcome.held.iter().map(|held| held.endpoint.as_str()));
+        assert_eq!(shares.len(), 3, "{way:?}: {shares:?}");
+    }
+}
+
+/// The endpoint that is in both pools has another place in the second one.
+#[test]
+fn with_another_pool_connections_stay_where_it_has_their_endpoint_and_others_are_told_of_their_end() {
+    if !can("transfers under a reload with another pool") {
+        return;
+    }
+    const OTHER: Extra = Extra { pool: "-other", ..RESET };
+    for way in [Way::FullNat, Way::Nat, Way::L2] {
+        let rig = Rig::new(way, Place::Lan, 4, 2, RESET);
+        let astray = || rig.world.endpoints.iter().map(strangers).collect::<Vec<_>>();
+        let before = astray();
+        let outcome = Crowd::during(&rig.world.client, 200, |crowd| {
+            rig.reload_as(&[Member(1, 1), Member(2, 1), Member(3, 1)], OTHER);
+            rig.await_up_of(OTHER, 3);
+            await_that("new connections are served", || {
+                Family::BOTH.iter().all(|family| ask(&rig.world.client, family.vip(), 1, 1).is_ok())
+            });
+            crowd.await_transfers();
+        });
+        println!("{way:?}: another pool: {}", outcome.summary());
+        let (gone, stays) = (World::name(0), World::name(1));
+        let shares = shares(outcome.held.iter().map(|held| held.endpoint.as_str()));
+        assert!(shares[&gone] > 20 && shares[&stays] > 20, "{way:?}: {shares:?}");
+        for held in &outcome.held {
+            let told = held.broken.as_ref().is_some_and(|broken| broken.contains("reset"));
+            assert_eq!(
+                told,
+                held.endpoint == gone,
+                "{way:?}: {} {:?}\n{}",
+                held.endpoint,
+                held.broken,
+                outcome.summary()
+            );
+            assert_eq!(held.broken.is_some(), told, "{way:?}: {}", outcome.summary());
+        }
+        for family in Family::BOTH {
+            let name = || ask(&rig.world.client, family.vip(), 1, 1).expect("an answer").name;
+            let names: Vec<String> = (0..30).map(|_| name()).collect();
+            assert!(!names.contains(&gone) && names.contains(&World::name(3)), "{way:?}: {names:?}");
+        }
+        assert_eq!(astray(), before, "{way:?}: hosts got packets for other addresses than theirs");
+    }
+}
+
+/// Datagrams of IPv4 that came to a host, by the MAC address, and were for another one.
+fn strangers(host: &Node) -> u64 {
+    let text = host.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).expect("counters");
+    let mut rows = text.lines().filter_map(|line| line.strip_prefix("Ip: ")).map(str::split_whitespace);
+    let (Some(names), Some(values)) = (rows.next(), rows.next()) else { panic!("no counters of IP: {text}") };
+    let found = names.zip(values).find(|(name, _)| *name == "InAddrErrors");
+    found.and_then(|(_, value)| value.parse().ok()).expect("InAddrErrors")
 }

@@ -78,6 +78,8 @@ pub struct Extra {
     pub packets: &'static str,
     pub vip: &'static str,
     pub service: &'static str,
+    /// What the names of pools end with.
+    pub pool: &'static str,
     /// Endpoints are taken to be up, and nothing of ours tells them where the balancer is.
     pub unprobed: bool,
     /// It is run through a link, `strata` in its folder, where an upgrade will find something else.
@@ -172,6 +174,13 @@ impl Rig {
         self.command(&["reload"]);
     }
 
+    /// The same, with other lines for what the rig began with.
+    #[track_caller]
+    pub fn reload_as(&self, members: &[Member], extra: Extra) {
+        self.strata.rewrite(&body(self.way, self.world.place, members, extra));
+        self.command(&["reload"]);
+    }
+
     /// Tells both pools to `drain`, `maintain`, `restore` or `weight` an endpoint.
     #[track_caller]
     pub fn tell(&self, word: &str, index: usize, more: &[&str]) {
@@ -217,8 +226,14 @@ impl Rig {
     /// Waits until so many endpoints of each pool are up.
     #[track_caller]
     pub fn await_up(&self, count: usize) {
-        for pool in Family::BOTH.map(pool) {
-            let up = || self.scrape().sum("strata_endpoint_up", &[("pool", pool)]);
+        self.await_up_of(self.extra, count);
+    }
+
+    /// The same after a reload with other lines.
+    #[track_caller]
+    pub fn await_up_of(&self, extra: Extra, count: usize) {
+        for pool in Family::BOTH.map(|family| format!("{}{}", pool(family), extra.pool)) {
+            let up = || self.scrape().sum("strata_endpoint_up", &[("pool", &pool)]);
             await_that(&format!("{count} endpoints of {pool} are up"), || up() == count as f64);
         }
     }
@@ -282,13 +297,13 @@ fn body_with(way: Way, place: Place, members: &[Member], sources: &[u8], extra: 
     let _ = writeln!(text, "[packets]\n{}", extra.packets);
     for family in Family::BOTH {
         let (name, vip) = (pool(family), family.vip());
-        let (mode, extra_vip, more) = (way.mode(), extra.vip, extra.service);
+        let (mode, extra_vip, more, end) = (way.mode(), extra.vip, extra.service, extra.pool);
         if way == Way::L4Proxy {
             let listen = SocketAddr::new(vip, PORT);
-            let _ = writeln!(text, "[service.{name}]\n{mode}\nlisten = \"{listen}\"\npool = \"{name}\"\n{more}");
+            let _ = writeln!(text, "[service.{name}]\n{mode}\nlisten = \"{listen}\"\npool = \"{name}{end}\"\n{more}");
         } else {
             let _ = writeln!(text, "[vip.{name}]\naddress = \"{vip}\"\ninterface = \"eth0\"\n{extra_vip}");
-            let _ = writeln!(text, "[service.{name}]\n{mode}\nvip = \"{name}\"\npool = \"{name}\"\n{more}");
+            let _ = writeln!(text, "[service.{name}]\n{mode}\nvip = \"{name}\"\npool = \"{name}{end}\"\n{more}");
         }
         if matches!(way, Way::L4Nat | Way::L4FullNat) {
             let _ = writeln!(text, "ports = [\"{PORT}/tcp\", \"{PORT}/udp\"]");
@@ -308,7 +323,7 @@ fn body_with(way: Way, place: Place, members: &[Member], sources: &[u8], extra: 
                 format!("{{ address = \"{word}\", weight = {weight} }}")
             })
             .collect();
-        let _ = writeln!(text, "[pool.{name}]\n{probe}\nendpoints = [{}]", list.join(", "));
+        let _ = writeln!(text, "[pool.{name}{end}]\n{probe}\nendpoints = [{}]", list.join(", "));
     }
     text
 }

@@ -180,7 +180,8 @@ impl Engine<'_> {
         let datagram = Datagram::new(packet.source, packet.destination, packet.protocol.0, id);
         let len = u16::try_from(packet.len.saturating_sub(packet.offset)).unwrap_or(u16::MAX);
         let (source_port, destination_port) = (ports.source, ports.destination);
-        let carried = Carried { source_port, destination_port, endpoint: reply.endpoint, generation: 0 };
+        let (service, endpoint) = (reply.service, reply.endpoint);
+        let carried = Carried { source_port, destination_port, service, endpoint, generation: 0 };
         self.shared.fragments.first(&datagram, len, carried, self.now)
     }
 

@@ -85,7 +85,10 @@ impl Engine<'_> {
         if served.is_bound() {
             return self.bound(served, flow);
         }
-        let lives = |first: &Carried| served.service.slots.lives(first.endpoint, first.generation, flow.key.protocol());
+        let lives = |first: &Carried| {
+            first.service == served.service.id
+                && served.service.slots.lives(first.endpoint, first.generation, flow.key.protocol())
+        };
         let (endpoint, why) = match carried.filter(lives) {
             Some(first) => (first.endpoint, Why::WithFirst),
             None => self.steer(served, flow)?,
@@ -174,6 +177,7 @@ impl Engine<'_> {
         let carried = Carried {
             source_port: ports.source,
             destination_port: ports.destination,
+            service: served.service.id,
             endpoint,
             generation: served.service.slots.standing(endpoint).map_or(0, |standing| standing.generation),
         };

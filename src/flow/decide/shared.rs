@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::learned::Learned;
-use crate::base::{HashKey, Moment, limits};
+use crate::base::{HashKey, Moment, ServiceId, limits};
 use crate::flow::{Fragments, Nat, Records};
 
 /// See the file's head. One for a process: it outlives every change of tables.
@@ -47,6 +47,13 @@ impl Shared {
             errors: Bucket::new(limits::ICMP_ERROR_INTERVAL, limits::ICMP_ERROR_BURST),
             defences: [const { Bucket::new(limits::DEFEND_INTERVAL, 1) }; DEFENDED],
         }
+    }
+
+    /// Forgets everything that names endpoints of these services by number.
+    pub fn forget(&self, which: impl Fn(ServiceId) -> bool, now: Moment) {
+        self.records.forget(|seen| which(seen.service));
+        self.nat.forget(&which, now);
+        self.fragments.forget(&which);
     }
 
     /// Whether a VIP may be announced once more to defend it (RFC 5227 §2.4: not more often, or two that both defend would

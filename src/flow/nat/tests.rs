@@ -563,6 +563,28 @@ fn the_way_back_always_agrees_with_the_flows() {
 }
 
 #[test]
+fn a_service_that_is_forgotten_leaves_no_flow_no_way_back_and_no_port() {
+    let nat = nat(2048, 400);
+    let other = ServiceId(2);
+    let flows: Vec<(ServiceId, Binding)> = (1..=600)
+        .map(|port| {
+            let service = if port % 2 == 0 { S } else { other };
+            (service, nat.bind_full(service, &client(UDP, port), Kind::Other, &target(1), &ours(), at(0)))
+        })
+        .filter_map(|(service, bound)| Some((service, bound.ok()?)))
+        .collect();
+    assert_eq!(flows.len(), 400, "as many as there are ports");
+    nat.forget(|service| service == S, at(1));
+    for (service, binding) in &flows {
+        let left = (*service == other).then_some(*binding);
+        assert_eq!(nat.forward(*service, &binding.inside, Kind::About, at(1)), left);
+        assert_eq!(nat.reply(&binding.outside.reversed(), Kind::About, at(1)), left);
+    }
+    assert_eq!(nat.ports_of(ours()[0], at(1)).unwrap()[1].lent, nat.fill().flows);
+    nat.shards.iter().for_each(|shard| shard.lock().check());
+}
+
+#[test]
 fn every_reason_has_a_word_of_its_own() {
     let mut words: Vec<&str> = Refused::ALL.iter().map(|refused| refused.word()).collect();
     words.sort_unstable();

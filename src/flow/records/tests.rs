@@ -105,7 +105,7 @@ fn a_service_is_forgotten_and_no_other() {
         assert!(records.entry(service, &key(n), n).write(record(1, Proof::Established, 10), Moment(0)));
     }
     let before = records.fill().records;
-    records.forget(ServiceId(1));
+    records.forget(|seen| seen.service == ServiceId(1));
     let mut services = [0; 3];
     let mut cursor = Cursor::default();
     while !records.sweep(&mut cursor, Moment(0), |seen| services[seen.service.index()] += 1) {}

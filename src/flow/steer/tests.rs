@@ -56,6 +56,12 @@ impl World {
         self.slots.change(&[endpoint], &self.endpoints, at(seconds));
     }
 
+    fn decide(&mut self, policy: Policy, seconds: u64) {
+        self.records.forget(|seen| self.slots.voids(seen, &policy));
+        self.endpoints.set_policy(policy);
+        self.change(self.slots.at(0), seconds);
+    }
+
     fn send(&self, protocol: u8, port: u16, kind: Kind, seconds: u64) -> Decision {
         let key = FlowKey::new(protocol, ([198, 51, 100, 7], port).into(), ([10, 0, 0, 100], 80).into());
         let packet = Packet { hash: FlowHash(u64::from(port) << 40), key: &key, kind };
@@ -507,4 +513,78 @@ fn an_operator_may_set_how_long_a_flow_may_be_silent() {
     assert_eq!(world.send(TCP, 1, data(3), 181), to(B, Why::Settled));
     let survey = world.survey(190);
     assert_eq!(world.slots.unmark(&survey), 1);
+}
+
+fn idle(seconds: u64) -> Policy {
+    Policy { tcp_idle: Duration::from_secs(seconds), ..Policy::default() }
+}
+
+#[test]
+fn a_longer_idle_time_does_not_open_a_mark_again_that_newer_flows_have_seen_closed() {
+    let mut world = World::new(idle(60), 64);
+    world.change(B, 0);
+    assert_eq!(world.tcp(data(5), 50), to(A, Why::Previous), "an older flow");
+    assert_eq!(world.send(TCP, 7, syn(1), 100), to(B, Why::Settled), "one that begins when no older one is left");
+    world.decide(idle(900), 101);
+    assert_eq!(world.send(TCP, 7, data(2), 102), to(B, Why::Settled));
+    // What is recorded has the longer time from its next packet on.
+    assert_eq!(world.tcp(data(6), 105), to(A, Why::Recorded));
+    assert_eq!(world.tcp(data(6), 1005), to(A, Why::Recorded));
+}
+
+#[test]
+fn a_shorter_idle_time_neither_ends_a_mark_nor_what_is_recorded_beside_it() {
+    let mut world = World::moved();
+    assert_eq!(world.send(TCP, 7, syn(1), 20), to(B, Why::Opened));
+    assert_eq!(world.send(TCP, 7, data(2), 21), to(B, Why::Recorded));
+    world.decide(idle(60), 30);
+    assert_eq!(world.send(TCP, 7, data(3), 40), to(B, Why::Recorded));
+    assert_eq!(world.tcp(data(5), 200), to(A, Why::Previous), "the mark has the time that it began with");
+    // Were its record over before the mark is, it would go to A.
+    assert_eq!(world.send(TCP, 7, data(4), 850), to(B, Why::Recorded));
+    world.change(C, 1900);
+    assert_eq!(world.send(TCP, 9, data(3), 1959), to(B, Why::Previous), "a mark of now has the time of now");
+    assert_eq!(world.send(TCP, 8, data(3), 1961), to(C, Why::Settled));
+}
+
+#[test]
+fn flows_that_were_kept_for_an_endpoint_that_is_down_end_when_they_are_kept_no_more() {
+    for (on_down, after) in
+        [(OnDown::Keep, to(A, Why::Recorded)), (OnDown::Rehash, to(B, Why::Settled)), (OnDown::Reset, Decision::Reset)]
+    {
+        let mut world = World::with(OnDown::Keep);
+        world.endpoints.died(A);
+        world.change(B, 0);
+        assert_eq!(world.tcp(data(5), 1), to(A, Why::Previous));
+        world.decide(Policy { on_down, ..Policy::default() }, 2);
+        assert_eq!(world.tcp(data(6), 3), after, "{on_down:?}");
+    }
+}
+
+#[test]
+fn whoever_died_before_is_not_told_of_by_a_reset_that_is_asked_for_later() {
+    let mut world = World::moved();
+    assert_eq!(world.tcp(data(5), 1), to(A, Why::Previous));
+    world.endpoints.died(A);
+    world.change(B, 2);
+    // All older flows of the slot ended. The ports are B's now, and B's slot is left to it.
+    assert_eq!(world.slots.unmark(&world.survey(10)), 1);
+    assert_eq!(world.tcp(syn(900), 11), to(B, Why::Slot));
+    world.decide(Policy { on_down: OnDown::Reset, ..Policy::default() }, 12);
+    world.change(C, 13);
+    assert_eq!(world.tcp(data(901), 14), to(B, Why::Previous));
+}
+
+#[test]
+fn packets_that_stood_alone_are_flows_where_they_are_when_that_ends() {
+    let alone = Policy { affinity: Affinity::Packet, ..Policy::default() };
+    let mut world = World::moved();
+    let say = |world: &World, seconds| world.send(UDP, 53, Kind::Other, seconds);
+    assert_eq!(say(&world, 1), to(A, Why::Previous));
+    world.decide(alone, 2);
+    assert_eq!(say(&world, 3), to(B, Why::Slot));
+    world.decide(Policy::default(), 4);
+    assert_eq!(say(&world, 5), to(B, Why::Settled), "neither the record nor the mark is of what is there now");
+    world.change(C, 6);
+    assert_eq!(say(&world, 7), to(B, Why::Previous));
 }

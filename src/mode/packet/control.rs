@@ -10,7 +10,7 @@
 //! Not here: taps and their threads (`mod`), what slots do (`flow`).
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub(super) struct Control {
     settling: Option<Moment>,
     /// What has moved and is not in force yet.
     moved: Vec<(ServiceId, Changed)>,
+    /// Which tables are gone and still in force.
+    gone: HashSet<ServiceId>,
     /// Who waits for tables to be published.
     waiting: Vec<oneshot::Sender<()>>,
     /// When next hops that were asked for on their behalf may have answered; `None` before they are asked for.
@@ -86,6 +88,7 @@ impl Control {
             machine: Machine::default(),
             settling: Some(clock::now() + SETTLING),
             moved: Vec::new(),
+            gone: HashSet::new(),
             waiting: Vec::new(),
             answers: None,
             interfaces: Vec::new(),
@@ -191,9 +194,22 @@ impl Control {
         let mut changed = false;
         let snapshot = self.snapshot.clone();
         let wanted: HashMap<ServiceId, &PacketSpec> = packet_services(&snapshot).collect();
-        let before = self.books.len();
-        self.books.retain(|(id, family), _| wanted.get(id).is_some_and(|spec| Family::all_of(spec).contains(family)));
-        changed |= self.books.len() != before;
+        let is_served = |(id, family): &(ServiceId, Family)| {
+            wanted.get(id).is_some_and(|spec| Family::all_of(spec).contains(family))
+        };
+        let gone: Vec<_> = self.books.keys().filter(|key| !is_served(key)).copied().collect();
+        for key in gone {
+            changed = true;
+            self.books.remove(&key);
+            self.surveys.remove(&key);
+            self.gone.insert(key.0);
+        }
+        let opened = |id: &ServiceId, spec: &PacketSpec| {
+            Family::all_of(spec).iter().any(|family| !self.books.contains_key(&(*id, *family)))
+        };
+        let opened: HashSet<_> = wanted.iter().filter(|(id, spec)| opened(id, spec)).map(|(id, _)| *id).collect();
+        // A service of this name before, or its table for another family, had other numbers for its endpoints.
+        self.forget(&opened, now);
         for (id, spec) in wanted {
             // The slots of very many services take their time, and that is no standstill.
             self.beat.beat(clock::now());
@@ -201,26 +217,40 @@ impl Control {
             for family in Family::all_of(spec) {
                 let key = (id, *family);
                 let Some(book) = self.books.get_mut(&key) else {
-                    // Records of a service that had this id before, or of a table that was of another family.
-                    self.shared.records.forget(id);
                     self.books.insert(key, Book::open(id, *family, spec, pool));
                     changed = true;
                     continue;
                 };
-                let before = book.slots().len();
-                let Some(moved) = book.follow(spec, pool, now) else { continue };
+                let Some(moved) = book.follow(spec, pool, &self.shared.records, now) else { continue };
                 changed = true;
                 // A survey of slots that have changed since says nothing about them.
                 self.surveys.remove(&key);
-                if book.slots().len() != before {
-                    self.shared.records.forget(id);
-                }
                 if moved.moved > 0 {
                     self.moved.push((id, moved));
                 }
             }
         }
         changed
+    }
+
+    /// Forgets everything that names endpoints of these services by number.
+    fn forget(&self, services: &HashSet<ServiceId>, now: Moment) {
+        if !services.is_empty() {
+            self.shared.forget(|service| services.contains(&service), now);
+        }
+    }
+
+    /// Forgets the flows of tables that are not in force any more: others have use for their room and their ports. What a worker that is a
+    /// batch behind still binds is forgotten when such a service begins.
+    fn end_gone(&mut self, now: Moment) {
+        let (ended, replaced): (HashSet<_>, HashSet<_>) = std::mem::take(&mut self.gone)
+            .into_iter()
+            .partition(|gone| self.books.keys().all(|(served, _)| served != gone));
+        self.forget(&ended, now);
+        // Where another table took its place, nothing is in transition yet: every record is of the one before.
+        if !replaced.is_empty() {
+            self.shared.records.forget(|seen| replaced.contains(&seen.service));
+        }
     }
 
     /// Looks at the machine again when it is time. True when something changed.
@@ -384,6 +414,7 @@ impl Control {
         let tables = Tables::build(inputs);
         let roster = Roster::new(self.books.values());
         self.force.store(Arc::new(Force { tables, roster, snapshot: self.snapshot.clone() }));
+        self.end_gone(now);
         for (id, Changed { moved, marked }) in self.moved.drain(..) {
             let service = self.snapshot.service(id).map_or("", |service| &*service.spec.name);
             tracing::info!(service, moved, marked, "slots moved");

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::config::{self, Catalogs};
+use crate::flow::key::TCP;
+use crate::flow::{Carried, Datagram, FlowKey, Kind, nat};
 use crate::sys::ingress::{self, Guard};
 use crate::sys::netns::{Namespace, await_that, namespaces};
 
@@ -137,4 +139,62 @@ fn a_control_thread_that_does_not_get_to_its_work_is_missed() {
             await_that("it has shown since that it goes on", || !is_missed(start + limits::STUCK));
         },
     );
+}
+
+const WEB: &str = "[service.web]\nmode = \"l4\"\nforward = \"full-nat\"\nsource = \"10.0.0.3\"\nvip = \"v\"\nports = \"80/tcp\"\npool = \"p\"\n";
+const MAIL: &str = "[service.mail]\nmode = \"l4\"\nforward = \"full-nat\"\nsource = \"10.0.0.3\"\nvip = \"v\"\nports = \"25/tcp\"\npool = \"p\"\n";
+
+fn after(before: &Snapshot, services: &str) -> Arc<Snapshot> {
+    let text = format!(
+        "[vip.v]\naddress = \"10.0.0.100\"\ninterface = \"near\"\n[pool.p]\nendpoints = [\"10.0.0.41\"]\n{services}"
+    );
+    let loaded = config::read("test", text.into_bytes(), &crate::doc::Nowhere, &Catalogs::default());
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let machine = config::Machine { cores: 1, random_key: HashKey::new([7; 16]) };
+    Arc::new(config::compile(&config, before, &machine).expect("a snapshot"))
+}
+
+#[test]
+fn a_service_leaves_no_flow_behind_that_the_next_one_of_its_name_could_take_for_its_own() {
+    let Some([near, far]) = namespaces() else { return };
+    near.cable(("near", OWN), &far, ("far", FAR));
+    near.sh("ip addr add 10.0.0.1/24 dev near");
+    near.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut engine = Engine::new(1, HashKey::new([1; 16]), Arc::default(), Arc::default());
+        let both = after(&Snapshot::empty(crate::net::rig::settings()), &format!("{WEB}{MAIL}"));
+        let mail = after(&both, MAIL);
+        let again = after(&mail, &format!("{WEB}{MAIL}"));
+        let mut serve = |snapshot: &Arc<Snapshot>| {
+            let prepared = engine.prepare(snapshot).unwrap_or_else(|errors| panic!("{errors:?}"));
+            runtime.block_on(engine.commit(prepared, snapshot)).unwrap();
+            engine.running.as_ref().unwrap().shared.clone()
+        };
+        let shared = serve(&both);
+        let id = |name: &str| both.service_named(name).unwrap().id;
+        let begin = |name: &str, port: u16| {
+            let flow = FlowKey::new(TCP, ([192, 0, 2, 7], port).into(), ([10, 0, 0, 100], 80).into());
+            let to = ([10, 0, 0, 41], 80).into();
+            let target = nat::Target { endpoint: 0, generation: 0, address: to, idle: limits::TCP_IDLE };
+            let (sources, now) = ([[10, 0, 0, 3].into()], clock::now());
+            shared.nat.bind_full(id(name), &flow, Kind::Syn { seq: 1 }, &target, &sources, now).expect("a port");
+            let datagram = Datagram::new([192, 0, 2, 7].into(), [10, 0, 0, 100].into(), 17, port.into());
+            let carried =
+                Carried { source_port: 1, destination_port: 2, service: id(name), endpoint: 0, generation: 0 };
+            shared.fragments.first(&datagram, 8, carried, now).expect("room");
+        };
+        let left = || (shared.nat.fill().flows, shared.fragments.open());
+        for (name, port) in [("web", 1), ("web", 2), ("mail", 3)] {
+            begin(name, port);
+        }
+        serve(&again);
+        assert_eq!(left(), (3, 3), "nothing has changed for them");
+        serve(&mail);
+        assert_eq!(left(), (1, 1), "web's are gone with it");
+        // As by a worker that is a batch behind.
+        begin("web", 4);
+        serve(&again);
+        assert_eq!(left(), (1, 1), "and are nothing to the next one");
+        engine.stop();
+    });
 }
