@@ -188,13 +188,13 @@ pub const NAT_FLOWS: usize = 1 << 17;
 /// Of them, one in this many may be of datagrams and go last of all that may go; above that they go as the others do. So a flood that
 /// makes such flows leaves room for handshakes as long as fewer than the other three quarters are connections.
 pub const NAT_DATAGRAM_SHARE: usize = 4;
-/// Our addresses that full NAT lends ports of at a time; each takes 3 MiB. As many again may wait for their last flows to end.
+/// Our addresses that full NAT lends ports of at a time; each takes 4 MiB. As many again may wait for their last flows to end.
 pub const NAT_SOURCES: usize = 16;
 /// Ports that are lent: above those that services listen on (RFC 6335 §6).
 pub const NAT_PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
 /// A port rests between two flows while there are others: TIME-WAIT of Linux.
 pub const NAT_PORT_REST: Duration = Duration::from_secs(60);
-/// A port of UDP or ICMP rests before it goes to another client of the same endpoint: what answers takes less, but for some DNS.
+/// A port of UDP rests before it goes to another client of the same endpoint: what answers takes less, but for some DNS.
 pub const NAT_DATAGRAM_REST: Duration = Duration::from_secs(1);
 /// A flow that was not answered, or did not answer back, keeps its port this long. Clients repeat a SYN after 1, 2, 4 and 8 s.
 pub const NAT_OPENING_IDLE: Duration = Duration::from_secs(20);

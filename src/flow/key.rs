@@ -55,7 +55,7 @@ pub enum Kind {
 }
 
 impl FlowKey {
-    /// A flow of a protocol with ports.
+    /// Of a protocol without ports, or where they cannot be seen, both are 0: the two hosts are the flow.
     pub fn new(protocol: u8, source: SocketAddr, destination: SocketAddr) -> FlowKey {
         FlowKey {
             source: octets(source.ip()),
@@ -64,17 +64,6 @@ impl FlowKey {
             destination_port: destination.port().to_be_bytes(),
             protocol,
         }
-    }
-
-    /// An ICMP or ICMPv6 echo: its identifier takes the client's port's place (RFC 792, RFC 4443 §4.1), so that two pings of one
-    /// client are two flows, as NAT needs (RFC 5508 §3.1).
-    pub fn echo(protocol: u8, source: IpAddr, destination: IpAddr, id: u16) -> FlowKey {
-        FlowKey::new(protocol, SocketAddr::new(source, id), SocketAddr::new(destination, 0))
-    }
-
-    /// A flow of a protocol without ports, or whose ports cannot be seen: the two hosts are the flow.
-    pub fn hosts(protocol: u8, source: IpAddr, destination: IpAddr) -> FlowKey {
-        FlowKey::new(protocol, SocketAddr::new(source, 0), SocketAddr::new(destination, 0))
     }
 
     pub fn source(&self) -> SocketAddr {
@@ -180,14 +169,8 @@ mod tests {
         for (key, shown) in [
             (flow(TCP, "198.51.100.7:4242", "10.0.0.100:80"), "tcp 198.51.100.7:4242 > 10.0.0.100:80"),
             (flow(UDP, "[2001:db8::7]:53", "[2001:db8::1]:53"), "udp [2001:db8::7]:53 > [2001:db8::1]:53"),
-            (
-                FlowKey::echo(ICMP, "192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap(), 77),
-                "icmp 192.0.2.1:77 > 192.0.2.2:0",
-            ),
-            (
-                FlowKey::hosts(47, "192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()),
-                "proto-47 192.0.2.1:0 > 192.0.2.2:0",
-            ),
+            (flow(ICMP, "192.0.2.1:0", "192.0.2.2:0"), "icmp 192.0.2.1:0 > 192.0.2.2:0"),
+            (flow(47, "192.0.2.1:0", "192.0.2.2:0"), "proto-47 192.0.2.1:0 > 192.0.2.2:0"),
         ] {
             assert_eq!(key.to_string(), shown);
             assert_eq!(key.reversed().reversed(), key);

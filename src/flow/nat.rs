@@ -31,7 +31,7 @@ use super::ports::{Lease, Ports, Rest};
 use super::table::{self, Entry, Table};
 use crate::base::{HashKey, Moment, ServiceId, limits};
 
-pub use super::ports::PortUse;
+pub use super::ports::{PROTOCOLS, PortUse};
 
 mod bound;
 mod shard;
@@ -248,8 +248,8 @@ impl Nat {
         self.ports.owns(address)
     }
 
-    /// What is lent of an address of ours, of TCP, UDP and ICMP. `None`: it lends nothing.
-    pub fn ports_of(&self, source: IpAddr, now: Moment) -> Option<[PortUse; 3]> {
+    /// What is lent of an address of ours, of TCP and UDP. `None`: it lends nothing.
+    pub fn ports_of(&self, source: IpAddr, now: Moment) -> Option<[PortUse; PROTOCOLS]> {
         self.ports.use_of(source, now)
     }
 

@@ -23,7 +23,7 @@ use std::ops::RangeInclusive;
 use fastrand::Rng;
 use parking_lot::{Mutex, RwLock};
 
-use super::key::{ICMP, ICMP6, TCP, UDP};
+use super::key::{TCP, UDP};
 use crate::base::{HashKey, Moment, limits};
 
 pub(super) struct Ports {
@@ -35,7 +35,7 @@ pub(super) struct Ports {
 
 struct Source {
     address: IpAddr,
-    /// TCP, UDP, identifiers of ICMP echoes.
+    /// TCP, UDP.
     pools: [Mutex<Pool>; PROTOCOLS],
 }
 
@@ -165,7 +165,7 @@ impl Ports {
     }
 
     fn source(&self, address: IpAddr, place: u64) -> Source {
-        let pools = [0, 1, 2].map(|pool| {
+        let pools = [0, 1].map(|pool| {
             let mut all: Vec<u16> = self.ports.clone().collect();
             Rng::with_seed(self.secret.mix(place, pool)).shuffle(&mut all);
             let ports = all.into_iter().map(|port| Rested { port, until: Moment::ZERO }).collect();
@@ -223,8 +223,8 @@ impl Ports {
         self.sources.read().iter().any(|source| source.address == address)
     }
 
-    /// Ports of an address that flows have, and those that new flows could have now, of TCP, UDP and ICMP. `None`: it lends none.
-    pub(super) fn use_of(&self, address: IpAddr, now: Moment) -> Option<[PortUse; 3]> {
+    /// Ports of an address that flows have, and those that new flows could have now, of TCP and UDP. `None`: it lends none.
+    pub(super) fn use_of(&self, address: IpAddr, now: Moment) -> Option<[PortUse; PROTOCOLS]> {
         let sources = self.sources.read();
         let source = sources.iter().find(|source| source.address == address)?;
         Some(source.pools.each_ref().map(|pool| {
@@ -244,7 +244,8 @@ impl Ports {
 
 /// Those in use and as many that are on their way out.
 const PLACES: usize = 2 * limits::NAT_SOURCES;
-const PROTOCOLS: usize = 3;
+/// Those that have ports: nothing else could tell two clients of full NAT apart.
+pub const PROTOCOLS: usize = 2;
 /// Of all addresses and protocols.
 pub(super) const POOLS: usize = PLACES * PROTOCOLS;
 
@@ -252,7 +253,6 @@ fn pool_of(protocol: u8) -> Option<u8> {
     match protocol {
         TCP => Some(0),
         UDP => Some(1),
-        ICMP | ICMP6 => Some(2),
         _ => None,
     }
 }
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn every_port_is_lent_once_and_then_there_is_none() {
         let ports = ports(2, 1000..=1099);
-        for protocol in [TCP, UDP, ICMP] {
+        for protocol in [TCP, UDP] {
             let mut lent: Vec<_> =
                 std::iter::from_fn(|| take(&ports, protocol, 0)).map(|l| (l.address, l.port)).collect();
             assert_eq!(lent.len(), 200);
@@ -293,7 +293,7 @@ mod tests {
         assert!(
             ports.take(TCP, [2; 16].into(), &[[1; 16].into()], 7, at(0)).is_some_and(|lease| lease.address.is_ipv6())
         );
-        assert_eq!(take(&ports, 47, 0), None, "no ports, nothing to lend");
+        assert_eq!([1, 47, 58].map(|protocol| take(&ports, protocol, 0)), [None; 3], "no ports, nothing to lend");
     }
 
     #[test]
@@ -350,7 +350,7 @@ mod tests {
         let rest = limits::NAT_PORT_REST.as_secs();
         let of = |seconds| ports.use_of([10, 0, 0, 0].into(), at(seconds)).unwrap();
         let idle = PortUse { lent: 0, free: 10 };
-        assert_eq!(of(rest), [PortUse { lent: 2, free: 7 }, idle, idle]);
+        assert_eq!(of(rest), [PortUse { lent: 2, free: 7 }, idle]);
         assert_eq!(of(rest + 1)[0], PortUse { lent: 2, free: 8 });
         assert_eq!(ports.use_of([10, 0, 0, 9].into(), at(0)), None);
     }

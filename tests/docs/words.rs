@@ -32,7 +32,7 @@ pub fn of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
         ("log", _) => vec!["access", "program"],
         ("result", _) => vec!["passed", "failed", "impossible"],
         ("protocol", "strata_requests_total") => vec!["http1"],
-        ("protocol", _) => vec!["tcp", "udp", "icmp"],
+        ("protocol", _) => vec!["tcp", "udp"],
         ("reason", "strata_admin_requests_refused_total") => Why::ALL.iter().map(|why| why.word()).collect(),
         ("reason", "strata_interface_frames_lost_total") => Lost::ALL.iter().map(|why| why.word()).collect(),
         ("reason", "strata_stray_packets_dropped_total") => packets().collect(),

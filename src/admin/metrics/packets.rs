@@ -3,13 +3,13 @@
 use super::Page;
 use crate::admin::describe::{self, Carriers};
 use crate::base::{Reason, clock, limits};
-use crate::flow::nat::PortUse;
+use crate::flow::nat::{PROTOCOLS, PortUse};
 use crate::observe::names;
 use crate::observe::packets::{InterfaceCells, Lost, Packets};
 use crate::state::{Endpoint, Pool, Service, Snapshot, Traffic};
 
 /// What ports are lent for, in the order of `flow::Nat::ports_of`.
-const LENT_FOR: [&str; 3] = ["tcp", "udp", "icmp"];
+const LENT_FOR: [&str; PROTOCOLS] = ["tcp", "udp"];
 
 impl Page {
     /// The engine as a whole.
@@ -46,7 +46,7 @@ impl Page {
         sources.dedup();
         for source in sources {
             let known = engine.shared().and_then(|shared| shared.nat.ports_of(*source, clock::now()));
-            for (ports, protocol) in known.unwrap_or([all; 3]).iter().zip(LENT_FOR) {
+            for (ports, protocol) in known.unwrap_or([all; PROTOCOLS]).iter().zip(LENT_FOR) {
                 let labels = [&*source.to_string(), protocol];
                 self.value(&names::NAT_PORTS_LENT, &labels, ports.lent as u64);
                 self.value(&names::NAT_PORTS_FREE, &labels, ports.free as u64);

@@ -34,7 +34,7 @@ async fn series_exist_at_zero_from_the_start() {
             ("strata_flow_records_limit", limits::FLOW_RECORDS as f64),
             ("strata_nat_flows_limit", limits::NAT_FLOWS as f64),
             ("strata_nat_ports_lent{source=\"10.0.0.3\",protocol=\"tcp\"}", 0.0),
-            ("strata_nat_ports_free{source=\"10.0.0.3\",protocol=\"icmp\"}", 64_512.0),
+            ("strata_nat_ports_free{source=\"10.0.0.3\",protocol=\"udp\"}", 64_512.0),
             ("strata_slots_marked{service=\"game\"}", 0.0),
             ("strata_slots_fingerprint{service=\"game\",family=\"v6\"}", 0.0),
             ("strata_endpoint_packets_sent_total{pool=\"game\",endpoint=\"fd00::41\"}", 0.0),
