@@ -12,6 +12,7 @@ use super::ready::{Of, readiness};
 use crate::base::{Moment, Reason, clock};
 use crate::doc::codes;
 use crate::observe::cells::{DURATION_BOUNDS_US, UpstreamError};
+use crate::observe::packets::Wayless;
 use crate::observe::{Cells, Histogram, Packets, PerWorker, events};
 use crate::route::Pattern;
 use crate::state::{Endpoint, EndpointSpec, ModeKind, Pool, PoolView, Service, Snapshot, Traffic};
@@ -35,7 +36,7 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
         connections: snapshot.services().map(|service| u64::from(service.kept.open.load(Relaxed))).sum(),
         last_reload_successful: control.reloads.last_successful(),
         last_reload_success_at_ms: control.reloads.success_at_ms(),
-        warnings: control.reloads.found().0.diagnostics.len() + masked(&snapshot).count(),
+        warnings: control.reloads.found().0.diagnostics.len() + noticed(&snapshot, &crew.packets).count(),
         probes_static: crew.probes_static.load(Relaxed),
         read_only: snapshot.settings.admin_read_only,
         last_event: events::ring().last(),
@@ -50,7 +51,7 @@ pub fn status(control: &Control, uptime: Duration, reports: &[EndpointReport]) -
 pub fn diagnostics(control: &Control) -> document::Diagnostics {
     let (mut warnings, refused) = control.reloads.found();
     let snapshot = control.crew.snapshot.load();
-    for found in masked(&snapshot) {
+    for found in noticed(&snapshot, &control.crew.packets) {
         let help = found.help.as_deref().unwrap_or_default();
         let place = format!("{}:{}", found.file, found.line);
         warnings
@@ -101,27 +102,55 @@ fn refused_of(state: &SourceState) -> impl Iterator<Item = document::FoundMistak
     })
 }
 
+/// What no file shows, and is known since it serves.
+fn noticed(snapshot: &Snapshot, packets: &Packets) -> impl Iterator<Item = document::Diagnostic> {
+    masked(snapshot).chain(wayless(snapshot, packets))
+}
+
 /// Of each service whose clients' addresses seem to be lost.
 fn masked(snapshot: &Snapshot) -> impl Iterator<Item = document::Diagnostic> {
     snapshot.services().filter(|service| service.kept.clients.seem_masked()).map(|service| {
         let name = &*service.spec.name;
-        let listen = snapshot.places.pointer(&format!("/service/{name}/listen")).cloned().unwrap_or_default();
-        let place = listen.as_str().or_else(|| listen.pointer("/0")?.as_str()).unwrap_or_default();
-        let (file, line) = place.rsplit_once(':').unwrap_or((place, ""));
-        document::Diagnostic {
-            severity: "warning".to_owned(),
-            code: codes::MASKED_CLIENTS.id.to_owned(),
-            message: format!("every client of service {name} seems to be this host's gateway"),
-            help: Some(
-                "their addresses are lost on the way: run on the host's network or on a macvlan, or name the proxy before it in \
-                 `trusted_proxies` (docs/docker.md)"
-                    .to_owned(),
-            ),
-            file: file.to_owned(),
-            line: line.parse().unwrap_or(0),
-            column: 1,
-        }
+        let message = format!("every client of service {name} seems to be this host's gateway");
+        let help = "their addresses are lost on the way: run on the host's network or on a macvlan, or name the proxy before it in \
+                    `trusted_proxies` (docs/docker.md)";
+        warning(snapshot, &codes::MASKED_CLIENTS, message, help, &format!("/service/{name}/listen"))
     })
+}
+
+/// Of each endpoint under NAT that no way leads to.
+fn wayless(snapshot: &Snapshot, packets: &Packets) -> impl Iterator<Item = document::Diagnostic> {
+    packets.wayless().into_iter().map(|Wayless { pool, endpoint, why }| {
+        let message = format!("no way leads to endpoint {endpoint} of pool {pool}: {why}");
+        let help =
+            "its packets are dropped (`unroutable`): give this machine a route to it (`ip route get`), or take it out";
+        let is_found = snapshot.pool_named(&pool).is_some_and(|pool| pool.spec.sourced);
+        let key = if is_found { "source" } else { "endpoints" };
+        warning(snapshot, &codes::NO_WAY, message, help, &format!("/pool/{pool}/{key}"))
+    })
+}
+
+/// `at`: the key that it is said of. Its first value that stands in a file is where.
+fn warning(snapshot: &Snapshot, code: &codes::Code, message: String, help: &str, at: &str) -> document::Diagnostic {
+    let place = snapshot.places.pointer(at).and_then(first_place).unwrap_or_default();
+    let (file, line) = place.rsplit_once(':').unwrap_or((place, ""));
+    document::Diagnostic {
+        severity: "warning".to_owned(),
+        code: code.id.to_owned(),
+        message,
+        help: Some(help.to_owned()),
+        file: file.to_owned(),
+        line: line.parse().unwrap_or(0),
+        column: 1,
+    }
+}
+
+fn first_place(of: &serde_json::Value) -> Option<&str> {
+    match of {
+        serde_json::Value::Array(all) => all.iter().find_map(first_place),
+        serde_json::Value::Object(all) => all.values().find_map(first_place),
+        one => one.as_str(),
+    }
 }
 
 /// Of each source, in a document that shows all of them.

@@ -155,6 +155,8 @@ pub static MASKED_CLIENTS: Code =
 /// Of a running process as well: what sources have found is no part of a file.
 pub static TEST_FAILS_BY_FOUND: Code =
     Code::new("W019", "a [[test]] that holds by the file alone, and fails with what sources have found");
+/// Of a running process as well.
+pub static NO_WAY: Code = Code::new("W020", "this machine has no way to an endpoint under NAT");
 
 /// Every code, in order.
 pub static CODES: &[&Code] = &[
@@ -225,6 +227,7 @@ pub static CODES: &[&Code] = &[
     &MASKED_SECRET,
     &MASKED_CLIENTS,
     &TEST_FAILS_BY_FOUND,
+    &NO_WAY,
 ];
 
 #[cfg(test)]

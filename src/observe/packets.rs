@@ -27,6 +27,17 @@ pub struct Packets {
     pub beats: Arc<Beats>,
     shared: OnceLock<Arc<Shared>>,
     interfaces: Mutex<BTreeMap<Arc<str>, Arc<InterfaceCells>>>,
+    wayless: Mutex<Vec<Wayless>>,
+}
+
+/// An endpoint under NAT that this machine has no way to: what goes there is dropped, and by which interface it would answer is not
+/// known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wayless {
+    pub pool: Arc<str>,
+    pub endpoint: Arc<str>,
+    /// What the kernel says.
+    pub why: String,
 }
 
 impl Packets {
@@ -44,6 +55,16 @@ impl Packets {
     /// What workers share, once there are any.
     pub fn shared(&self) -> Option<&Shared> {
         self.shared.get().map(Arc::as_ref)
+    }
+
+    /// Those that no way leads to, now.
+    pub fn wayless(&self) -> Vec<Wayless> {
+        self.wayless.lock().clone()
+    }
+
+    /// These are the ones from now on. Those that were before.
+    pub fn set_wayless(&self, found: Vec<Wayless>) -> Vec<Wayless> {
+        std::mem::replace(&mut self.wayless.lock(), found)
     }
 
     /// The cells of an interface, which from now on is served.

@@ -124,3 +124,39 @@ fn what_keeps_the_kernel_out_is_put_back_when_somebody_takes_it_away() {
     }
     assert_eq!(ready(&rig, "?all"), 200, "{}", rig.strata.log_tail());
 }
+
+#[test]
+fn an_endpoint_under_nat_that_no_way_leads_to_costs_nobody_else_anything() {
+    if !can("an endpoint that no way leads to") {
+        return;
+    }
+    for way in [Way::FullNat, Way::L4Nat] {
+        let mut rig = Rig::new(way, Place::Lan, 3, 2, Extra::default());
+        let routes = |rig: &Rig, word: &str| {
+            for (family, option) in Family::BOTH.iter().zip(["-4", "-6"]) {
+                let endpoint = family.endpoint(Place::Lan, 2);
+                rig.world.balancer.ip(&format!("{option} route {word} unreachable {endpoint}"));
+            }
+        };
+        let said = |rig: &Rig| {
+            let text = rig.world.balancer.enter(|| get(rig.strata.admin, "/api/diagnostics").text());
+            text.matches("warning[W020]").count()
+        };
+        let name = |rig: &Rig, family: &Family| ask(&rig.world.client, family.vip(), 1, 1).expect("an answer").name;
+        routes(&rig, "add");
+        rig.reload(&[Member(0, 1), Member(1, 1), Member(2, 1)]);
+        assert_eq!(said(&rig), 2, "{way:?}: one of each family");
+        rig.restart_after("TERM");
+        rig.await_up(2);
+        assert_eq!(said(&rig), 2, "{way:?}: and a start is none the worse");
+        for family in &Family::BOTH {
+            assert!((0..20).all(|_| name(&rig, family) != World::name(2)), "{way:?}");
+        }
+        routes(&rig, "del");
+        await_that("nothing is said of it any more", || said(&rig) == 0);
+        rig.await_up(3);
+        for family in &Family::BOTH {
+            await_that("it serves", || name(&rig, family) == World::name(2));
+        }
+    }
+}

@@ -26,7 +26,8 @@ use super::through::{Passages, Scene, Wish};
 use crate::base::{HashKey, MacAddr, clock, limits};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{Inputs, Tables};
-use crate::observe::Packets;
+use crate::observe::packets::Wayless;
+use crate::observe::{Packets, events};
 use crate::seam::through::Register;
 use crate::state::{Forward, PacketSpec, Snapshot, VipMac};
 use crate::sys::classify::Rule;
@@ -91,6 +92,8 @@ pub struct Prepared {
     changed: Vec<(Arc<str>, Wanted)>,
     /// For probes through VIPs. `None`: it is fulfilled.
     wish: Option<Wish>,
+    /// Whom no way leads to.
+    wayless: Vec<Wayless>,
 }
 
 impl Engine {
@@ -135,7 +138,7 @@ impl Engine {
                 limits::NAT_SOURCES
             ));
         }
-        let wanted = wanted(next, &specs, &mut errors);
+        let (wanted, wayless) = wanted(next, &specs, &mut errors);
         let (opened, changed) = self.open(&wanted, &mut errors);
         let interfaces: Vec<(Arc<str>, u32)> = wanted.iter().map(|(name, (index, _))| (name.clone(), *index)).collect();
         let machine = match look::machine(&interfaces) {
@@ -146,7 +149,7 @@ impl Engine {
             }
         };
         let wish = Wish::of(next, self.passages.as_ref()).map_err(|error| errors.push(error)).ok();
-        let prepared = Prepared { machine, interfaces, opened, changed, wish };
+        let prepared = Prepared { machine, interfaces, opened, changed, wish, wayless };
         if errors.is_empty() { Ok(prepared) } else { Err(errors) }
     }
 
@@ -190,7 +193,8 @@ impl Engine {
 
     /// What went wrong.
     async fn adopt(&mut self, prepared: Prepared, snapshot: &Arc<Snapshot>) -> Vec<String> {
-        let Prepared { machine, interfaces, opened, changed, wish: _ } = prepared;
+        let Prepared { machine, interfaces, opened, changed, wish: _, wayless } = prepared;
+        self.tell_of(wayless);
         if self.running.is_none() && interfaces.is_empty() {
             return Vec::new();
         }
@@ -238,6 +242,26 @@ impl Engine {
         errors
     }
 
+    /// Says whom no way leads to any more, and to whom one leads again. It costs nobody else anything, a tunnel's other end no more than
+    /// that, so it is no reason to refuse a configuration.
+    fn tell_of(&self, wayless: Vec<Wayless>) {
+        let before = self.packets.set_wayless(wayless.clone());
+        let is_among = |all: &[Wayless], one: &Wayless| {
+            all.iter().any(|other| (&other.pool, &other.endpoint) == (&one.pool, &one.endpoint))
+        };
+        for Wayless { pool, endpoint, why } in wayless.iter().filter(|now| !is_among(&before, now)) {
+            tracing::warn!(
+                event = events::ENDPOINT,
+                %pool,
+                %endpoint,
+                "no way to it: {why}: its packets are dropped until there is one, which is looked for each second"
+            );
+        }
+        for Wayless { pool, endpoint, .. } in before.iter().filter(|then| !is_among(&wayless, then)) {
+            tracing::info!(event = events::ENDPOINT, %pool, %endpoint, "it is not without a way any more");
+        }
+    }
+
     /// Brings taps in step with the machine: interfaces that went or came back, workers that ended, addresses of ours and ways to
     /// endpoints that have changed, classifiers that somebody removed. What stands in the way is logged once, and tried again at the
     /// next call.
@@ -253,11 +277,12 @@ impl Engine {
         let mut errors = self.running.as_mut().map_or_else(Vec::new, |running| running.keep_out(&ground));
         let Some(running) = &self.running else { return };
         let is_served = running.open.values().all(Open::is_served);
-        if is_served && errors.is_empty() && self.hindrances.is_empty() && self.ground.as_ref() == Some(&ground) {
+        let is_well = errors.is_empty() && self.hindrances.is_empty() && self.packets.wayless().is_empty();
+        if is_served && is_well && self.ground.as_ref() == Some(&ground) {
             return;
         }
         let specs = specs(snapshot);
-        let mut wanted = wanted(snapshot, &specs, &mut errors);
+        let (mut wanted, wayless) = wanted(snapshot, &specs, &mut errors);
         for (name, open) in &running.open {
             // A way that is not there may be back in a moment.
             if !wanted.contains_key(name) && ground.has(name, open.index) {
@@ -272,11 +297,13 @@ impl Engine {
         let interfaces: Vec<(Arc<str>, u32)> = wanted.iter().filter_map(is_there).collect();
         self.ground = Some(ground);
         let is_same = interfaces.len() == running.open.len() && opened.is_empty() && changed.is_empty();
-        if !is_same {
+        if is_same {
+            self.tell_of(wayless);
+        } else {
             let wish = Wish::of(snapshot, self.passages.as_ref()).map_err(|error| errors.push(error)).ok();
             match look::machine(&interfaces) {
                 Ok(machine) => {
-                    let mut prepared = Prepared { machine, interfaces, opened, changed, wish };
+                    let mut prepared = Prepared { machine, interfaces, opened, changed, wish, wayless };
                     errors
                         .extend(self.let_probes_through(&mut prepared, snapshot).err().map(|error| error.to_string()));
                     errors.extend(self.adopt(prepared, snapshot).await);
@@ -386,9 +413,10 @@ fn sources(specs: &[&PacketSpec]) -> BTreeSet<IpAddr> {
     specs.iter().flat_map(|spec| spec.sources.iter().copied()).collect()
 }
 
-/// The interfaces that packets come in by: those of VIPs, and where endpoints' answers are translated back, theirs.
-fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> Interfaces {
-    let mut all = Interfaces::new();
+/// The interfaces that packets come in by: those of VIPs, and where endpoints' answers are translated back, theirs. And the endpoints
+/// for which there is none.
+fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> (Interfaces, Vec<Wayless>) {
+    let (mut all, mut wayless) = (Interfaces::new(), Vec::new());
     for vip in next.vips() {
         let name = &vip.spec.interface;
         let found = match link::by_name(name) {
@@ -439,7 +467,11 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> I
                     }
                     entry.1.rules.extend(spec.sources.iter().map(|source| Rule::to(*source)));
                 }
-                Err(error) => errors.push(format!("endpoint {}: no way to it: {error}", endpoint.name)),
+                Err(error) => wayless.push(Wayless {
+                    pool: pool.spec.name.clone(),
+                    endpoint: endpoint.name.clone(),
+                    why: error.to_string(),
+                }),
             }
         }
     }
@@ -456,7 +488,10 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> I
         wanted.rules.retain(|rule| seen.insert(rule.clone()));
         errors.extend(replies::excess(name, &wanted.rules));
     }
-    all
+    // Services may share a pool.
+    let mut seen = HashSet::new();
+    wayless.retain(|one| seen.insert((one.pool.clone(), one.endpoint.clone())));
+    (all, wayless)
 }
 
 /// Orders and events that may wait for the control thread. Events beyond are heard with a later packet.

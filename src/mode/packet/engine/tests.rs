@@ -126,6 +126,41 @@ fn answers_of_nats_endpoints_are_taken_where_the_way_to_them_has_moved() {
 }
 
 #[test]
+fn an_endpoint_that_no_way_leads_to_is_told_of_and_served_once_one_does() {
+    let answers = Rule::from("10.0.0.41".parse().unwrap());
+    let wayless = |packets: &Packets| packets.wayless().into_iter().map(|one| one.endpoint).collect::<Vec<_>>();
+    serving(
+        |near, engine| {
+            assert!(open(engine).wanted.rules.contains(&answers) && wayless(&engine.packets).is_empty());
+            near.sh("ip route add unreachable 10.0.0.41");
+        },
+        |engine, packets| {
+            assert_eq!(wayless(packets), ["10.0.0.41".into()]);
+            assert!(!open(engine).wanted.rules.contains(&answers));
+            assert_eq!((packets.unserved(), &engine.hindrances), (None, &Vec::new()), "the VIP is served all the same");
+        },
+    );
+    let Some([near, far]) = namespaces() else { return };
+    near.cable(("near", OWN), &far, ("far", FAR));
+    near.sh("ip addr add 10.0.0.1/24 dev near; ip route add unreachable 10.0.0.41");
+    near.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (packets, snapshot) = (Arc::new(Packets::default()), snapshot());
+        let mut engine = Engine::new(1, HashKey::new([1; 16]), packets.clone(), Arc::default());
+        let prepared = engine.prepare(&snapshot).unwrap_or_else(|errors| panic!("{errors:?}"));
+        assert!(packets.wayless().is_empty(), "what is prepared changes nothing");
+        runtime.block_on(engine.commit(prepared, &snapshot)).unwrap();
+        assert_eq!(wayless(&packets), ["10.0.0.41".into()]);
+        runtime.block_on(engine.mend(&snapshot));
+        assert_eq!(wayless(&packets), ["10.0.0.41".into()]);
+        near.sh("ip route del unreachable 10.0.0.41");
+        runtime.block_on(engine.mend(&snapshot));
+        assert!(packets.wayless().is_empty() && open(&engine).wanted.rules.contains(&answers));
+        engine.stop();
+    });
+}
+
+#[test]
 fn a_control_thread_that_does_not_get_to_its_work_is_missed() {
     serving(
         |_, _| {},
