@@ -198,10 +198,9 @@ impl Supervisor {
         let snapshot = self.crew.snapshot.load();
         let mut wishes = Vec::new();
         for pool in snapshot.pools() {
-            for endpoint in &pool.endpoints {
+            for (endpoint, spec) in pool.endpoints.iter().zip(&pool.spec.endpoints) {
                 let status = endpoint.status();
-                let spec = pool.spec.endpoints.iter().find(|spec| *spec.address.to_string() == *endpoint.name);
-                let weight = spec.filter(|spec| spec.weight != status.weight).map(|_| status.weight.get().into());
+                let weight = (spec.weight != status.weight).then(|| status.weight.get().into());
                 let intent = (status.intent != Intent::Ready).then(|| status.intent.word().to_owned());
                 if intent.is_some() || weight.is_some() {
                     let (pool, endpoint) = (pool.spec.name.to_string(), endpoint.name.to_string());
