@@ -74,6 +74,8 @@ pub const NAMES: usize = 4096;
 pub const POOL_ENDPOINTS: usize = 4096;
 /// Mistakes that are told of what one source has found; the others are counted. Nobody reads more.
 pub const SOURCE_MISTAKES: usize = 50;
+/// The same, of one container or name: who has mended so many looks again.
+pub const MAKER_MISTAKES: usize = 5;
 /// Routes of a service that has a source: each finding compiles them anew, 10 000 in some 20 ms.
 pub const SOURCE_ROUTES: usize = 10_000;
 /// Bytes of an answer's datagram that a name server is told to keep to: it fits every path unfragmented (DNS flag day 2020).

@@ -16,7 +16,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use super::value::{Config, Dialled, Endpoint, Pool, Traffic};
 use crate::base::{EndpointAddr, Moment, limits};
 use crate::doc::{Settings, Spanned, quote};
 use crate::health;
-use crate::seam::source::{Finding, Member, Mistake, Owner, Pool as FoundPool, Refusal, drain};
+use crate::seam::source::{Finding, Member, Mistake, Owner, Pool as FoundPool, Refusal, drain, is_same_place};
 
 use admit::Ground;
 
@@ -40,6 +40,9 @@ pub struct Found {
     /// By pool and address.
     members: Members,
 }
+
+/// By pool: the source that its members come from.
+type Homes<'s> = HashMap<Arc<str>, &'s Settings>;
 
 type Members = BTreeMap<(Arc<str>, EndpointAddr), Standing>;
 
@@ -79,7 +82,7 @@ pub struct Verdict {
     pub members: usize,
     pub leaving: usize,
     pub routes: usize,
-    /// The first of them, and how many there are by their reason.
+    /// As many of them as somebody reads, and how many there are by their reason.
     pub mistakes: Vec<Mistake>,
     pub refused: BTreeMap<Refusal, u64>,
 }
@@ -87,9 +90,41 @@ pub struct Verdict {
 impl Verdict {
     fn refuse(&mut self, mistake: Mistake) {
         *self.refused.entry(mistake.why).or_default() += 1;
-        if self.mistakes.len() < limits::SOURCE_MISTAKES {
-            self.mistakes.push(mistake);
+        self.mistakes.push(mistake);
+    }
+
+    /// Leaves as many mistakes as somebody reads, the first of everybody before the second of anybody: whoever makes many hides nobody
+    /// else's one.
+    fn abridge(&mut self) {
+        let mut made: HashMap<String, usize> = HashMap::new();
+        // With how many each stands for.
+        let mut ranked: Vec<(usize, usize, Mistake)> = Vec::new();
+        for mistake in std::mem::take(&mut self.mistakes) {
+            let nth = made.entry(mistake.maker().to_owned()).or_default();
+            *nth += 1;
+            // The one after the last that is told says how many there are in its place.
+            if *nth <= limits::MAKER_MISTAKES + 1 {
+                ranked.push((*nth, 1, mistake));
+            }
         }
+        for (_, count, mistake) in ranked.iter_mut().filter(|(nth, ..)| *nth > limits::MAKER_MISTAKES) {
+            *count = made.get(mistake.maker()).map_or(1, |made| made - limits::MAKER_MISTAKES);
+            if *count > 1 {
+                *mistake =
+                    Mistake::new(mistake.why, mistake.maker(), format!("{count} more mistakes, which are not told"));
+            }
+        }
+        // Stable: otherwise in the order in which they were found.
+        ranked.sort_by_key(|(nth, ..)| *nth);
+        if ranked.len() > limits::SOURCE_MISTAKES {
+            let rest = ranked.split_off(limits::SOURCE_MISTAKES - 1);
+            let count = rest.iter().map(|(_, count, _)| count).sum();
+            if let Some((nth, _, first)) = rest.first() {
+                let message = format!("{count} more mistakes of these and others, which are not told");
+                ranked.push((*nth, count, Mistake::new(first.why, "the rest", message)));
+            }
+        }
+        self.mistakes = ranked.into_iter().map(|(.., mistake)| mistake).collect();
     }
 }
 
@@ -153,29 +188,34 @@ impl Found {
             );
             join(pool, standings, &mut merged.members);
         }
-        self.pools(&mut merged, &sources, &ground, around);
+        let homes = self.pools(&mut merged, &sources, &ground, around);
         for (owner, finding) in &self.findings {
             if let (Owner::Service(_), Some(verdict)) = (owner, merged.verdicts.get_mut(owner)) {
-                verdict.routes = routes::join(&mut merged.config, owner, finding, verdict);
+                verdict.routes = routes::join(&mut merged.config, owner, finding, &homes, verdict);
             }
         }
+        merged.verdicts.values_mut().for_each(Verdict::abridge);
         merged
     }
 
-    /// Pools that no file has.
-    fn pools(
+    /// Pools that no file has. Returns where the members of every pool come from that has a source.
+    fn pools<'s>(
         &self,
         merged: &mut Merged,
-        sources: &BTreeMap<Owner, &Settings>,
+        sources: &BTreeMap<Owner, &'s Settings>,
         ground: &Ground<'_>,
         around: &Around<'_>,
-    ) {
-        let mut of_file: HashMap<Arc<str>, Option<&'static str>> = HashMap::new();
-        for pool in &merged.config.pools {
-            of_file.insert(pool.name.value.clone(), pool.source.as_ref().map(|source| source.name));
-        }
-        let new_in_file = of_file.keys().filter(|name| !(around.is_known)(name)).count();
+    ) -> Homes<'s> {
+        let of_file: HashSet<Arc<str>> = merged.config.pools.iter().map(|pool| pool.name.value.clone()).collect();
+        let new_in_file = of_file.iter().filter(|name| !(around.is_known)(name)).count();
         let mut names_left = around.names_left.saturating_sub(new_in_file);
+        let mut homes: Homes<'s> = sources
+            .iter()
+            .filter_map(|(owner, settings)| match owner {
+                Owner::Pool(name) => Some((name.clone(), *settings)),
+                Owner::Service(_) => None,
+            })
+            .collect();
         let mut by_name: HashMap<Arc<str>, usize> = HashMap::new();
         for (owner, finding) in &self.findings {
             let Owner::Service(_) = owner else { continue };
@@ -183,11 +223,20 @@ impl Found {
                 continue;
             };
             for found in &finding.pools {
-                if let Some(source) = of_file.get(&found.name) {
+                let home = homes.get(&found.name).copied();
+                let is_at_home = home.is_some_and(|home| is_same_place(home, settings));
+                if of_file.contains(&found.name) {
                     // One that looks in the same place has the same endpoints by itself.
-                    if *source != Some(settings.name) && !found.members.is_empty() {
-                        verdict.refuse(file_has_it(found, settings.name));
+                    if !is_at_home && !found.members.is_empty() {
+                        verdict.refuse(match home {
+                            Some(home) if home.name == settings.name => elsewhere(found),
+                            _ => file_has_it(found, settings.name),
+                        });
                     }
+                    continue;
+                }
+                if home.is_some() && !is_at_home {
+                    verdict.refuse(elsewhere(found));
                     continue;
                 }
                 if let Some(help) = name_fault(&found.name) {
@@ -211,6 +260,7 @@ impl Found {
                     None => {
                         names_left -= usize::from(!(around.is_known)(&found.name));
                         by_name.insert(found.name.clone(), merged.config.pools.len());
+                        homes.insert(found.name.clone(), settings);
                         merged.config.pools.push(new_pool(found));
                         merged.config.pools.len() - 1
                     }
@@ -229,6 +279,7 @@ impl Found {
                 join(pool, standings, &mut merged.members);
             }
         }
+        homes
     }
 
     /// Who is in force of one source in one pool: those that it tells and that may, and those that leave.
@@ -370,6 +421,13 @@ fn file_has_it(found: &FoundPool, kind: &str) -> Mistake {
     let message = format!("pool {} stands in the file, and has its endpoints from there", quote(&found.name));
     let help = format!("give it `source = {{ type = \"{kind}\" }}` there, or name another pool here");
     Mistake::new(Refusal::Conflict, &*found.from, message).help(help)
+}
+
+fn elsewhere(found: &FoundPool) -> Mistake {
+    let message =
+        format!("pool {} has its endpoints from another engine, or by labels of another prefix", quote(&found.name));
+    Mistake::new(Refusal::Conflict, &*found.from, message)
+        .help("give both sources one `socket` and one `labels`, or name another pool")
 }
 
 fn new_pool(found: &FoundPool) -> Pool {

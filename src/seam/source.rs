@@ -151,6 +151,11 @@ pub struct Mistake {
 }
 
 impl Mistake {
+    /// Who made it: the container, without the label that it is in.
+    pub fn maker(&self) -> &str {
+        self.place.split_once(", label ").map_or(&self.place, |(maker, _)| maker)
+    }
+
     pub fn new(why: Refusal, place: impl Into<String>, message: impl Into<String>) -> Mistake {
         Mistake { why, place: place.into(), message: message.into(), help: None }
     }
@@ -350,6 +355,17 @@ pub const ALLOW: Field = Field::optional(
     Kind::Texts(is_allowance),
     "\"loopback\", \"link-local\": addresses that are refused otherwise, for whoever writes there could reach this machine's own",
 );
+
+/// Whether two sources look in the same place, so that each finds what the other does. What else they say (`network`, `drain`) is what
+/// becomes of it.
+pub fn is_same_place(one: &Settings, other: &Settings) -> bool {
+    let socket = |settings: &Settings| {
+        let text = settings.text("socket").unwrap_or_default();
+        // Two ways to write it.
+        text.strip_prefix("unix://").unwrap_or(text).trim_end_matches('/').to_owned()
+    };
+    one.name == other.name && one.text("labels") == other.text("labels") && socket(one) == socket(other)
+}
 
 /// The setting of [`DRAIN`].
 pub fn drain(settings: &Settings) -> Duration {

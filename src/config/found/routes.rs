@@ -4,16 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::value::{Config, Route, Traffic};
-use super::Verdict;
+use super::{Homes, Verdict};
 use crate::base::limits;
 use crate::doc::{Place, Spanned, quote, suggest};
 use crate::route::{Path, Pattern};
-use crate::seam::source::{Finding, Mistake, Owner, Refusal, Route as FoundRoute};
+use crate::seam::source::{Finding, Mistake, Owner, Refusal, Route as FoundRoute, is_same_place};
 
 /// Adds what `owner`, a service, has found; how many routes that were.
-pub(super) fn join(config: &mut Config, owner: &Owner, finding: &Finding, verdict: &mut Verdict) -> usize {
+pub(super) fn join(
+    config: &mut Config,
+    owner: &Owner,
+    finding: &Finding,
+    homes: &Homes<'_>,
+    verdict: &mut Verdict,
+) -> usize {
     let Owner::Service(name) = owner else { return 0 };
-    let doors = doors(config, name);
+    let doors = doors(config, name, homes);
     let Some(service) = config.services.iter_mut().find(|service| service.name.value == *name) else { return 0 };
     let Traffic::L7(l7) = &mut service.traffic else { return 0 };
     let mut joined = 0_usize;
@@ -68,19 +74,23 @@ fn takes_the_same(one: &Pattern, other: &Pattern) -> bool {
 #[derive(Clone, Copy)]
 enum Door {
     Open,
-    /// The file has it, and gave it no source of this kind.
+    /// Its endpoints stand in the file, or come from elsewhere.
     Closed,
     /// Packet services use it.
     Packets,
 }
 
 /// Pools by name, for what the source of `service` has found.
-fn doors(config: &Config, service: &str) -> HashMap<Arc<str>, Door> {
-    let kind =
+fn doors(config: &Config, service: &str, homes: &Homes<'_>) -> HashMap<Arc<str>, Door> {
+    let own =
         config.services.iter().find(|other| *other.name.value == *service).and_then(|service| match &service.traffic {
-            Traffic::L7(l7) => l7.source.as_ref().map(|source| source.name),
+            Traffic::L7(l7) => l7.source.as_ref().map(|source| &source.value),
             _ => None,
         });
+    let is_open = |pool: &Arc<str>| match (own, homes.get(pool)) {
+        (Some(own), Some(home)) => is_same_place(own, home),
+        _ => false,
+    };
     let packets: Vec<&Arc<str>> = config
         .services
         .iter()
@@ -94,10 +104,10 @@ fn doors(config: &Config, service: &str) -> HashMap<Arc<str>, Door> {
             || pool.endpoints.iter().any(|endpoint| endpoint.address.port().is_none())
         {
             Door::Packets
-        } else if pool.found.is_none() && pool.source.as_ref().map(|source| source.name) != kind {
-            Door::Closed
-        } else {
+        } else if is_open(&pool.name.value) {
             Door::Open
+        } else {
+            Door::Closed
         }
     };
     config.pools.iter().map(|pool| (pool.name.value.clone(), door(pool))).collect()
@@ -107,8 +117,8 @@ fn leads_nowhere(found: &FoundRoute, pools: &HashMap<Arc<str>, Door>) -> Option<
     match pools.get(&found.pool) {
         Some(Door::Open) => None,
         Some(Door::Closed) => {
-            let message = format!("pool {} is the file's, and not open to routes that are found", quote(&found.pool));
-            let help = "give it a `source` of the same type there, or name another pool here";
+            let message = format!("pool {} is not open to routes that are found here", quote(&found.pool));
+            let help = "give it the `source` that the service has, or name another pool here";
             Some(Mistake::new(Refusal::Closed, &*found.from, message).help(help))
         }
         Some(Door::Packets) => {

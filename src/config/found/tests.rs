@@ -13,7 +13,12 @@ use crate::seam::source::{DRAIN, Route};
 static TOLD: Grammar = Grammar {
     name: "told",
     summary: "what a test tells",
-    fields: &[Field::optional("name", Kind::Text, "whatever"), DRAIN],
+    fields: &[
+        Field::optional("name", Kind::Text, "whatever"),
+        Field::optional("socket", Kind::Text, "where to look"),
+        Field::optional("labels", Kind::Text, "what to look for"),
+        DRAIN,
+    ],
     example: "source = \"told\"",
 };
 
@@ -47,7 +52,11 @@ endpoints = ["10.0.0.3:80"]
 "#;
 
 fn config() -> Config {
-    let text = FILE.replace("source = \"told\"\npool", "source = { type = \"told\" }\npool");
+    config_of(FILE)
+}
+
+fn config_of(text: &str) -> Config {
+    let text = text.replace("source = \"told\"\npool", "source = { type = \"told\" }\npool");
     let grammars: &[&'static Grammar] = &[&TOLD];
     let catalogs = Catalogs { probes: &[], sources: grammars, route_sources: grammars };
     let document = load("test", text.into(), &Nowhere, &catalogs);
@@ -190,7 +199,9 @@ fn addresses_of_ours_and_of_nobody_are_refused_by_name() {
         "10.0.0.6:80",
         "10.0.0.5:8080",
     ];
-    let merged = world.hear(web(), finding(&found));
+    let mut finding = finding(&found);
+    finding.members.iter_mut().zip(found).for_each(|(member, name)| member.from = name.into());
+    let merged = world.hear(web(), finding);
     assert_eq!(refused(&merged, &web()), ["own", "own", "own", "no-host", "no-host", "no-host", "no-port", "own"]);
     assert_eq!(shown(&merged, "web"), "10.0.0.1:80 10.0.0.5:8080 10.0.0.6:80");
     assert_eq!(merged.verdicts[&web()].refused[&Refusal::Own], 4);
@@ -215,7 +226,37 @@ fn a_pool_that_overflows_is_capped_and_says_so() {
     let verdict = &merged.verdicts[&web()];
     assert_eq!(verdict.members, limits::POOL_ENDPOINTS);
     assert_eq!(verdict.refused[&Refusal::TooMany] as usize, 10_000 - limits::POOL_ENDPOINTS);
-    assert_eq!(verdict.mistakes.len(), limits::SOURCE_MISTAKES);
+    assert_eq!(verdict.mistakes.len(), limits::MAKER_MISTAKES + 1);
+}
+
+#[test]
+fn whoever_makes_many_mistakes_hides_nobody_elses() {
+    let mut world = World::new();
+    let of = |maker: &str, count: usize| {
+        let mistake = |n| Mistake::new(Refusal::Unknown, format!("container {maker}, label x.{n}"), "unknown label");
+        (0..count).map(mistake).collect::<Vec<_>>()
+    };
+    let mut shown = |mistakes: Vec<Mistake>| {
+        let merged = world.hear(edge(), Finding { mistakes, ..Finding::default() });
+        let verdict = &merged.verdicts[&edge()];
+        let lines: Vec<String> =
+            verdict.mistakes.iter().map(|mistake| format!("{}: {}", mistake.place, mistake.message)).collect();
+        (lines, verdict.refused[&Refusal::Unknown])
+    };
+    let (lines, refused) = shown([of("old", 60), of("young", 1), of("six", 6)].concat());
+    let label = |maker: &str, n: usize| format!("container {maker}, label x.{n}: unknown label");
+    let mut want = vec![label("old", 0), label("young", 0), label("six", 0)];
+    want.extend((1..5).flat_map(|n| [label("old", n), label("six", n)]));
+    // One more is not said in place of one more.
+    want.extend(["container old: 55 more mistakes, which are not told".to_owned(), label("six", 5)]);
+    assert_eq!((lines, refused), (want, 67));
+    // More than fit, however few each has.
+    let (lines, refused) = shown((0..100).flat_map(|n| of(&n.to_string(), if n == 7 { 9 } else { 2 })).collect());
+    assert_eq!((lines.len(), refused), (limits::SOURCE_MISTAKES, 207));
+    assert_eq!(
+        lines[48..],
+        [label("48", 0), "the rest: 158 more mistakes of these and others, which are not told".to_owned()]
+    );
 }
 
 fn route(url: &str, pool: &str, from: &str) -> Route {
@@ -267,6 +308,59 @@ fn routes_and_pools_come_into_being_and_the_file_goes_first() {
     let merged = world.hear(edge(), Finding { may_be_empty: true, ..Finding::default() });
     assert!(merged.config.pools.iter().all(|pool| &*pool.name.value != "api"));
     assert_eq!(merged.verdicts[&edge()].routes, 0);
+}
+
+#[test]
+fn what_one_engine_finds_reaches_no_pool_that_has_its_endpoints_from_another() {
+    let told = |settings: &str| format!("source = {{ type = \"told\", {settings} }}\n");
+    let own = "socket = \"unix:///a.sock\", labels = \"a.\"";
+    for (of_pool, is_reached) in [
+        ("socket = \"unix:///a.sock\", labels = \"a.\", drain = \"1s\", name = \"net\"", true),
+        ("socket = \"/a.sock\", labels = \"a.\"", true),
+        ("socket = \"unix:///a.sock\", labels = \"b.\"", false),
+        ("socket = \"unix:///b.sock\", labels = \"a.\"", false),
+    ] {
+        let l7 = |name: &str, port: u16, source: &str| {
+            format!("[service.{name}]\nmode = \"l7\"\nlisten = \":{port}\"\npool = \"web\"\n{}", told(source))
+        };
+        let (edge_table, second) = (l7("edge", 80, own), l7("second", 81, of_pool));
+        let text = format!("{edge_table}{second}[pool.web]\n{}", told(of_pool));
+        let mut world = World { config: config_of(&text), ..World::new() };
+        world.hear(web(), finding(&["10.0.0.9:80"]));
+        let of = |pools: [(&str, &str); 2], from: &str| Finding {
+            routes: pools.map(|(name, _)| route(&format!("/{from}/{name}/*"), name, from)).into(),
+            pools: pools.map(|(name, address)| pool(name, &[address])).into(),
+            may_be_empty: true,
+            ..Finding::default()
+        };
+        world.hear(edge(), of([("web", "10.0.0.9:80"), ("api", "10.0.0.7:80")], "a"));
+        // Nor one that labels have brought, of which the first to say it keeps it.
+        let merged =
+            world.hear(Owner::Service("second".into()), of([("web", "10.0.0.9:80"), ("api", "10.0.0.8:80")], "b"));
+        let routes = |nth: usize| {
+            let Traffic::L7(l7) = &merged.config.services[nth].traffic else { panic!("l7") };
+            l7.routes.iter().filter_map(|route| route.url.clone()).collect::<Vec<_>>()
+        };
+        let second = Owner::Service("second".into());
+        let got = (routes(0), routes(1), refused(&merged, &edge()), refused(&merged, &second), shown(&merged, "api"));
+        let want = match is_reached {
+            true => (
+                vec!["/a/web/*".into(), "/a/api/*".into()],
+                vec!["/b/web/*".into(), "/b/api/*".into()],
+                vec![],
+                vec![],
+                "10.0.0.7:80 10.0.0.8:80".to_owned(),
+            ),
+            false => (
+                vec!["/a/api/*".into()],
+                vec!["/b/web/*".into()],
+                vec!["conflict", "closed"],
+                vec!["conflict", "closed"],
+                "10.0.0.7:80".to_owned(),
+            ),
+        };
+        assert_eq!(got, want, "{of_pool}");
+    }
 }
 
 #[test]
