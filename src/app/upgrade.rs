@@ -17,7 +17,6 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -30,9 +29,13 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use crate::base::address::AdminListen;
-use crate::base::{Listen, clock};
+use crate::base::{Listen, clock, limits};
 use crate::sys::handover::{self, Channel};
 use crate::sys::inherited::{Given, Inherited};
+
+pub mod found;
+
+use found::FoundMember;
 
 /// What the two say. Words that one of them does not know end the upgrade; more fields than it knows do not.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,7 +51,7 @@ enum Message {
     Wish(Wish),
     /// An endpoint that a source has found.
     Found(FoundMember),
-    /// That was all.
+    /// That was all. With what sources of services have found, in a file: it fits no message, and who does not know of it closes it.
     Begin,
     Prepared,
     Go,
@@ -70,23 +73,14 @@ pub struct Wish {
     pub weight: Option<u64>,
 }
 
-/// An endpoint that a source of this one has found: whoever takes over serves it from the first moment, though nobody may answer by then.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FoundMember {
-    /// Whose source it was.
-    pub pool: String,
-    pub address: SocketAddr,
-    pub weight: u64,
-    pub backup: bool,
-    pub zone: Option<String>,
-    pub from: String,
-}
-
 /// All that is given but sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Legacy {
     pub wishes: Vec<Wish>,
+    /// Of sources of pools.
     pub found: Vec<FoundMember>,
+    /// Of sources of services, as `found` writes it.
+    pub services: Vec<u8>,
 }
 
 /// Says to a child that its standard input is the channel.
@@ -207,7 +201,15 @@ impl Successor {
         for member in legacy.found {
             self.say(&Message::Found(member), &[]).await?;
         }
-        self.say(&Message::Begin, &[]).await?;
+        let services = match legacy.services.is_empty() {
+            true => None,
+            false => handover::letter(&legacy.services)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "what sources of services have found cannot be handed over: it is found anew");
+                })
+                .ok(),
+        };
+        self.say(&Message::Begin, services.as_slice()).await?;
         match self.hear().await? {
             Message::Prepared => Ok(()),
             other => Err(strange(&other)),
@@ -347,7 +349,12 @@ impl Predecessor {
                 }
                 (Message::Wish(wish), _) => legacy.wishes.push(wish),
                 (Message::Found(member), _) => legacy.found.push(member),
-                (Message::Begin, _) => return Ok((talk, inherited, legacy)),
+                (Message::Begin, files) => {
+                    if let Some(file) = files.into_iter().next() {
+                        legacy.services = handover::opened(file, limits::HANDED_OVER_BYTES)?;
+                    }
+                    return Ok((talk, inherited, legacy));
+                }
                 (other, _) => return Err(io::Error::other(strange(&other))),
             }
         }

@@ -103,6 +103,8 @@ pub const SOURCE_FIRST: Duration = Duration::from_secs(3);
 pub const SOURCE_LEAVING: Duration = Duration::from_secs(1);
 /// How long it takes until a source that has ended by a mistake of ours is begun again.
 pub const SOURCE_AGAIN: Duration = Duration::from_secs(5);
+/// Bytes of what sources of services have found, handed over at an upgrade: 4 KiB for each of as many containers as are followed.
+pub const HANDED_OVER_BYTES: usize = 16 * 1024 * 1024;
 /// Containers of one Docker engine that carry labels of ours: some 5 KiB each.
 pub const DOCKER_CONTAINERS: usize = 4096;
 /// Labels of ours on one container: a dozen say all there is to say, and ten routes with their parts are forty.

@@ -116,6 +116,19 @@ impl Settings {
         Settings { name: grammar.name, values }
     }
 
+    /// Settings of `grammar` that were serialized, by another version perhaps: a field that is not known, or does not fit any more, is as
+    /// if it were absent. `None`: one is missing that must be there.
+    pub fn revived(grammar: &'static Grammar, said: &serde_json::Value) -> Option<Settings> {
+        let mut settings = Settings::defaults(grammar);
+        for field in grammar.fields {
+            if let Some(value) = said.get(field.name).and_then(|said| Value::revived(field.kind, said)) {
+                settings.values.insert(field.name, value);
+            }
+        }
+        let missing = grammar.fields.iter().any(|field| field.required && settings.get(field.name).is_none());
+        (!missing).then_some(settings)
+    }
+
     pub fn get(&self, field: &str) -> Option<&Value> {
         self.values.get(field)
     }
@@ -202,6 +215,31 @@ impl Serialize for Value {
 }
 
 impl Value {
+    fn revived(kind: Kind, said: &serde_json::Value) -> Option<Value> {
+        let text = |is_right: &dyn Fn(&str) -> bool| said.as_str().filter(|text| is_right(text)).map(str::to_owned);
+        match kind {
+            Kind::Bool => said.as_bool().map(Value::Bool),
+            Kind::Integer { min, max } => said.as_u64().filter(|n| (min..=max).contains(n)).map(Value::Integer),
+            Kind::Number { min, max } => said.as_f64().filter(|n| (min..=max).contains(n)).map(Value::Number),
+            Kind::Duration { min, max } => {
+                let time = units::parse_duration(said.as_str()?).ok();
+                time.filter(|time| (min..=max).contains(time)).map(Value::Duration)
+            }
+            Kind::Size => units::parse_size(said.as_str()?).ok().map(Value::Size),
+            Kind::Text => text(&|_| true).map(Value::Text),
+            Kind::Checked(check) => text(&|text| check(text).is_ok()).map(Value::Text),
+            Kind::Word(words) => text(&|text| words.contains(&text)).map(Value::Text),
+            Kind::Texts(check) => {
+                let every = said.as_array()?.iter().map(|one| one.as_str().filter(|text| check(text).is_ok()));
+                every.map(|text| text.map(str::to_owned)).collect::<Option<_>>().map(Value::Texts)
+            }
+            Kind::Integers { min, max } => {
+                let every = said.as_array()?.iter().map(|one| one.as_u64().filter(|n| (min..=max).contains(n)));
+                every.collect::<Option<_>>().map(Value::Integers)
+            }
+        }
+    }
+
     fn of_default(kind: Kind, text: &str) -> Value {
         let bad = || -> ! { unreachable!("the default {text:?} does not read as {kind:?}") };
         match kind {

@@ -3,7 +3,7 @@
 //! A descriptor that arrives names the same socket: its accept queue is one, whoever accepts. Not here: what messages say (`app`).
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -137,6 +137,35 @@ impl Channel {
     }
 }
 
+/// A file in memory with this text, to go with a message that it does not fit.
+///
+/// # Errors
+/// No descriptor or no memory is left.
+pub fn letter(text: &[u8]) -> io::Result<OwnedFd> {
+    // SAFETY: the name is a C string that lives as long as the program.
+    let raw = unsafe { libc::memfd_create(c"strata-handover".as_ptr(), libc::MFD_CLOEXEC) };
+    if raw == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, and it is nobody else's.
+    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(raw) });
+    file.write_all(text)?;
+    Ok(file.into())
+}
+
+/// The text of a letter, at most the first `most` bytes of it.
+///
+/// # Errors
+/// What the kernel says of the file that came.
+pub fn opened(letter: OwnedFd, most: usize) -> io::Result<Vec<u8>> {
+    let mut file = File::from(letter);
+    // Both ends move one place in it.
+    file.rewind()?;
+    let mut text = Vec::new();
+    file.take(most as u64).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// The descriptors that came with a message. Each is taken exactly once.
 fn taken(message: &libc::msghdr) -> Vec<OwnedFd> {
     let mut descriptors = Vec::new();
@@ -198,6 +227,17 @@ mod tests {
         let (text, _) = ours.receive().unwrap().expect("a message");
         assert_eq!(text, b"last words");
         assert!(ours.receive().unwrap().is_none() && ours.send(b"", &[]).is_err());
+    }
+
+    #[test]
+    fn a_letter_brings_more_than_a_message_and_no_more_than_is_asked_for() {
+        let (ours, theirs) = ends();
+        let long: Vec<u8> = (0..BYTES * 5).map(|n| n as u8).collect();
+        ours.send(b"begin", &[letter(&long).unwrap().as_fd()]).unwrap();
+        let (_, mut descriptors) = theirs.receive().unwrap().expect("a message");
+        let copy = descriptors[0].try_clone().unwrap();
+        assert!(opened(descriptors.remove(0), usize::MAX).unwrap() == long);
+        assert_eq!(opened(copy, 7).unwrap(), long[..7]);
     }
 
     #[test]

@@ -59,6 +59,25 @@ fn await_usable(strata: &Strata, pool: &str, count: f64) {
 
 const WEB: &[(&str, &str)] = &[("strata.pool", "web")];
 
+/// A container that brings a pool and a route to it.
+const API: &[(&str, &str)] = &[
+    ("strata.pool", "api"),
+    ("strata.url", "/api/*"),
+    ("strata.balance", "least-connections"),
+    ("strata.probe.path", "/up"),
+];
+
+/// An `l7` service that is open to labels, over a pool that is.
+fn open(source: &str) -> String {
+    body(source, "").replace("pool = \"web\"\n", &format!("pool = \"web\"\nsource = {{ {source} }}\n"))
+}
+
+/// Who answers for a path.
+fn asked(strata: &Strata, path: &str) -> String {
+    let answer = strata.ask(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"));
+    format!("{} {}", answer.status(), answer.text())
+}
+
 fn within_a_second(what: &str, since: Instant) {
     assert!(since.elapsed() < Duration::from_secs(1), "{what} took {:?}", since.elapsed());
 }
@@ -272,6 +291,40 @@ fn an_upgrade_keeps_containers_that_the_engine_does_not_let_it_look_at() {
     ground.engine.fault(Faults::default());
     await_that("it is up", || up() == 1.0);
     assert_eq!(answerers(&strata), ["200 one", "200 two"]);
+}
+
+#[test]
+fn an_upgrade_keeps_routes_and_pools_of_labels_though_the_engine_says_nothing() {
+    let (mut ground, fleet) = (Ground::new(), fleet(2));
+    ground.run("c0", &fleet[0], WEB);
+    ground.run("c1", &fleet[1], API);
+    let source = ground.source();
+    let strata = Strata::start(&open(&source));
+    await_that("the route is there", || asked(&strata, "/api/x") == "200 two");
+    let settings = |dump: &str| {
+        let tables = dump.split("\n[").filter(|table| table.trim_start_matches('[').starts_with("pool.api"));
+        tables.map(str::to_owned).collect::<Vec<_>>().concat()
+    };
+    let before = settings(&ask(&strata, &["dump"]).out);
+    assert!(before.contains("least-connections") && before.contains("/up"), "{before}");
+    ground.engine.fault(Faults { inspects: Some(403), ..Faults::default() });
+    let first = super::upgrade(&strata);
+    await_that("the source fails", || ask(&strata, &["status"]).out.contains("status 403: `nothing of containers`"));
+    assert_eq!((asked(&strata, "/api/x"), asked(&strata, "/")), ("200 two".into(), "200 one".into()));
+    assert_eq!(settings(&ask(&strata, &["dump"]).out), before);
+    // Nor does the next one need the engine, which is not even there.
+    ground.engine.die();
+    let _second = super::upgrade(&strata);
+    drop(first);
+    await_that("that it is away", || ask(&strata, &["status"]).out.contains("is the socket mounted?"));
+    assert_eq!((asked(&strata, "/api/x"), asked(&strata, "/")), ("200 two".into(), "200 one".into()));
+    // What labels say holds as soon as somebody can read them.
+    ground.engine.fault(Faults::default());
+    ground.engine.set("c1", |one| one["Config"]["Labels"]["strata.url"] = "/v2/*".into());
+    ground.engine.revive();
+    await_that("the route is another", || {
+        asked(&strata, "/v2/x") == "200 two" && asked(&strata, "/api/x") == "200 one"
+    });
 }
 
 #[test]

@@ -1,16 +1,13 @@
 //! Wiring: how the supervisor takes over what sources find: each batch is a generation, as a reload is, but of the same file.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
 use super::{Heir, Said, Supervisor};
 use crate::app::discovery::Draft;
 use crate::app::load;
-use crate::app::upgrade::FoundMember;
-use crate::base::Weight;
+use crate::app::upgrade::found::{self, FoundMember};
 use crate::observe::events;
-use crate::seam::source::{Finding, Member, Owner};
+use crate::seam::source::{Finding, Owner};
 use crate::state::{Snapshot, diff};
 
 impl Supervisor {
@@ -20,7 +17,16 @@ impl Supervisor {
         let mut inherited: BTreeMap<Owner, Finding> = BTreeMap::new();
         for given in &heir.legacy.found {
             let owner = Owner::Pool(given.pool.as_str().into());
-            inherited.entry(owner).or_default().members.push(member(given));
+            inherited.entry(owner).or_default().members.push(found::member(given));
+        }
+        let (services, passed_over) = found::read(&heir.legacy.services);
+        inherited.extend(services);
+        if passed_over > 0 {
+            tracing::warn!(
+                event = events::SOURCE,
+                passed_over,
+                "not all that the process before this one had found is known to this version: that is found anew"
+            );
         }
         for (owner, finding) in inherited {
             self.discovery.inherit(owner, finding);
@@ -37,21 +43,28 @@ impl Supervisor {
         next
     }
 
-    /// What sources of pools have found, for a process that takes over. Routes are found anew: who tells those is on this machine.
+    /// What sources of pools have found, for a process that takes over.
     pub(super) fn found_members(&self) -> Vec<FoundMember> {
         let mut members = Vec::new();
         for (owner, finding) in self.discovery.findings() {
-            let Owner::Pool(pool) = owner else { continue };
-            members.extend(finding.members.iter().filter(|member| !member.leaving).map(|member| FoundMember {
-                pool: pool.to_string(),
-                address: SocketAddr::new(member.address.ip(), member.address.port().unwrap_or(0)),
-                weight: member.weight.get().into(),
-                backup: member.backup,
-                zone: member.zone.as_deref().map(str::to_owned),
-                from: member.from.to_string(),
-            }));
+            if let Owner::Pool(pool) = owner {
+                members.extend(found::members(pool, &finding.members));
+            }
         }
         members
+    }
+
+    /// What sources of services have found, for the same.
+    pub(super) fn found_by_services(&self) -> Vec<u8> {
+        let (text, left_out) = found::write(self.discovery.findings());
+        if left_out > 0 {
+            tracing::warn!(
+                event = events::SOURCE,
+                left_out,
+                "more pools and routes were found than can be handed over: the others are found anew"
+            );
+        }
+        text
     }
 
     /// Makes the next generation of what was found since the last.
@@ -91,11 +104,4 @@ impl Supervisor {
             tracing::error!(event = events::SOURCE, cause, "what was found is not taken: {why}");
         }
     }
-}
-
-fn member(given: &FoundMember) -> Member {
-    let FoundMember { address, weight, backup, zone, from, .. } = given;
-    let member = Member::new(*address, from.as_str());
-    let weight = Weight::new(*weight).unwrap_or(member.weight);
-    Member { weight, backup: *backup, zone: zone.as_deref().map(Arc::from), ..member }
 }

@@ -111,7 +111,7 @@ impl Supervisor {
     async fn succeed(&mut self) -> Result<Upgraded, String> {
         let timeout = self.crew.snapshot.load().settings.process.upgrade_timeout;
         let sockets = self.lend().await?;
-        let legacy = Legacy { wishes: self.wishes(), found: self.found_members() };
+        let legacy = Legacy { wishes: self.wishes(), found: self.found_members(), services: self.found_by_services() };
         let binary = self.program.path().display();
         tracing::info!(event = events::UPGRADE, %binary, "upgrade: a new process is started");
         notify::status("an upgrade: a new process prepares to serve");
