@@ -6,8 +6,8 @@
 //!                      │ of sources that a reload brings: a draft, which becomes real when the reload does
 //! ```
 //! A source that fails takes nothing away: its last good finding stays. What a reload does not change of a source goes on, findings
-//! included; where only its settings change, what was found stays until the new one speaks, and of what that cannot look at yet, until it
-//! can.
+//! included; where only its settings change, what was found stays until the new one speaks. What another process had found, or a task that
+//! broke, stays longer where the new one cannot look at it yet (`before`).
 //!
 //! Not here: what a finding means (`config::found`), nor the asking (`source`).
 
@@ -27,10 +27,12 @@ use crate::config::found::{self, Around, Found, Merged, Verdict};
 use crate::doc::Settings;
 use crate::observe::events;
 use crate::probe;
-use crate::seam::source::{Failure, Finding, Member, Owner, Place, Tell, Told, Trouble};
+use crate::seam::source::{Failure, Finding, Owner, Place, Tell, Told, Trouble};
 use crate::source;
 use crate::state::{Snapshot, Traffic};
 use crate::sys::link;
+
+mod before;
 
 /// All sources, and what they have found.
 pub struct Discovery {
@@ -39,6 +41,8 @@ pub struct Discovery {
     running: BTreeMap<Owner, Running>,
     tasks: JoinSet<()>,
     found: Found,
+    /// What another process had found, for sources that do not run yet.
+    inherited: BTreeMap<Owner, Finding>,
     told: mpsc::Receiver<Told>,
     tell: mpsc::Sender<Told>,
     next_id: u64,
@@ -57,8 +61,8 @@ struct Running {
     settings: Settings,
     task: AbortHandle,
     state: SourceState,
-    /// What its table had before it spoke, and it has not told of yet.
-    before: Vec<Member>,
+    /// What its table had before it began, of whom it could not look at yet.
+    before: Finding,
     /// Mistakes that the log has already.
     logged: HashSet<String>,
 }
@@ -84,6 +88,7 @@ impl Discovery {
             running: BTreeMap::new(),
             tasks: JoinSet::new(),
             found: Found::default(),
+            inherited: BTreeMap::new(),
             told,
             tell,
             next_id: 0,
@@ -101,7 +106,9 @@ impl Discovery {
         let mut draft = Draft::default();
         for (owner, settings) in found::sources(config) {
             if !self.running.get(&owner).is_some_and(|running| running.settings == *settings) {
-                let running = self.begin(&owner, settings, Duration::ZERO);
+                // Of a source with other settings nothing is taken over: it may have looked elsewhere.
+                let before = self.inherited.remove(&owner).unwrap_or_default();
+                let running = self.begin(&owner, settings, Duration::ZERO, before);
                 draft.sources.extend(running.map(|running| (owner, running)));
             }
         }
@@ -117,8 +124,10 @@ impl Discovery {
         draft
     }
 
-    /// What another process had found before this one: holds until a source of the same table speaks.
+    /// What another process had found before this one: holds until a source of the same table speaks, and longer of whom that cannot look
+    /// at yet.
     pub fn inherit(&mut self, owner: Owner, finding: Finding) {
+        self.inherited.insert(owner.clone(), finding.clone());
         self.found.heard(owner, finding);
     }
 
@@ -156,6 +165,8 @@ impl Discovery {
             self.found.heard(owner, finding);
         }
         self.found.commit(merged);
+        // Of tables that have no source here.
+        self.inherited.clear();
         self.stirred.clear();
         self.complaint = None;
         self.last = clock::now();
@@ -206,7 +217,7 @@ impl Discovery {
         self.complaint.replace(why.to_owned()).is_none_or(|before| before != why)
     }
 
-    fn begin(&mut self, owner: &Owner, settings: &Settings, after: Duration) -> Option<Running> {
+    fn begin(&mut self, owner: &Owner, settings: &Settings, after: Duration, before: Finding) -> Option<Running> {
         // Settings only come from the catalogue's grammars, so the name is found.
         let spec = source::find(settings.name)?;
         let probes = probe::CATALOG.iter().map(|spec| &spec.grammar).collect();
@@ -220,7 +231,6 @@ impl Discovery {
             source.run(tell).await;
         });
         let state = SourceState::new(owner.to_string(), settings.name, about(settings));
-        let before = self.found.of(owner).map(|finding| finding.members.clone()).unwrap_or_default();
         Some(Running { id, settings: settings.clone(), task, state, before, logged: HashSet::new() })
     }
 
@@ -266,7 +276,8 @@ impl Discovery {
         let message = "it has ended by a mistake of Strata's, and is begun again";
         running.heard(&owner, Err(Failure::new(Trouble::Broken, message)));
         let (state, logged) = (running.state.clone(), std::mem::take(&mut running.logged));
-        if let Some(mut again) = self.begin(&owner, &settings, limits::SOURCE_AGAIN) {
+        let before = self.found.of(&owner).cloned().unwrap_or_default();
+        if let Some(mut again) = self.begin(&owner, &settings, limits::SOURCE_AGAIN, before) {
             (again.state, again.logged) = (state, logged);
             self.running.insert(owner, again);
         }
@@ -300,7 +311,7 @@ impl Running {
                 }
                 state.failure = None;
                 state.success_at = Some(clock::wall());
-                Some(self.with_before(finding))
+                Some(before::complete(finding, &mut self.before))
             }
             Err(failure) => {
                 if !failed_before {
@@ -316,14 +327,6 @@ impl Running {
                 None
             }
         }
-    }
-
-    /// `finding`, and what was there before that it may not know of yet.
-    fn with_before(&mut self, mut finding: Finding) -> Finding {
-        let told: HashSet<EndpointAddr> = finding.members.iter().map(|member| member.address).collect();
-        self.before.retain(|member| finding.partial && !told.contains(&member.address));
-        finding.members.extend_from_slice(&self.before);
-        finding
     }
 
     fn judged(&mut self, owner: &Owner, verdict: &Verdict) {

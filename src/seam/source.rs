@@ -3,7 +3,7 @@
 //! A source looks and tells; it decides nothing. What becomes of a finding (`config::found`), when it comes into force
 //! (`app::discovery`), and that the last good one stays while a source fails, is the same for all of them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -76,8 +76,8 @@ pub struct Finding {
     /// Where nothing is found, nothing is there: the pool becomes empty. Otherwise it keeps what it has, for an empty answer is a
     /// mistake of somebody's more often than a wish to serve nothing.
     pub may_be_empty: bool,
-    /// Some could not be looked at yet: what the table had before its source first spoke stays until they can.
-    pub partial: bool,
+    /// Who is there and could not be looked at yet, as `from` names them: what another process had found of those stays until they can.
+    pub unseen: BTreeSet<Arc<str>>,
 }
 
 impl Finding {

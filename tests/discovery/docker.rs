@@ -351,6 +351,45 @@ fn an_upgrade_keeps_the_one_container_that_cannot_be_looked_at_until_it_can() {
 }
 
 #[test]
+fn an_upgrade_keeps_nothing_of_containers_that_it_could_look_at() {
+    let (ground, fleet) = (Ground::new(), fleet(3));
+    ground.run("c0", &fleet[0], WEB);
+    ground.run("c1", &fleet[1], WEB);
+    ground.run("c2", &fleet[2], API);
+    let strata = Strata::start(&open(&ground.source()));
+    await_usable(&strata, "web", 2.0);
+    await_that("the route is there", || asked(&strata, "/api/x") == "200 three");
+    // Nobody hears that one is paused until somebody asks; and nothing is said of the one that brings a route.
+    ground.engine.set("c1", |one| one["State"]["Status"] = "paused".into());
+    let nonsense = b"nonsense".to_vec();
+    ground.engine.fault(Faults { inspect: Some(("c2".into(), nonsense)), ..Faults::default() });
+    let _ends = super::upgrade(&strata);
+    await_that("it is told of", || ask(&strata, &["status"]).out.contains("answer about it is of no use"));
+    assert_eq!(answerers(&strata), ["200 one"], "one that is paused gets work");
+    assert_eq!(asked(&strata, "/api/x"), "200 three");
+    ground.engine.set("c2", |one| one["Config"]["Labels"]["strata.url"] = "/v2/*".into());
+    ground.engine.fault(Faults::default());
+    await_that("it is seen", || asked(&strata, "/v2/x") == "200 three" && asked(&strata, "/api/x") == "200 one");
+}
+
+#[test]
+fn a_reload_keeps_nothing_of_another_prefix_for_containers_that_cannot_be_looked_at() {
+    let (ground, fleet) = (Ground::new(), fleet(3));
+    ground.run("c0", &fleet[0], WEB);
+    ground.run("c1", &fleet[1], &[("other.pool", "web"), ("strata.pool", "web")]);
+    ground.run("c2", &fleet[2], &[("other.pool", "web")]);
+    let strata = ground.strata();
+    await_usable(&strata, "web", 2.0);
+    ground.engine.fault(Faults { inspect: Some(("c1".into(), b"nonsense".to_vec())), ..Faults::default() });
+    strata.rewrite(&body(&format!("{}, labels = \"other.\"", ground.source()), ""));
+    assert_eq!(ask(&strata, &["reload"]).code, 0);
+    assert!(ask(&strata, &["status"]).out.contains("answer about it is of no use"));
+    assert_eq!(answerers(&strata), ["200 three"]);
+    ground.engine.fault(Faults::default());
+    await_that("it is seen", || answerers(&strata) == ["200 three", "200 two"]);
+}
+
+#[test]
 fn events_in_pieces_are_read_and_what_makes_no_sense_is_looked_into() {
     let (ground, fleet) = (Ground::new(), fleet(3));
     ground.run("c0", &fleet[0], WEB);

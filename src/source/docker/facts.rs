@@ -113,6 +113,8 @@ pub struct Port {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub id: Id,
+    /// As of [`Container`].
+    pub name: Arc<str>,
     pub labels: BTreeMap<String, String>,
 }
 
@@ -146,14 +148,13 @@ pub enum What {
 pub fn container(body: &[u8]) -> Result<Container, String> {
     let said: Inspected = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let id = Id::parse(&said.id).ok_or_else(|| format!("{} is no container's id", quote(&said.id)))?;
-    let name = said.name.trim_start_matches('/');
     let config = said.config.unwrap_or_default();
     let state = said.state.unwrap_or_default();
     let settings = said.network_settings.unwrap_or_default();
     let networks = settings.networks.unwrap_or_default();
     let exposed = config.exposed_ports.unwrap_or_default();
     Ok(Container {
-        name: if is_name(name) { name.into() } else { id.to_string().into() },
+        name: name_of([&said.name], &id),
         labels: config.labels.unwrap_or_default(),
         health: state.health.as_ref().map_or(Health::Unchecked, |health| health_of(&health.status)),
         created: nanoseconds(&said.created).unwrap_or(0),
@@ -178,7 +179,12 @@ pub fn container(body: &[u8]) -> Result<Container, String> {
 /// What is wrong with it, in words.
 pub fn list(body: &[u8]) -> Result<Vec<Listed>, String> {
     let said: Vec<Line> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let read = |line: Line| Some(Listed { id: Id::parse(&line.id)?, labels: line.labels.unwrap_or_default() });
+    let read = |line: Line| {
+        let id = Id::parse(&line.id)?;
+        // Others link to it by names of theirs, which have a slash within.
+        let name = name_of(line.names.iter().flatten(), &id);
+        Some(Listed { id, name, labels: line.labels.unwrap_or_default() })
+    };
     Ok(said.into_iter().filter_map(read).collect())
 }
 
@@ -285,6 +291,8 @@ struct Joined {
 struct Line {
     #[serde(rename = "Id")]
     id: String,
+    #[serde(rename = "Names")]
+    names: Option<Vec<String>>,
     #[serde(rename = "Labels")]
     labels: Option<BTreeMap<String, String>>,
 }
@@ -343,6 +351,12 @@ impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.number, if self.tcp { "tcp" } else { "udp" })
     }
+}
+
+/// The first that is a container's name; else its short id.
+fn name_of<'n>(names: impl IntoIterator<Item = &'n String>, id: &Id) -> Arc<str> {
+    let name = names.into_iter().map(|name| name.trim_start_matches('/')).find(|name| is_name(name));
+    name.map_or_else(|| id.to_string().into(), Arc::from)
 }
 
 /// What engines let a container be called: fit to be shown as it is.

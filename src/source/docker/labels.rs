@@ -74,7 +74,12 @@ pub fn read(container: &Container, prefix: &str, mistakes: &mut Vec<Mistake>) ->
 
 /// The container, as mistakes and logs name it.
 pub fn place(container: &Container) -> String {
-    format!("container {}", container.name)
+    place_of(&container.name)
+}
+
+/// The same, of one of which no more is known.
+pub fn place_of(name: &str) -> String {
+    format!("container {name}")
 }
 
 /// One of its labels.

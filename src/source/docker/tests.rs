@@ -45,10 +45,14 @@ fn container(n: u8, labels: &[(&str, &str)]) -> Container {
     read
 }
 
+fn listed(one: &Container) -> Listed {
+    Listed { id: one.id.clone(), name: one.name.clone(), labels: one.labels.clone() }
+}
+
 fn world(containers: &[Container], own: Option<&Container>) -> World {
     let mut world = World::new("strata.", own.iter().map(|own| own.id.as_str().to_owned()).collect());
     let all: Vec<&Container> = containers.iter().chain(own).collect();
-    let list: Vec<Listed> = all.iter().map(|one| Listed { id: one.id.clone(), labels: one.labels.clone() }).collect();
+    let list: Vec<Listed> = all.iter().map(|one| listed(one)).collect();
     world.listed(&list);
     while let Some(id) = world.next(NOW) {
         let one = all.iter().find(|one| one.id == id);
@@ -664,19 +668,23 @@ fn a_pool_may_be_empty_where_every_container_is_known() {
     let owners = owners(&["pool.web"]);
     let told = |seen: &World| finding(seen, &rules(&[]), owners.first().unwrap(), &owners);
     let mut seen = World::new("strata.", Vec::new());
-    let listed = |one: &Container| Listed { id: one.id.clone(), labels: one.labels.clone() };
     seen.listed(&[listed(&web), listed(&other)]);
     while let Some(id) = seen.next(NOW) {
         seen.answered(&id, failed("status 403"), NOW);
     }
-    assert!(!told(&seen).may_be_empty && told(&seen).partial);
+    let unseen = |seen: &World| told(seen).unseen.into_iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    assert!(!told(&seen).may_be_empty);
+    assert_eq!(unseen(&seen), ["container web-1", "container web-2"]);
     assert_eq!(seen.speechless().map(|failure| failure.message).as_deref(), Some("status 403"));
     // One of the two answers: the source works, and whom the other belongs to is still not known.
     seen.answered(&other.id, Answer::Is(Box::new(other.clone())), NOW);
     assert_eq!(seen.speechless(), None);
-    assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty), (0, false));
+    assert_eq!(
+        (told(&seen).members.len(), told(&seen).may_be_empty, unseen(&seen)),
+        (0, false, vec!["container web-1".into()])
+    );
     seen.answered(&web.id, Answer::Is(Box::new(web.clone())), NOW);
-    assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty, told(&seen).partial), (1, true, false));
+    assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty, unseen(&seen)), (1, true, vec![]));
     // What is known of one stays when it is asked for in vain.
     seen.answered(&web.id, failed("status 403"), NOW);
     assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty), (1, true));

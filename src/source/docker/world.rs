@@ -14,6 +14,7 @@
 //! Not here: sockets (`engine`), what labels mean (`labels`), clocks: time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::facts::{Attachment, Container, Event, Health, Id, Listed, SIGKILL, SIGTERM, State, What};
@@ -42,12 +43,16 @@ pub struct World {
 
 #[derive(Debug, Default)]
 struct Entry {
+    /// From the list, where it was in one.
+    name: Option<Arc<str>>,
     /// `None`: not answered yet.
     container: Option<Container>,
     /// It was sent a stop signal, and counts as stopping until then: one that lives longer did not mean to stop.
     stops_until: Option<Moment>,
     /// Why its last answer was of no use.
     trouble: Option<Failure>,
+    /// No answer was ever of use, and until then it may be whom another process knew.
+    unseen_until: Option<Moment>,
 }
 
 /// Whether traffic may go to a container, as far as the engine knows.
@@ -108,8 +113,12 @@ impl World {
             if self.own.is_none() && self.hints.iter().any(|hint| line.id.as_str().starts_with(hint)) {
                 self.own = Some(line.id.clone());
             }
-            if self.is_ours(&line.labels) || self.own.as_ref() == Some(&line.id) {
-                self.know(&line.id);
+            let is_wanted = self.is_ours(&line.labels) || self.own.as_ref() == Some(&line.id);
+            if is_wanted
+                && self.know(&line.id)
+                && let Some(entry) = self.entries.get_mut(&line.id)
+            {
+                entry.name = Some(line.name.clone());
             }
         }
         self.wanted.extend(self.entries.keys().cloned());
@@ -214,6 +223,9 @@ impl World {
         let Some(entry) = self.entries.get_mut(id) else { return false };
         self.again.insert(id.clone(), now + ASK_AGAIN);
         let changed = entry.trouble.as_ref() != Some(&why);
+        if entry.container.is_none() && entry.trouble.is_none() {
+            entry.unseen_until = Some(now + UNSEEN);
+        }
         entry.trouble = Some(why);
         changed
     }
@@ -232,6 +244,7 @@ impl World {
         let changed = entry.container.as_ref() != Some(&container);
         entry.container = Some(container);
         let mended = entry.trouble.take().is_some();
+        entry.unseen_until = None;
         changed || stopping || mended
     }
 
@@ -240,14 +253,15 @@ impl World {
         let mut changed = false;
         for entry in self.entries.values_mut() {
             changed |= entry.stops_until.take_if(|until| *until <= now).is_some();
+            changed |= entry.unseen_until.take_if(|until| *until <= now).is_some();
         }
         changed
     }
 
     /// When [`World::pass`] or [`World::next`] will have something to do that is not there yet.
     pub fn due(&self) -> Option<Moment> {
-        let stops = self.entries.values().filter_map(|entry| entry.stops_until);
-        stops.chain(self.again.values().copied()).min()
+        let times = self.entries.values().flat_map(|entry| [entry.stops_until, entry.unseen_until]);
+        times.flatten().chain(self.again.values().copied()).min()
     }
 
     /// Whether every container that is known of has been answered for.
@@ -287,6 +301,20 @@ impl World {
     /// Whether there are containers of which nothing is known but that they are there: it cannot be said what they belong to.
     pub fn has_unknown(&self) -> bool {
         self.entries.values().any(Entry::is_unknown)
+    }
+
+    /// Names of containers of which it cannot be said yet where they serve: nothing is known of them, or of whose network they use.
+    pub fn unseen(&self) -> impl Iterator<Item = Arc<str>> {
+        let is_unseen = |id: &Id| self.entries.get(id).is_some_and(|entry| entry.unseen_until.is_some());
+        let borrows = move |entry: &Entry| {
+            entry.standing() == Some(Standing::Serving) && entry.borrows_from().is_some_and(is_unseen)
+        };
+        self.entries.iter().filter(move |(_, entry)| entry.unseen_until.is_some() || borrows(entry)).map(
+            |(id, entry)| {
+                let name = entry.container.as_ref().map(|container| &container.name).or(entry.name.as_ref());
+                name.map_or_else(|| id.to_string().into(), Arc::clone)
+            },
+        )
     }
 
     /// Why nothing is known at all, though there are containers: every answer was of no use.
@@ -351,6 +379,9 @@ impl Entry {
 /// A container that still runs this long after its stop timeout, and after `drain`, was not stopped, but sent a signal that it shrugged
 /// off.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// A container of which nothing is known for so long may be another by now than the one that another process knew, at an address that was
+/// given out again.
+const UNSEEN: Duration = Duration::from_secs(60);
 /// After an answer that is of no use.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 

@@ -49,6 +49,20 @@ fn what_an_engine_leaves_out_is_empty_and_what_it_cannot_mean_is_an_error() {
 }
 
 #[test]
+fn a_listed_container_has_the_name_that_it_has_when_it_is_asked_for() {
+    for (names, want) in [
+        (r#"["/web-1"]"#, "web-1"),
+        (r#"["/shop/db","/web-1"]"#, "web-1"),
+        (r#"["web-1"]"#, "web-1"),
+        (r#"["/a b"]"#, "0123456789ab"),
+        ("null", "0123456789ab"),
+    ] {
+        let read = list(format!(r#"[{{"Id":"{ID}","Names":{names}}}]"#).as_bytes()).unwrap();
+        assert_eq!(&*read[0].name, want, "{names}");
+    }
+}
+
+#[test]
 fn networks_states_and_signals_have_their_words() {
     let other = "f".repeat(64);
     for (mode, want) in [

@@ -19,6 +19,10 @@ fn container(n: u8, labels: &[(&str, &str)]) -> Container {
     read
 }
 
+fn listed(one: &Container) -> Listed {
+    Listed { id: one.id.clone(), name: one.name.clone(), labels: one.labels.clone() }
+}
+
 fn failed(words: &str) -> Answer {
     Answer::Failed(Failure::new(Trouble::Silent, words))
 }
@@ -33,8 +37,7 @@ const NOW: Moment = Moment::from_millis(1_000_000);
 /// A world that knows `containers`.
 fn knowing(containers: &[Container]) -> World {
     let mut world = World::new("strata.", Vec::new());
-    let list: Vec<Listed> =
-        containers.iter().map(|one| Listed { id: one.id.clone(), labels: one.labels.clone() }).collect();
+    let list: Vec<Listed> = containers.iter().map(listed).collect();
     world.listed(&list);
     while let Some(id) = world.next(NOW) {
         let one = containers.iter().find(|one| one.id == id);
@@ -174,7 +177,7 @@ fn the_container_whose_network_another_uses_is_asked_for_too() {
 #[test]
 fn our_own_container_is_known_by_its_id() {
     let mut world = World::new("strata.", vec!["0".repeat(63), format!("{:064x}", 5)]);
-    world.listed(&[Listed { id: id(5), labels: BTreeMap::new() }, Listed { id: id(0x15), labels: BTreeMap::new() }]);
+    world.listed(&[5, 0x15].map(|n| listed(&container(n, &[]))));
     let asked = world.next(NOW).unwrap();
     world.answered(&asked, Answer::Is(Box::new(container(5, &[]))), NOW);
     assert_eq!(world.own().map(|own| &*own.name), Some("c5"));
@@ -186,6 +189,7 @@ fn what_does_not_fit_is_counted() {
     let mut world = World::new("strata.", Vec::new());
     let listed = |n: usize| Listed {
         id: Id::parse(&format!("{n:064x}")).unwrap(),
+        name: "c".into(),
         labels: BTreeMap::from([("strata.pool".to_owned(), String::new())]),
     };
     let list: Vec<Listed> = (0..limits::DOCKER_CONTAINERS + 3).map(listed).collect();
@@ -223,12 +227,49 @@ fn one_that_has_ended_is_forgotten_with_the_next_list_and_takes_nobodys_place() 
     [1, 3, 4].into_iter().for_each(|n| end(&mut world, n));
     world.happened(&event(2, What::Ended, 9), NOW);
     world.happened(&event(3, What::Changed, 10), NOW);
-    world.listed(&[5, 6].map(|n| Listed { id: id(n), labels: container(n, OURS).labels }));
+    world.listed(&[5, 6].map(|n| listed(&container(n, OURS))));
     let known: Vec<Id> = world.entries.keys().cloned().collect();
     assert_eq!(known, [2, 3, 4, 5, 6].map(id));
     // It is heard of when it starts again.
     world.happened(&Event { labels: container(1, OURS).labels, ..event(1, What::Changed, 11) }, NOW);
     assert!(world.entries.contains_key(&id(1)) && world.wanted.contains(&id(1)));
+}
+
+#[test]
+fn one_of_which_nothing_is_known_may_be_whom_another_process_knew_but_for_a_minute_only() {
+    let unseen = |world: &World| world.unseen().map(|name| name.to_string()).collect::<Vec<_>>();
+    let borrows = |n: u8| Container { attachment: Attachment::Of(id(2)), ..container(n, OURS) };
+    let paused = Container { state: State::Paused, ..borrows(4) };
+    let all = [container(1, OURS), container(2, OURS), borrows(3), paused];
+    let mut world = World::new("strata.", Vec::new());
+    world.listed(&all.each_ref().map(listed));
+    let ask = |world: &mut World, answers: &[u8], now: Moment| {
+        while let Some(asked) = world.next(now) {
+            let one = all.iter().find(|one| one.id == asked && answers.contains(&(one.created as u8)));
+            let answer = one.map_or_else(|| failed("403"), |one| Answer::Is(Box::new(one.clone())));
+            world.answered(&asked, answer, now);
+        }
+    };
+    ask(&mut world, &[1, 3, 4], NOW);
+    // With the one whose network it uses; but one that is paused serves nowhere.
+    assert_eq!(unseen(&world), ["c2", "c3"]);
+    let (before, until) = (NOW + Duration::from_millis(59_999), NOW + Duration::from_secs(60));
+    // Its answers stay of no use, and one that was known stays so.
+    world.happened(&event(1, What::Changed, 9), before);
+    ask(&mut world, &[3, 4], before);
+    assert!(!world.pass(before) && world.due().is_some_and(|due| due <= until));
+    assert_eq!(unseen(&world), ["c2", "c3"]);
+    assert!(world.pass(until) && world.has_unknown());
+    ask(&mut world, &[1, 3, 4], until + ASK_AGAIN);
+    assert!(!world.pass(until + ASK_AGAIN));
+    assert_eq!(unseen(&world), Vec::<String>::new());
+    // And one that answers is known.
+    let mut world = World::new("strata.", Vec::new());
+    world.listed(&all.each_ref().map(listed));
+    ask(&mut world, &[3, 4], NOW);
+    assert_eq!(unseen(&world), ["c1", "c2", "c3"]);
+    ask(&mut world, &[1, 2, 3, 4], NOW + ASK_AGAIN);
+    assert_eq!(unseen(&world), Vec::<String>::new());
 }
 
 /// What an engine and the way from it to us may do.
@@ -274,7 +315,7 @@ impl Play {
 
     fn list(&self) -> Vec<Listed> {
         let runs = |one: &&Container| one.state != State::Stopped;
-        self.engine.values().filter(runs).map(|one| Listed { id: one.id.clone(), labels: one.labels.clone() }).collect()
+        self.engine.values().filter(runs).map(listed).collect()
     }
 
     fn happens(&mut self, n: u8, what: What) {
