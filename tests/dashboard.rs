@@ -10,13 +10,12 @@ mod common;
 mod played;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use browser::{Browser, DOWN, ENTER, ESCAPE, TAB};
 use common::metrics::get;
-use common::{Origin, Strata, Wire, free_address};
+use common::{Asker, Origin, Strata, Wire, free_address};
 use played::{HOSTILE, Played, diagnosed, event};
 use serde_json::{Value, json};
 
@@ -40,35 +39,6 @@ fn url(strata: &Strata) -> String {
     format!("http://{}/", strata.admin)
 }
 
-/// One request after the other, until it is dropped.
-struct Load {
-    stop: Arc<AtomicBool>,
-    client: Option<JoinHandle<()>>,
-}
-
-impl Load {
-    fn on(strata: &Strata) -> Load {
-        let (stop, edge) = (Arc::new(AtomicBool::new(false)), strata.edge);
-        let stopped = Arc::clone(&stop);
-        let client = std::thread::spawn(move || {
-            let mut wire = Wire::connect(edge);
-            while !stopped.load(Relaxed) {
-                wire.send("GET /api/x HTTP/1.1\r\nHost: a.test\r\n\r\n");
-                assert_eq!(wire.response().expect("an answer").status(), 200);
-            }
-        });
-        Load { stop, client: Some(client) }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-        let ended = self.client.take().map(JoinHandle::join);
-        assert!(std::thread::panicking() || ended.is_some_and(|ended| ended.is_ok()), "the client got wrong answers");
-    }
-}
-
 /// Everything that was asked for came from the page's own listener, and nothing was complained about.
 #[track_caller]
 fn assert_clean(browser: &Browser, own: &str) {
@@ -89,7 +59,7 @@ fn what_is_served_is_shown_and_moves() {
     let [first, second, database] = [(); 3].map(|()| Origin::echo());
     let strata = Strata::start(&site(&[&first, &second], &database));
     let Some(browser) = Browser::start("live") else { return };
-    let _load = Load::on(&strata);
+    let _load = Asker::start(&strata, "/api/x");
     browser.open(&url(&strata));
     browser.await_that("document.querySelectorAll('.lane').length === 2");
     browser.await_that(&format!("Number.parseFloat({RATE}) > 0"));

@@ -19,6 +19,8 @@ mod engine;
 mod image;
 #[path = "common/load.rs"]
 mod load;
+#[path = "docker/losses.rs"]
+mod losses;
 #[path = "docker/outside.rs"]
 mod outside;
 #[path = "docker/proxy.rs"]

@@ -6,12 +6,9 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread::JoinHandle;
 
-use common::{Origin, PATIENCE, Strata, Wire, await_that, holds_within};
+use common::{Asker, Origin, PATIENCE, Strata, await_that, holds_within};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
@@ -33,40 +30,11 @@ fn top(strata: &Strata, arguments: &[&str]) -> Command {
     command
 }
 
-/// One request after the other, until it is dropped.
-struct Load {
-    stop: Arc<AtomicBool>,
-    client: Option<JoinHandle<()>>,
-}
-
-impl Load {
-    fn on(strata: &Strata) -> Load {
-        let (stop, edge) = (Arc::new(AtomicBool::new(false)), strata.edge);
-        let stopped = Arc::clone(&stop);
-        let client = std::thread::spawn(move || {
-            let mut wire = Wire::connect(edge);
-            while !stopped.load(Relaxed) {
-                wire.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
-                assert_eq!(wire.response().expect("an answer").status(), 200);
-            }
-        });
-        Load { stop, client: Some(client) }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-        let ended = self.client.take().map(JoinHandle::join);
-        assert!(std::thread::panicking() || ended.is_some_and(|ended| ended.is_ok()), "the client got wrong answers");
-    }
-}
-
 #[test]
 fn one_look_shows_the_rate_of_the_service_that_is_used() {
     let [busy, idle] = [(); 2].map(|()| Origin::echo());
     let strata = Strata::start(&site(&busy, &idle));
-    let _load = Load::on(&strata);
+    let _load = Asker::start(&strata, "/");
     let arguments = ["--json", "--iterations", "2", "--interval", "300ms", "--sort", "requests"];
     let output = top(&strata, &arguments).stdin(Stdio::null()).output().expect("the strata binary");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
@@ -94,7 +62,7 @@ fn one_look_shows_the_rate_of_the_service_that_is_used() {
 fn without_a_terminal_one_interval_is_text() {
     let [busy, idle] = [(); 2].map(|()| Origin::echo());
     let strata = Strata::start(&site(&busy, &idle));
-    let _load = Load::on(&strata);
+    let _load = Asker::start(&strata, "/");
     for (arguments, notice) in [(&["--interval", "300ms"][..], true), (&["--interval", "300ms", "--once"], false)] {
         let output = top(&strata, arguments).stdin(Stdio::null()).output().expect("the strata binary");
         let error = String::from_utf8_lossy(&output.stderr);
@@ -256,7 +224,7 @@ impl Drop for Terminal {
 fn on_a_terminal_keys_select_an_endpoint_and_drain_it() {
     let [busy, idle] = [(); 2].map(|()| Origin::echo());
     let strata = Strata::start(&site(&busy, &idle));
-    let _load = Load::on(&strata);
+    let _load = Asker::start(&strata, "/");
     let drained = || {
         let labels = [("pool", "idle"), ("intent", "draining"), ("health", "up")];
         strata.scrape().sum("strata_endpoint_state", &labels) == 1.0

@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 
+pub mod asker;
 pub mod metrics;
 pub mod origin;
 pub mod strata;
@@ -15,6 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+pub use asker::Asker;
 pub use metrics::Metrics;
 pub use origin::Origin;
 pub use strata::{Strata, Successor};
