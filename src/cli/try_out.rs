@@ -24,6 +24,7 @@ use super::remote::ask;
 use super::say;
 use crate::base::clock;
 use crate::base::units::{parse_duration, show_duration};
+use crate::doc::quote;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -69,7 +70,7 @@ impl Question {
             return Err("it begins with http://".to_owned());
         }
         let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = url.port_u16().unwrap_or(80);
+        let port = port_of(&url)?;
         if let Ok(least) = names.trim().parse() {
             return Ok(Question { url, host, port, names: BTreeSet::new(), least });
         }
@@ -80,6 +81,20 @@ impl Question {
     /// Whether everybody who should answer has.
     fn is_complete(&self, tally: &Tally) -> bool {
         tally.by.len() >= self.least && self.names.iter().all(|name| tally.by.contains_key(name))
+    }
+}
+
+/// A port that is written and does not read is none, for whoever wrote it did not mean 80.
+fn port_of(url: &Uri) -> Result<u16, String> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let (_, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let written = place.strip_prefix(url.host().unwrap_or_default()).unwrap_or_default();
+    match written.strip_prefix(':') {
+        None => Ok(80),
+        Some(port) => match port.parse() {
+            Ok(0) | Err(_) => Err(format!("{} is no port: it is a number from 1 to 65535", quote(port))),
+            Ok(port) => Ok(port),
+        },
     }
 }
 
@@ -196,10 +211,11 @@ async fn judge(arguments: &Arguments, question: &Question) -> anyhow::Result<boo
     let mut first = Tally::default();
     while !question.is_complete(&first) && clock::now() < until {
         let answer = one(arguments, question).await;
-        if answer.is_err() {
-            tokio::time::sleep(PAUSE).await;
-        }
+        let pause = if answer.is_err() { PAUSE } else { SHORT_PAUSE };
         first.add(answer);
+        if !question.is_complete(&first) {
+            tokio::time::sleep(pause).await;
+        }
     }
     let mut tally = Tally::default();
     if question.is_complete(&first) {
@@ -294,6 +310,8 @@ fn client(body: &str) -> Option<IpAddr> {
 
 /// Between two requests of which the first had no answer, while there need be none yet.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The same where it had one, and others are waited for: ten endpoints are found in a second, and nobody is asked flat out.
+const SHORT_PAUSE: Duration = Duration::from_millis(20);
 const REPORT: Duration = Duration::from_secs(10);
 /// What is read of an answer; one that is longer counts as none.
 const ANSWER_BYTES: usize = 1024 * 1024;
@@ -321,8 +339,17 @@ mod tests {
         assert_eq!(read("http://10.0.0.100/a?b=c"), Ok(("10.0.0.100".into(), 80, names(&[]))));
         assert_eq!(read("http://[fd00::1]:8080/ => a, b,"), Ok(("fd00::1".into(), 8080, names(&["a", "b"]))));
         assert_eq!(read("http://edge=>a"), Ok(("edge".into(), 80, names(&["a"]))));
+        assert_eq!(read("http://me:2@edge:8081/").map(|question| question.1), Ok(8081));
+        assert_eq!(read("http://[fd00::1]/").map(|question| question.1), Ok(80));
         for wrong in ["10.0.0.100", "https://a/", "http://", "ftp://a/", ""] {
             assert!(read(wrong).is_err(), "{wrong}");
+        }
+        for port in ["99999", "65536", "0", "80a", "", "-1"] {
+            for host in ["h", "[fd00::1]"] {
+                let url = format!("http://{host}:{port}/");
+                let error = Question::parse(&format!("{url}=>a")).unwrap_err();
+                assert!(error.contains(&quote(port)) || url.parse::<Uri>().is_err(), "{url}: {error}");
+            }
         }
     }
 

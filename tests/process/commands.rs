@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::cli::{ask, await_usable, strata, strata_with};
 use super::common::metrics::{Metrics, get};
-use super::common::{Strata, await_that, holds_within};
+use super::common::{Origin, Strata, await_that, holds_within};
 use super::{GET, Gated, edge};
 
 fn file(name: &str, text: &str) -> std::path::PathBuf {
@@ -142,7 +142,24 @@ fn an_operators_wishes_reach_the_endpoint_and_unknown_ones_are_refused() {
     for command in ["healthcheck", "status", "reload"] {
         let said = strata(&[command, "--admin", &nobody]);
         assert!(said.code == 1 && said.err.contains(&nobody), "{command}: {said:?}");
+        // Of a container that stays unhealthy, this line is all that its engine shows.
+        assert_eq!(
+            said.err.contains("[admin]") && said.err.contains("STRATA_ADMIN"),
+            command == "healthcheck",
+            "{said:?}"
+        );
     }
+}
+
+#[test]
+fn a_try_that_waits_for_somebody_does_not_ask_flat_out() {
+    let origin = Origin::always("HTTP/1.1 200 OK\r\nX-Endpoint: one\r\nContent-Length: 0\r\n\r\n");
+    let said = strata(&["try", "--wait", "1s", &format!("http://{}/=>one,two", origin.address)]);
+    assert!(said.code == 1 && said.out.contains("two never answered"), "{said:?}");
+    // A second of 20 ms each.
+    assert!((2..=51).contains(&origin.connections()), "{}", origin.connections());
+    let said = strata(&["try", "http://127.0.0.1:99999/=>one"]);
+    assert!(said.code == 2 && said.err.contains("99999") && said.err.contains("65535"), "{said:?}");
 }
 
 #[test]
