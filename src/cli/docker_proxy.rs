@@ -2,11 +2,13 @@
 //!
 //! Whoever can write to the engine's socket is root on its host, and a read-only mount of the socket does not change that. So the process
 //! that takes traffic has no socket: it asks this one, in a container of its own with no capability, on a network that only the two are
-//! on. What passes: GET and HEAD of what the source asks for. Everything else is refused, and said. Not here: what answers mean
-//! (`source::docker`), and hiding parts of them: whoever may ask sees labels, addresses and environments of all containers.
+//! on. What passes: GET and HEAD of what the source asks for, and of the answers what it reads. Everything else is refused, and said. Not
+//! here: what answers mean, and which parts of them are read (`source::docker`).
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -15,19 +17,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Empty, Full};
+use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
 
 use super::echo::stop_signal;
 use super::say;
 use crate::doc::quote;
+use crate::source::docker::cut::{Cut, Events};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -60,19 +63,69 @@ pub(super) fn proxy(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(listener: TcpListener, socket: Rc<Path>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (all, peers) = (Arc::new(Semaphore::new(CONNECTIONS)), Rc::new(RefCell::new(BTreeMap::new())));
     loop {
         // Who finds no place waits in the kernel's queue.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(one) = all.clone().acquire_owned().await else { return };
         let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
+        // Closed at once: whoever has as many has others to wait for.
+        let Some(place) = Place::take(one, peer.ip().to_canonical(), &peers) else { continue };
         let socket = socket.clone();
         tokio::task::spawn_local(async move {
             let _place = place;
             carry(stream, peer, socket).await;
         });
+    }
+}
+
+/// One of the places, and one of those of a peer.
+struct Place {
+    _one: OwnedSemaphorePermit,
+    peer: IpAddr,
+    peers: Peers,
+}
+
+type Peers = Rc<RefCell<BTreeMap<IpAddr, Held>>>;
+
+#[derive(Default)]
+struct Held {
+    open: usize,
+    /// Since the peer had all that it may have.
+    refused: u64,
+}
+
+impl Place {
+    /// `None`: the peer has as many as it may have, which is said once, and how often when it has fewer again.
+    fn take(one: OwnedSemaphorePermit, peer: IpAddr, peers: &Peers) -> Option<Place> {
+        let mut all = peers.borrow_mut();
+        let held = all.entry(peer).or_default();
+        if held.open >= PEER_CONNECTIONS {
+            held.refused += 1;
+            if held.refused == 1 {
+                eprintln!("strata: refused a connection of {peer}: it has {PEER_CONNECTIONS}");
+            }
+            return None;
+        }
+        held.open += 1;
+        Some(Place { _one: one, peer, peers: peers.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.peers.borrow_mut();
+        let Some(held) = all.get_mut(&self.peer) else { return };
+        held.open -= 1;
+        let refused = std::mem::take(&mut held.refused);
+        if refused > 1 {
+            eprintln!("strata: refused {refused} connections of {}", self.peer);
+        }
+        if held.open == 0 {
+            all.remove(&self.peer);
+        }
     }
 }
 
@@ -89,22 +142,31 @@ async fn answer(
     peer: SocketAddr,
     socket: Rc<Path>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    if !passes(&method, &path) {
-        eprintln!("strata: refused {} {} of {peer}", quote(method.as_str()), quote(&path));
+    let (method, uri) = (request.method(), request.uri());
+    let Some(question) = question(method, uri.path(), uri.query()) else {
+        let asked = uri.path_and_query().map_or("/", |path| path.as_str());
+        eprintln!("strata: refused {} {} of {peer}", quote(method.as_str()), quote(asked));
         return Ok(refuse(StatusCode::FORBIDDEN, "this proxy passes no more than questions of a Docker source"));
-    }
-    let asked = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    Ok(ask(&socket, &method, asked).await.unwrap_or_else(|error| {
+    };
+    let asked = uri.path_and_query().map_or("/", |path| path.as_str());
+    Ok(ask(&socket, method, asked, question).await.unwrap_or_else(|error| {
         eprintln!("strata: {}: {error}", socket.display());
         refuse(StatusCode::BAD_GATEWAY, &format!("the engine cannot be asked: {error}"))
     }))
 }
 
-/// Whether the question changes nothing, and is one that a source has.
-fn passes(method: &Method, path: &str) -> bool {
+/// What a source asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    Ping,
+    Events,
+    Of(Cut),
+}
+
+/// `None` where it would change something, or is not one that a source has.
+fn question(method: &Method, path: &str, query: Option<&str>) -> Option<Question> {
     if method != Method::GET && method != Method::HEAD {
-        return false;
+        return None;
     }
     let mut parts: Vec<&str> = path.split('/').skip(1).collect();
     let is_version = |part: &str| {
@@ -119,15 +181,21 @@ fn passes(method: &Method, path: &str) -> bool {
             && !part.starts_with('.')
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
     };
-    match *parts.as_slice() {
-        ["_ping" | "events"] | ["containers", "json"] => true,
-        ["containers", id, "json"] => is_name(id),
-        _ => false,
-    }
+    let (question, keys): (Question, &[&str]) = match *parts.as_slice() {
+        ["_ping"] => (Question::Ping, &[]),
+        ["events"] => (Question::Events, &["filters", "since", "until"]),
+        ["containers", "json"] => (Question::Of(Cut::List), &["filters"]),
+        ["containers", id, "json"] if is_name(id) => (Question::Of(Cut::Container), &[]),
+        _ => return None,
+    };
+    // As they are spelt: `size` has the engine add up every file of a container.
+    let mut asked =
+        query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split('=').next().unwrap_or(pair));
+    asked.all(|key| keys.contains(&key)).then_some(question)
 }
 
 /// One connection a question: it ends when the client's does, also in the middle of the engine's events.
-async fn ask(socket: &Path, method: &Method, path: &str) -> io::Result<Response<Body>> {
+async fn ask(socket: &Path, method: &Method, path: &str, question: Question) -> io::Result<Response<Body>> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
@@ -135,7 +203,21 @@ async fn ask(socket: &Path, method: &Method, path: &str) -> io::Result<Response<
     let request = Request::builder().method(method).uri(path).header(HOST, "docker").body(Empty::<Bytes>::new());
     let answer = sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
     let (head, body) = answer.into_parts();
-    let mut passed = Response::new(body.boxed());
+    let has_more = method == Method::GET && head.status.is_success();
+    let mut passed = Response::new(match question {
+        Question::Events if has_more => {
+            let mut events = Events::default();
+            body.map_frame(move |frame| frame.map_data(|data| Bytes::from(events.push(&data)))).boxed()
+        }
+        Question::Of(cut) if has_more => {
+            let whole = Limited::new(body, cut.most()).collect().await.map_err(io::Error::other)?.to_bytes();
+            let kept =
+                cut.answer(&whole).map_err(|why| io::Error::other(format!("its answer does not read: {why}")))?;
+            whole_body(kept)
+        }
+        // No answer of its own to a question about containers, or none about one.
+        _ => body.boxed(),
+    });
     *passed.status_mut() = head.status;
     for name in ["api-version", "docker-experimental", "server", "content-type", "ostype"] {
         if let Some(value) = head.headers.get(name) {
@@ -148,32 +230,51 @@ async fn ask(socket: &Path, method: &Method, path: &str) -> io::Result<Response<
 /// In the engine's own form.
 fn refuse(status: StatusCode, message: &str) -> Response<Body> {
     let text = serde_json::json!({ "message": message }).to_string();
-    let mut response = Response::new(Full::from(text).map_err(|never| match never {}).boxed());
+    let mut response = Response::new(whole_body(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// A source has two or three: one for events, one for questions.
+fn whole_body(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}
+
 const CONNECTIONS: usize = 64;
+/// A source has ten at most: one for events, one for the list, and eight for containers that it looks at.
+const PEER_CONNECTIONS: usize = 16;
 const HEAD: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
     fn questions_of_a_source_pass_and_nothing_else_does() {
         let id = "4f1c2a9be0d3";
-        for path in ["/_ping", "/events", "/containers/json", "/v1.41/containers/json", "/v1.41/events"] {
-            assert!(passes(&Method::GET, path), "{path}");
+        let passes = |method: &Method, path: &str| {
+            let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+            question(method, path, query)
+        };
+        for (path, want) in [
+            ("/_ping", Question::Ping),
+            ("/events", Question::Events),
+            ("/v1.41/events", Question::Events),
+            ("/v1.41/events?filters=%7B%7D&since=1795769345&until=1795769346", Question::Events),
+            ("/containers/json", Question::Of(Cut::List)),
+            ("/v1.41/containers/json?filters=%7B%7D", Question::Of(Cut::List)),
+            (&format!("/v1.41/containers/{id}/json"), Question::Of(Cut::Container)),
+        ] {
+            assert_eq!(passes(&Method::GET, path), Some(want), "{path}");
             for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::CONNECT, Method::OPTIONS] {
-                assert!(!passes(&method, path), "{method} {path}");
+                assert_eq!(passes(&method, path), None, "{method} {path}");
             }
         }
-        assert!(passes(&Method::HEAD, "/_ping"));
-        assert!(passes(&Method::GET, &format!("/v1.41/containers/{id}/json")));
+        assert_eq!(passes(&Method::HEAD, "/_ping"), Some(Question::Ping));
         for path in [
             "",
             "/",
@@ -195,8 +296,100 @@ mod tests {
             "/version",
             "/networks",
             &format!("/v1.41/networks/{id}"),
+            "/_ping?filters=a",
+            "/containers/json?all=1",
+            "/containers/json?size=1",
+            "/containers/json?filters=a&size",
+            "/containers/json?since=a",
+            "/containers/json?%73ize=1",
+            &format!("/containers/{id}/json?size=1"),
+            "/events?filters=a&stream=0",
+            "/events?",
         ] {
-            assert!(!passes(&Method::GET, path), "{path}");
+            assert_eq!(passes(&Method::GET, path), None, "{path}");
         }
+    }
+
+    /// An engine whose events never come, and that answers everything else.
+    fn engine(socket: &Path) {
+        let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+        std::thread::spawn(move || {
+            let mut silent = Vec::new();
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if stream.read(&mut byte).unwrap_or(0) == 0 {
+                        break;
+                    }
+                    head.extend(byte);
+                }
+                if head.starts_with(b"GET /events") {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                    silent.push(stream);
+                } else {
+                    let body = r#"{"Id":"0123456789ab","Config":{"Env":["PASSWORD=hunter2"],"Labels":{"a":"b"}}}"#;
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                    let _ = stream.write_all(format!("{head}{body}").as_bytes());
+                }
+            }
+        });
+    }
+
+    /// What is answered to a question from `own`, until the proxy is done or, of events, has begun.
+    fn asked(own: Ipv4Addr, proxy: SocketAddr, path: &str) -> (std::net::TcpStream, String) {
+        let stream = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        stream.bind(&SocketAddr::from((own, 0)).into()).unwrap();
+        stream.connect(&proxy.into()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut stream = std::net::TcpStream::from(stream);
+        let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
+        let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+        while let Ok(length @ 1..) = stream.read(&mut piece) {
+            said.extend_from_slice(&piece[..length]);
+            if path == "/events" {
+                break;
+            }
+        }
+        (stream, String::from_utf8(said).unwrap())
+    }
+
+    #[test]
+    fn who_holds_all_that_one_may_have_keeps_nobody_else_from_asking() {
+        let folder = std::env::temp_dir().join(format!("strata-proxy-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let socket = folder.join("engine.sock");
+        engine(&socket);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let proxy = listener.local_addr().unwrap();
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let clients = std::thread::spawn(move || {
+            let (greedy, other) = (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3));
+            let open: Vec<_> = (0..CONNECTIONS).map(|_| asked(greedy, proxy, "/events")).collect();
+            let served = open.iter().filter(|(_, said)| said.starts_with("HTTP/1.1 200")).count();
+            let refused = open.iter().filter(|(_, said)| said.is_empty()).count();
+            let (_, answer) = asked(other, proxy, "/containers/0123456789ab/json");
+            drop(open);
+            // Places come back with the connections that had them.
+            let mut again = String::new();
+            while !again.starts_with("HTTP/1.1 200") {
+                again = asked(greedy, proxy, "/_ping").1;
+            }
+            let _ = done.send(());
+            (served, refused, answer)
+        });
+        LocalSet::new().block_on(&runtime, async {
+            tokio::select! {
+                () = serve(listener, socket.as_path().into()) => {}
+                _ = ended => {}
+            }
+        });
+        let (served, refused, answer) = clients.join().unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+        assert_eq!((served, refused), (PEER_CONNECTIONS, CONNECTIONS - PEER_CONNECTIONS));
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""Labels":{"a":"b"}"#), "{answer}");
+        assert!(!answer.contains("hunter2"), "{answer}");
     }
 }

@@ -5,7 +5,7 @@ use crate::doc::Grammar;
 use crate::seam::source::Spec;
 
 mod dns;
-mod docker;
+pub mod docker;
 mod file;
 
 /// Every kind of source, in the order in which help and documentation list them.

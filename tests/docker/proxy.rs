@@ -1,7 +1,7 @@
 //! `strata docker-proxy` before the real engine: what a Docker source asks passes, and nothing that changes anything.
 
 use super::common::{Wire, metrics};
-use super::engine::{Container, Image, address, await_that, can};
+use super::engine::{Container, Image, address, await_that, can, docker};
 
 #[test]
 fn questions_reach_the_engine_and_changes_do_not() {
@@ -13,6 +13,7 @@ fn questions_reach_the_engine_and_changes_do_not() {
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges:true",
         "--user=0:0",
+        "--env=PASSWORD=hunter2",
         "--volume",
         socket,
         &image.name,
@@ -23,9 +24,16 @@ fn questions_reach_the_engine_and_changes_do_not() {
     await_that("it listens", || std::net::TcpStream::connect(at).is_ok());
     let pong = metrics::get(at, "/_ping");
     assert_eq!((pong.status(), pong.text().as_str(), pong.field("api-version").is_some()), (200, "OK", true));
+    let id = docker(&["inspect", "--format={{.Id}}", &proxy.0]);
     let listed = metrics::get(at, "/v1.41/containers/json");
-    assert!(listed.status() == 200 && listed.text().contains(&proxy.0), "{}", listed.text());
-    assert_eq!(metrics::get(at, &format!("/containers/{}/json", proxy.0)).status(), 200);
+    assert!(listed.status() == 200 && listed.text().contains(&id), "{}", listed.text());
+    let seen = metrics::get(at, &format!("/containers/{}/json", proxy.0));
+    assert!(seen.status() == 200 && seen.text().contains("org.opencontainers.image.title"), "{}", seen.text());
+    // What it was started with is nobody's business.
+    assert!(docker(&["inspect", &proxy.0]).contains("PASSWORD=hunter2"));
+    for answer in [listed.text(), seen.text()] {
+        assert!(!answer.contains("hunter2") && !answer.contains("docker-proxy"), "{answer}");
+    }
     assert_eq!(metrics::get(at, "/containers/nobody/json").status(), 404, "the engine's own answers pass");
 
     // It would end if it were let.
@@ -36,6 +44,8 @@ fn questions_reach_the_engine_and_changes_do_not() {
         ("POST", "/containers/create"),
         ("GET", &format!("/containers/{}/archive?path=/", proxy.0)),
         ("GET", "/images/json"),
+        ("GET", "/containers/json?all=1"),
+        ("GET", &format!("/containers/{}/json?size=1", proxy.0)),
         ("PUT", "/_ping"),
     ] {
         let mut wire = Wire::connect(at);

@@ -300,7 +300,7 @@ impl Events {
 
 /// Lines out of pieces that end anywhere.
 #[derive(Debug, Default)]
-struct Lines {
+pub(super) struct Lines {
     /// What has come and is not taken yet, from `start` on.
     buffer: Vec<u8>,
     start: usize,
@@ -311,7 +311,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn push(&mut self, data: &[u8]) {
+    pub(super) fn push(&mut self, data: &[u8]) {
         if self.start > 0 {
             self.buffer.drain(..self.start.min(self.buffer.len()));
             self.start = 0;
@@ -319,7 +319,7 @@ impl Lines {
         self.buffer.extend_from_slice(data);
     }
 
-    fn next(&mut self) -> Option<Said> {
+    pub(super) fn next(&mut self) -> Option<Said> {
         loop {
             let rest = self.buffer.get(self.start..).unwrap_or_default();
             let found = memchr::memchr(b'\n', rest.get(self.searched..).unwrap_or_default());

@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 use crate::doc::quote;
 
@@ -215,13 +216,47 @@ pub fn event(line: &[u8]) -> Result<Option<Event>, String> {
     Ok(Some(Event { id, what, time: said.time_nano.and_then(|time| u64::try_from(time).ok()).unwrap_or(0), labels }))
 }
 
+/// The answer to `/containers/ID/json` without what is not read here: environments, commands and mounts of containers.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn cut_container(body: &[u8]) -> Result<Vec<u8>, String> {
+    cut::<Inspected>(body)
+}
+
+/// The same of the answer to `/containers/json`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn cut_list(body: &[u8]) -> Result<Vec<u8>, String> {
+    cut::<Vec<Line>>(body)
+}
+
+/// The same of one line of `/events`; `None` when nothing of it is read. An action may have a command behind it (`exec_create: …`).
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn cut_event(line: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let mut said: Happened = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    if !matches!(said.kind.as_str(), "container" | "network") {
+        return Ok(None);
+    }
+    said.action.truncate(said.action.find(':').unwrap_or(said.action.len()));
+    serde_json::to_vec(&said).map(Some).map_err(|error| error.to_string())
+}
+
+fn cut<T: for<'de> Deserialize<'de> + Serialize>(body: &[u8]) -> Result<Vec<u8>, String> {
+    let said: T = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    serde_json::to_vec(&said).map_err(|error| error.to_string())
+}
+
 /// The events that say something that matters here: those of health checks' own processes, several a second on a busy engine,
 /// are left out by the engine.
 pub const EVENTS: &str = "{\"type\":[\"container\",\"network\"],\"event\":[\"connect\",\"destroy\",\"die\",\"disconnect\",\
                           \"health_status\",\"kill\",\"pause\",\"remove\",\"rename\",\"restart\",\"start\",\"stop\",\
                           \"unpause\",\"update\"]}";
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Inspected {
     #[serde(rename = "Id")]
     id: String,
@@ -239,7 +274,7 @@ struct Inspected {
     network_settings: Option<NetworkSettings>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct Condition {
     #[serde(rename = "Status", default)]
     status: String,
@@ -249,37 +284,37 @@ struct Condition {
     health: Option<Checked>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Checked {
     #[serde(rename = "Status", default)]
     status: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct Settings {
     #[serde(rename = "Labels")]
     labels: Option<BTreeMap<String, String>>,
-    #[serde(rename = "ExposedPorts")]
-    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    #[serde(rename = "ExposedPorts", serialize_with = "names")]
+    exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
     #[serde(rename = "StopSignal", default, deserialize_with = "text_or_number")]
     stop_signal: Option<String>,
     #[serde(rename = "StopTimeout")]
     stop_timeout: Option<i64>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct HostSettings {
     #[serde(rename = "NetworkMode", default)]
     network_mode: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct NetworkSettings {
     #[serde(rename = "Networks")]
     networks: Option<BTreeMap<String, Option<Joined>>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct Joined {
     #[serde(rename = "IPAddress", default)]
     ipv4: String,
@@ -287,7 +322,7 @@ struct Joined {
     ipv6: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Line {
     #[serde(rename = "Id")]
     id: String,
@@ -297,7 +332,7 @@ struct Line {
     labels: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Happened {
     #[serde(rename = "Type", default)]
     kind: String,
@@ -309,7 +344,7 @@ struct Happened {
     time_nano: Option<i64>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct Actor {
     #[serde(rename = "ID", default)]
     id: String,
@@ -408,6 +443,12 @@ fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<O
         Either::Text(text) => text,
         Either::Number(number) => number.to_string(),
     }))
+}
+
+/// Only the keys mean something, as in the engine's own form.
+fn names<S: serde::Serializer>(ports: &Option<BTreeMap<String, IgnoredAny>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let empty = serde_json::Map::new();
+    serializer.collect_map(ports.iter().flatten().map(|(port, _)| (port, &empty)))
 }
 
 /// Nanoseconds since 1970 of `2026-11-27T08:49:05.123456789Z` (RFC 3339); `None` before 1970 and for what is no time. Go's zero

@@ -16,6 +16,7 @@ use crate::seam::Source;
 use crate::seam::source::{ALLOW, DRAIN, Place, Spec, Tell};
 
 mod address;
+pub mod cut;
 mod engine;
 mod facts;
 mod gather;

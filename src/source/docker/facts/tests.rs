@@ -12,7 +12,7 @@ fn a_container_of_a_real_engine_reads_as_what_it_is() {
           "Pid":4242,"ExitCode":0,"Error":"","StartedAt":"2026-11-27T08:49:06Z","FinishedAt":"0001-01-01T00:00:00Z",
           "Health":{{"Status":"starting","FailingStreak":0,"Log":[]}}}},
         "HostConfig":{{"NetworkMode":"shop_default","RestartPolicy":{{"Name":"no","MaximumRetryCount":0}}}},
-        "Config":{{"Labels":{{"com.docker.compose.service":"web","strata.enable":"true"}},
+        "Config":{{"Env":["PASSWORD=hunter2"],"Labels":{{"com.docker.compose.service":"web","strata.enable":"true"}},
           "ExposedPorts":{{"8080/tcp":{{}},"9090/udp":{{}},"x/tcp":{{}}}},"StopSignal":"SIGQUIT","StopTimeout":30}},
         "NetworkSettings":{{"IPAddress":"","Networks":{{
           "shop_default":{{"IPAddress":"172.18.0.3","GlobalIPv6Address":"fd00::3","Gateway":"172.18.0.1"}},
@@ -28,12 +28,32 @@ fn a_container_of_a_real_engine_reads_as_what_it_is() {
     assert_eq!(addresses.ipv4, Some("172.18.0.3".parse().unwrap()));
     assert_eq!(addresses.ipv6, Some("fd00::3".parse().unwrap()));
     assert_eq!((&read.networks["later"], &read.networks["odd"]), (&Addresses::default(), &Addresses::default()));
-    assert_eq!((read.attachment, read.labels.len()), (Attachment::Own, 2));
+    assert_eq!((&read.attachment, read.labels.len()), (&Attachment::Own, 2));
+
+    // Whoever asks through a proxy reads the same, and no more.
+    let cut = cut_container(body.as_bytes()).unwrap();
+    assert_eq!(container(&cut), Ok(read));
+    let text = String::from_utf8(cut).unwrap();
+    for secret in ["hunter2", "echo", "4242", "Log", "RestartPolicy", "172.18.0.1"] {
+        assert!(body.contains(secret) && !text.contains(secret), "{secret}: {text}");
+    }
+}
+
+#[test]
+fn the_list_is_cut_to_what_is_read_of_it() {
+    let body =
+        format!(r#"[{{"Id":"{ID}","Labels":{{"a":"b"}},"Command":"run --token hunter2"}},{{"Id":"x","Labels":null}}]"#);
+    let cut = cut_list(body.as_bytes()).unwrap();
+    assert_eq!((list(&cut), list(&cut).unwrap().len()), (list(body.as_bytes()), 1));
+    assert!(!String::from_utf8(cut).unwrap().contains("hunter2"));
+    assert!(cut_list(b"{}").is_err() && cut_container(b"[]").is_err());
 }
 
 #[test]
 fn what_an_engine_leaves_out_is_empty_and_what_it_cannot_mean_is_an_error() {
-    let bare = container(format!(r#"{{"Id":"{ID}","Config":{{"Labels":null}}}}"#).as_bytes()).unwrap();
+    let body = format!(r#"{{"Id":"{ID}","Config":{{"Labels":null}}}}"#);
+    let bare = container(body.as_bytes()).unwrap();
+    assert_eq!(container(&cut_container(body.as_bytes()).unwrap()).unwrap(), bare);
     assert_eq!((bare.state, bare.health, bare.created), (State::Stopped, Health::Unchecked, 0));
     assert_eq!((&*bare.name, bare.stop_signal, bare.stop_timeout), ("0123456789ab", SIGTERM, STOP_TIMEOUT));
     for name in ["/a b", "/\\u001b[31m", "/", "/ä"] {
@@ -153,6 +173,7 @@ proptest::proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), text in ".{0,40}") {
         let _ = (container(&bytes), list(&bytes), event(&bytes));
+        let _ = (cut_container(&bytes), cut_list(&bytes), cut_event(&bytes));
         let _ = (nanoseconds(&text), signal(&text), attachment(&text), Port::parse(&text), Id::parse(&text));
     }
 }
