@@ -18,6 +18,7 @@ use common::metrics::get;
 use common::{Asker, Origin, Strata, Wire, free_address};
 use played::{HOSTILE, Played, diagnosed, event};
 use serde_json::{Value, json};
+use strata::admin::document::Drop;
 
 /// An l7 service over two endpoints that serve and one that is down, and an l4 service with one endpoint.
 fn site(endpoints: &[&Origin], database: &Origin) -> String {
@@ -197,6 +198,7 @@ fn an_endpoint_is_drained_by_keys_alone() {
     browser.run(&format!("{}.querySelector('button').focus();", row(&second)));
     browser.press("w");
     browser.await_that("document.activeElement.id === 'weight'");
+    browser.await_that(&format!("document.activeElement.max === '{}'", strata::base::limits::WEIGHT));
     browser.press(&format!("5{ENTER}"));
     browser.await_that("document.querySelector('.outcome').innerText.includes('does not look at weights')");
     assert!(browser.text(".outcome[data-tone=bad]").contains("weighted-round-robin"));
@@ -416,14 +418,16 @@ fn it_is_legible_by_day_by_night_and_on_a_phone() {
 #[test]
 fn diagnostics_say_what_the_notice_counts_without_an_event_too() {
     let Some(browser) = Browser::start("diagnostics") else { return };
-    let warnings = Arc::new(AtomicUsize::new(1));
-    let counted = warnings.clone();
+    let stage = Arc::new(AtomicUsize::new(1));
+    let reached = stage.clone();
     let status = move |look| {
         let mut status = played::every_layer(look);
-        (status.warnings, status.last_reload_successful) = (counted.load(Relaxed), true);
-        // One is found by a source only later.
-        if status.warnings > 1 {
+        let stage = reached.load(Relaxed);
+        (status.warnings, status.last_reload_successful) = (stage.min(2), true);
+        // One is found by a source only later, and then one more behind those that a status brings.
+        if stage > 1 {
             status.sources[0].mistakes = diagnosed("from the source").found;
+            status.sources[0].refused = vec![Drop { reason: "bad-address".into(), count: stage as u64 - 1 }];
         }
         status.services[2].engine = "none".to_owned();
         status
@@ -439,12 +443,17 @@ fn diagnostics_say_what_the_notice_counts_without_an_event_too() {
     let mut next = first;
     next.warnings.push(next.warnings[0].clone());
     next.found = diagnosed("from the source").found;
-    *played.diagnostics.lock() = next;
-    warnings.store(2, Relaxed);
+    *played.diagnostics.lock() = next.clone();
+    stage.store(2, Relaxed);
     browser.await_that("document.querySelector('#notices').innerText.includes('2 warnings')");
     browser.await_that("document.querySelector('#diagnostics').innerText.includes('2 warnings of generation 7')");
     browser.await_that("document.querySelector('#diagnostics pre').ariaLabel.startsWith('2 warnings')");
     assert!(browser.text("#diagnostics").contains("from the source"), "{}", browser.text("#diagnostics"));
+
+    next.found.extend(diagnosed("behind the tenth").found);
+    *played.diagnostics.lock() = next;
+    stage.store(3, Relaxed);
+    browser.await_that("document.querySelector('#diagnostics').innerText.includes('behind the tenth')");
 }
 
 #[test]

@@ -15,7 +15,8 @@ const known = { pid: null, last: 0, events: [], diagnosed: false, told: null };
 export async function follow(status) {
   if (known.pid !== status.pid) Object.assign(known, { pid: status.pid, last: 0, events: [], diagnosed: false });
   // Not all that changes them is an event; and what a notice says must be found there.
-  const told = JSON.stringify([status.warnings, (status.sources ?? []).map((source) => source.mistakes)]);
+  // A status brings the first mistakes of a source only; how many of each kind there are tells of those behind them.
+  const told = JSON.stringify([status.warnings, (status.sources ?? []).map(({ mistakes, refused }) => [mistakes, refused])]);
   if (known.told !== told) Object.assign(known, { told, diagnosed: false });
   // A Strata of before this field is asked each time.
   const news = status.last_event === undefined || status.last_event > known.last;

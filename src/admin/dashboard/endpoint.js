@@ -31,7 +31,7 @@ export class EndpointDialog {
   build() {
     const button = (name) =>
       el('button', { type: 'button', 'data-operation': name, title: OPERATIONS[name].means, onclick: () => this.ask(name, false) }, OPERATIONS[name].word);
-    const input = el('input', { type: 'number', min: 1, max: 65535, step: 1, required: true, id: 'weight', inputmode: 'numeric' });
+    const input = el('input', { type: 'number', min: 1, max: 1000, step: 1, required: true, id: 'weight', inputmode: 'numeric' });
     const parts = {
       // It has the focus first: an Enter that is held down must not press a button.
       title: el('h2', { id: 'endpoint-title', tabindex: -1, autofocus: true }),
