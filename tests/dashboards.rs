@@ -4,6 +4,8 @@
 
 #[path = "dashboards/alive.rs"]
 mod alive;
+#[path = "dashboards/asked.rs"]
+mod asked;
 #[path = "common/binary.rs"]
 mod binary;
 mod common;

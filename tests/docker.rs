@@ -6,6 +6,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 
+#[path = "dashboards/asked.rs"]
+mod asked;
 mod common;
 #[path = "docker/deaths.rs"]
 mod deaths;
@@ -15,6 +17,9 @@ mod discovery;
 mod edits;
 #[path = "docker/engine.rs"]
 mod engine;
+#[path = "dashboards/files.rs"]
+#[allow(dead_code, reason = "the files that tests/dashboards.rs judges")]
+mod files;
 #[path = "docker/image.rs"]
 mod image;
 #[path = "common/load.rs"]
@@ -23,6 +28,8 @@ mod load;
 mod losses;
 #[path = "docker/outside.rs"]
 mod outside;
+#[path = "dashboards/promql.rs"]
+mod promql;
 #[path = "docker/proxy.rs"]
 mod proxy;
 #[path = "docker/watchers.rs"]

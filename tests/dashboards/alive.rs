@@ -4,23 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::asked::{Wanted, wanted};
 use super::common::{holds_within, skip};
-use super::files::{alerts, dashboards, labels_in, queries};
 use super::node::can;
-use super::prometheus::{Prometheus, Series};
-use super::promql::sides;
+use super::prometheus::Prometheus;
 use super::site::{ECHOES, Site, body};
-use super::written::filled;
 
 /// Prometheus starts in seconds, and longer where everything else runs beside it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Something that has to have data: where it stands, what is asked, and labels that texts take from the answer.
-struct Wanted {
-    place: String,
-    query: String,
-    labels: BTreeSet<String>,
-}
 
 #[test]
 fn a_real_prometheus_answers_every_query_and_fires_what_it_should() {
@@ -80,35 +71,6 @@ fn a_real_prometheus_answers_every_query_and_fires_what_it_should() {
     await_firing(&site, &prometheus, &["Watchdog"]);
 }
 
-/// Every query of dashboards, and of every alert the sides of what it compares. `None` where rules cannot be read.
-fn wanted() -> Option<Vec<Wanted>> {
-    let mut wanted = Vec::new();
-    for (_, dashboard) in dashboards() {
-        for shown in queries(&dashboard) {
-            // A legend names the labels of what comes first; the rest of a comparison has none of its own.
-            let labels: BTreeSet<String> = shown.texts.iter().flat_map(|text| labels_in(text)).collect();
-            wanted.extend(parts(&shown.place, &filled(&shown.query), labels));
-        }
-    }
-    for alert in alerts()? {
-        let texts = alert.annotations.iter().map(|(_, text)| text.as_str());
-        let labels = texts
-            .flat_map(|text| text.split("$labels.").skip(1))
-            .map(|rest| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>());
-        wanted.extend(parts(&format!("alert {}", alert.name), &alert.query, labels.collect()));
-    }
-    Some(wanted)
-}
-
-fn parts(place: &str, query: &str, labels: BTreeSet<String>) -> Vec<Wanted> {
-    let parts = sides(query).into_iter().enumerate();
-    let wanted = |(index, query)| {
-        let labels = if index == 0 { labels.clone() } else { BTreeSet::new() };
-        Wanted { place: place.to_owned(), query, labels }
-    };
-    parts.map(wanted).collect()
-}
-
 /// Waits until each of `wanted` has had an answer that is a number, with the labels that texts take from it, while traffic goes on.
 fn answered(site: &Site, prometheus: &Prometheus, mut wanted: Vec<Wanted>) {
     assert!(wanted.len() > 180, "{}", wanted.len());
@@ -116,7 +78,7 @@ fn answered(site: &Site, prometheus: &Prometheus, mut wanted: Vec<Wanted>) {
         if let Err(error) = site.talks() {
             panic!("{error}\n{}", site.strata.log_tail());
         }
-        wanted.retain(|wanted| !prometheus.query(&wanted.query).is_ok_and(|series| has_data(&series, &wanted.labels)));
+        wanted.retain(|wanted| !prometheus.query(&wanted.query).is_ok_and(|series| wanted.is_answered(&series)));
         wanted.is_empty()
     };
     let right = holds_within(PATIENCE, all_are);
@@ -125,13 +87,6 @@ fn answered(site: &Site, prometheus: &Prometheus, mut wanted: Vec<Wanted>) {
         format!("{}: {}\n    wants {:?}, gets {answer:?}", wanted.place, wanted.query, wanted.labels)
     };
     assert!(right, "no answer for\n{}", wanted.iter().map(shown).collect::<Vec<_>>().join("\n"));
-}
-
-fn has_data(series: &[Series], labels: &BTreeSet<String>) -> bool {
-    series.iter().any(|series| {
-        !series.value.is_nan()
-            && labels.iter().all(|label| series.labels.get(label).is_some_and(|value| !value.is_empty()))
-    })
 }
 
 /// Waits until these alerts fire and no others, while traffic goes on.

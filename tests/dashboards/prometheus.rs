@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use super::asked::{Series, data, path, series};
 use super::common::metrics::get;
 use super::common::{free_address, holds_within};
 use super::files::{list, text};
@@ -18,13 +19,6 @@ pub struct Prometheus {
     address: SocketAddr,
     folder: PathBuf,
     child: Child,
-}
-
-/// A series of an answer: its labels and its value now.
-#[derive(Clone, Debug)]
-pub struct Series {
-    pub labels: BTreeMap<String, String>,
-    pub value: f64,
 }
 
 impl Prometheus {
@@ -92,26 +86,12 @@ impl Prometheus {
 
     fn ask(&self, path: &str) -> Result<Value, String> {
         let answer = self.host.enter(|| get(self.address, path));
-        let json: Value =
-            serde_json::from_slice(&answer.body).map_err(|error| format!("{error}: {}", answer.text()))?;
-        if json["status"] == "success" { Ok(json["data"].clone()) } else { Err(text(&json["error"])) }
+        data(&answer)
     }
 
     /// What a query is answered with now.
     pub fn query(&self, query: &str) -> Result<Vec<Series>, String> {
-        let data = self.ask(&format!("/api/v1/query?query={}", encoded(query)))?;
-        let number = |value: &Value| text(value).parse().unwrap_or(f64::NAN);
-        let series = |result: &Value| {
-            let labels = result["metric"].as_object().into_iter().flatten();
-            Series {
-                labels: labels.map(|(name, value)| (name.clone(), text(value))).collect(),
-                value: number(&result["value"][1]),
-            }
-        };
-        Ok(match text(&data["resultType"]).as_str() {
-            "scalar" => vec![Series { labels: BTreeMap::new(), value: number(&data["result"][1]) }],
-            _ => list(&data["result"]).iter().map(series).collect(),
-        })
+        self.ask(&path(query)).map(|data| series(&data))
     }
 
     /// Names of the alerts that fire, and what their messages say.
@@ -144,10 +124,4 @@ impl Drop for Prometheus {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-/// Percent-encoded, all but what never needs it.
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

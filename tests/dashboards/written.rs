@@ -9,6 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 use strata::observe::names::{self, Kind, Metric};
 
+use super::asked::filled;
 use super::common::skip;
 use super::files::{Alert, alerts, dashboards, labels_in, list, queries, text, yaml};
 use super::promql::{self, Query, Selector};
@@ -208,16 +209,6 @@ fn promtool_takes_every_query_of_every_dashboard() {
     fs::write(&file, rules).expect("the queries as rules");
     promtool(&["check", "rules", "--lint=none", file.to_str().expect("a path")]);
     fs::remove_dir_all(folder).expect("the folder is ours");
-}
-
-/// A query as Grafana sends it where everything is chosen.
-pub fn filled(query: &str) -> String {
-    let mut filled = query.replace("$__rate_interval", "15s");
-    for variable in ["$instance", "$service", "$pool"] {
-        filled = filled.replace(variable, ".+");
-    }
-    assert!(!filled.contains('$'), "{filled}: an unknown variable");
-    filled
 }
 
 #[test]
