@@ -34,7 +34,10 @@ fn files(folder: &str) -> Vec<PathBuf> {
 
 /// The examples: each a whole configuration.
 fn examples() -> Vec<PathBuf> {
-    ["conf", "conf/compose"].into_iter().flat_map(files).collect()
+    ["conf", "conf/compose", "conf/compose-l2", "conf/compose-l3", "conf/compose-l4", "conf/compose-l7"]
+        .into_iter()
+        .flat_map(files)
+        .collect()
 }
 
 #[test]

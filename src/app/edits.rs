@@ -9,6 +9,7 @@
 //! watched (`net::folders`).
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
 use std::time::Duration;
 
 use super::outside::Asked;
@@ -116,5 +117,35 @@ impl Edits {
     fn follow(&mut self, asked: &Asked) {
         let files = asked.files.iter().map(|(path, _)| path.as_path());
         self.folders.follow(files, asked.folders.iter().map(|(path, _)| path.as_path()));
+    }
+}
+
+/// The main file where it is a mount point of its own, as in a container that was given the file and not its folder: what editors
+/// put in the place of such a file is somewhere else, and nothing stirs here. (Secrets are mounted like that, and nobody edits them.)
+pub fn pinned(asked: &Asked) -> Option<&Path> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    asked.files.first().map(|(path, _)| path.as_path()).filter(|path| is_mounted(&mounts, path))
+}
+
+fn is_mounted(mounts: &str, file: &Path) -> bool {
+    // The kernel writes a blank as its number, in octal.
+    let point = file.to_string_lossy().replace(' ', "\\040");
+    mounts.lines().any(|line| line.split(' ').nth(4) == Some(&point))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_mounted_by_itself_is_known_from_one_in_a_mounted_folder() {
+        let mounts = "812 793 253:0 / / rw - overlay overlay rw\n\
+                      830 812 253:1 /home/me/edge.toml /etc/strata/strata.toml ro,relatime - ext4 /dev/vda rw\n\
+                      831 812 253:1 /home/me/b\\040c /etc/b\\040c ro - ext4 /dev/vda rw\n";
+        assert!(is_mounted(mounts, Path::new("/etc/strata/strata.toml")));
+        assert!(is_mounted(mounts, Path::new("/etc/b c")));
+        for file in ["/etc/strata", "/etc/strata/other.toml", "/home/me/edge.toml"] {
+            assert!(!is_mounted(mounts, Path::new(file)), "{file}");
+        }
     }
 }

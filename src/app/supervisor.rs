@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use super::discovery::{Discovery, Draft};
-use super::edits::{Edits, Look};
+use super::edits::{self, Edits, Look};
 use super::explain::{self as packets, Mute};
 use super::keeper::{Keeper, KeeperHandle};
 use super::listeners::Listeners;
@@ -329,7 +329,13 @@ impl Supervisor {
         match &mut self.edits {
             Some(edits) => edits.judge(asked),
             None => match Edits::new(asked) {
-                Ok(edits) => self.edits = Some(edits),
+                Ok(edits) => {
+                    if let Some(file) = edits::pinned(asked) {
+                        let file = file.display();
+                        tracing::warn!(%file, "is mounted by itself: an edit that puts another file in its place is not seen; mount its folder");
+                    }
+                    self.edits = Some(edits);
+                }
                 Err(error) => tracing::error!(%error, "the configuration is not watched: edits need a reload"),
             },
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::common::metrics;
-use super::engine::{Project, await_that, can};
+use super::engine::{Container, Image, Project, await_that, can, health, root, said, try_docker};
 
 #[test]
 fn saving_the_mounted_configuration_is_a_reload_and_a_mistake_in_it_changes_nothing() {
@@ -40,8 +40,49 @@ fn saving_the_mounted_configuration_is_a_reload_and_a_mistake_in_it_changes_noth
     await_that("all endpoints answer there", || endpoint("/mine") != "one");
 }
 
+#[test]
+fn saving_another_worlds_configuration_is_a_reload_as_well() {
+    let Some(_one) = can("edits of the worlds' files") else { return };
+    let project = Project::new();
+    for profile in ["l2", "l3", "l4", "l7"] {
+        let strata = format!("{profile}-strata");
+        project.compose(&["up", "--detach", &strata]);
+        project.await_healthy(&strata);
+        let pool = || {
+            let status: serde_json::Value =
+                serde_json::from_str(&project.strata(&strata, &["status", "--json"])).unwrap();
+            (status["generation"].as_u64(), status["pools"][0]["endpoints"].as_array().map(Vec::len))
+        };
+        let (generation, before) = pool();
+        assert!(generation == Some(1) && before > Some(1), "{profile}: {generation:?}, {before:?}");
+        let file = project.path(&format!("conf/compose-{profile}/strata.toml"));
+        let text = fs::read_to_string(&file).unwrap();
+        let (start, list) = text.split_once("endpoints = [").expect("a list of endpoints");
+        let (first, rest) = list.split_once(',').expect("several");
+        let (_, rest) = rest.split_once(']').expect("its end");
+        save(&file, &format!("{start}endpoints = [{first}]{rest}"));
+        await_that(&format!("the edit is in force in the world of {profile}"), || pool() == (Some(2), Some(1)));
+    }
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_told_of() {
+    let Some(_one) = can("a mount of one file") else { return };
+    let image = Image::under_test();
+    let of = |from: &str, to: &str| {
+        let mount = format!("{}:{to}:ro", root().join(from).display());
+        let strata = Container::run(&["--volume", &mount, &image.name]);
+        await_that("it is healthy", || health(&strata.0) == "healthy");
+        said(&try_docker(&["logs", &strata.0]))
+    };
+    let file = of("deploy/image/strata/strata.toml", "/etc/strata/strata.toml");
+    assert!(file.contains("mounted by itself") && file.contains("/etc/strata/strata.toml"), "{file}");
+    let folder = of("deploy/image/strata", "/etc/strata");
+    assert!(folder.contains("strata serves") && !folder.contains("mounted by itself"), "{folder}");
+}
+
 /// As vim and `sed -i` do: a new file takes the place of the old one.
-fn save(file: &Path, text: &str) {
+pub fn save(file: &Path, text: &str) {
     let new = file.with_extension("new");
     fs::write(&new, text).unwrap();
     fs::rename(&new, file).unwrap();

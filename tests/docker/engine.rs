@@ -1,5 +1,6 @@
 //! The engine: commands, the image under test, and projects that are gone when their test is, however it ends.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -110,7 +111,7 @@ impl Image {
         for name in ["passwd", "group"] {
             put(&root().join("deploy/image").join(name), &format!("etc/{name}"));
         }
-        put(&root().join("deploy/image/strata.toml"), "etc/strata/strata.toml");
+        put(&root().join("deploy/image/strata/strata.toml"), "etc/strata/strata.toml");
         let text = format!("FROM scratch\n{}", last.replace("COPY --from=build /out/ /", "COPY out/ /"));
         fs::write(folder.join("Dockerfile"), text).unwrap();
         let name = format!("{}:latest", unique("image"));
@@ -167,6 +168,8 @@ pub struct Project {
     folder: PathBuf,
     file: PathBuf,
     variables: Vec<(String, String)>,
+    /// Of the engine, before there was anything of this.
+    volumes: BTreeSet<String>,
     _image: Arc<Image>,
 }
 
@@ -192,7 +195,7 @@ impl Project {
         for port in ["STRATA_HTTP", "STRATA_TCP", "STRATA_ADMIN_PORT", "STRATA_PROMETHEUS", "STRATA_GRAFANA"] {
             variables.push((port.to_owned(), "127.0.0.1:".to_owned()));
         }
-        let project = Project { name, file: folder.join(file), folder, variables, _image: image };
+        let project = Project { name, file: folder.join(file), folder, variables, volumes: volumes(), _image: image };
         assert!(base.is_dir());
         project
     }
@@ -269,24 +272,31 @@ impl Project {
         }
     }
 
-    /// Takes everything away, with the command of the README, and gives what is left all the same.
+    /// Takes everything away, with the very command of the README, and gives what is left all the same.
     #[track_caller]
     pub fn down(&self) -> String {
-        self.compose(&[PROFILES, &["down", "--timeout", "10"]].concat());
+        let readme = fs::read_to_string(root().join("README.md")).unwrap();
+        let commands = readme.lines().filter_map(|line| line.strip_prefix("docker-compose "));
+        let down: Vec<&str> = commands.filter(|words| words.contains(" down")).collect();
+        let [down] = down.as_slice() else {
+            panic!("README.md has no command that takes all away, or several: {down:?}")
+        };
+        self.compose(&down.split_whitespace().collect::<Vec<_>>());
         self.left()
     }
 
     fn left(&self) -> String {
         let label = format!("label=com.docker.compose.project={}", self.name);
-        ["container", "network", "volume"]
-            .map(|what| {
-                let mut list = vec![what, "ls", "--quiet", "--filter", &label];
-                if what == "container" {
-                    list.push("--all");
-                }
-                docker(&list)
-            })
-            .concat()
+        let of_us = ["container", "network", "volume"].map(|what| {
+            let mut list = vec![what, "ls", "--quiet", "--filter", &label];
+            if what == "container" {
+                list.push("--all");
+            }
+            docker(&list)
+        });
+        // What an image declares has no label of anybody.
+        let volumes = volumes();
+        of_us.into_iter().chain(volumes.difference(&self.volumes).cloned()).collect()
     }
 }
 
@@ -302,6 +312,10 @@ impl Drop for Project {
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn volumes() -> BTreeSet<String> {
+    docker(&["volume", "ls", "--quiet"]).lines().map(str::to_owned).collect()
 }
 
 /// `none` where the container has no health check.

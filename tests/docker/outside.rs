@@ -1,17 +1,28 @@
 //! Ways in that keep clients' addresses: the host's own network, and a macvlan.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::common::{Origin, free_address, metrics};
+use super::edits::save;
 use super::engine::{Project, await_that, can, docker, health, said, unique};
 
 /// A configuration with one HTTP service over one endpoint.
 fn configuration(listen: &str, endpoint: &str, admin: &str) -> String {
     format!(
-        "[admin]\nlisten = \"{admin}\"\n[service.web]\nmode = \"l7\"\nlisten = \"{listen}\"\npool = \"web\"\n\
+        "watch = true\n[admin]\nlisten = \"{admin}\"\n[service.web]\nmode = \"l7\"\nlisten = \"{listen}\"\npool = \"web\"\n\
          [pool.web]\nendpoints = [\"{endpoint}\"]\n"
     )
+}
+
+/// With this as the one file of the folder that is mounted.
+fn over(project: Project, text: &str) -> (Project, PathBuf) {
+    let folder = project.path("strata");
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join("strata.toml");
+    fs::write(&file, text).unwrap();
+    (project.with("STRATA_CONFIG", folder.to_str().unwrap()), file)
 }
 
 /// Answers with the client that it was told of.
@@ -27,13 +38,17 @@ fn on_the_hosts_network_the_clients_address_arrives() {
     let Some(_one) = can("deploy/compose.host.yml") else { return };
     let (listen, admin, origin) = (free_address(), free_address(), teller());
     let project = Project::of("deploy/compose.host.yml").with("STRATA_ADMIN", &admin.to_string());
-    let file = project.path("edge.toml");
-    fs::write(&file, configuration(&listen.to_string(), &origin.address.to_string(), &admin.to_string())).unwrap();
-    let project = project.with("STRATA_CONFIG", file.to_str().unwrap());
+    let text = configuration(&listen.to_string(), &origin.address.to_string(), &admin.to_string());
+    let (project, file) = over(project, &text);
     project.compose(&["up", "--detach"]);
     let id = project.container("strata");
     await_that("it is healthy", || health(&id) == "healthy");
     assert_eq!(metrics::get(listen, "/").text(), "127.0.0.1");
+
+    // An edit as editors save it is in force, like one in the worlds of docker-compose.yml.
+    let moved = free_address();
+    save(&file, &text.replace(&listen.to_string(), &moved.to_string()));
+    await_that("it listens elsewhere", || std::net::TcpStream::connect(moved).is_ok());
     assert_eq!(project.down(), "", "something is left");
 }
 
@@ -81,10 +96,8 @@ fn on_a_macvlan_the_clients_address_arrives() {
     }
     let cable = Cable::new();
     let project = Project::of("deploy/compose.macvlan.yml").with("STRATA_PARENT", &cable.parent);
-    let file = project.path("edge.toml");
     let endpoint = "192.0.2.7:8081";
-    fs::write(&file, configuration(":8080", endpoint, "127.0.0.1:9900")).unwrap();
-    let project = project.with("STRATA_CONFIG", file.to_str().unwrap());
+    let (project, _) = over(project, &configuration(":8080", endpoint, "127.0.0.1:9900"));
     project.compose(&["up", "--detach"]);
     let id = project.container("strata");
     await_that("it is healthy", || health(&id) == "healthy");
