@@ -29,7 +29,7 @@ use super::watch::{self, Watch};
 use super::worker::{self, Order};
 use crate::admin::control::Warnings;
 use crate::admin::document::{Candidate, Compared, Explained, ReloadRejected, Reloaded};
-use crate::admin::{self, Control, ReloadStatus, Request};
+use crate::admin::{self, Control, Refused, ReloadStatus, Request};
 use crate::base::address::AdminListen;
 use crate::base::{WorkerId, clock, limits};
 use crate::config::Config;
@@ -542,10 +542,16 @@ impl Supervisor {
                 let _ = reply.send(self.compare(candidate.as_deref()));
             }
             Request::SetIntent { pool, endpoint, intent, reply } => {
-                let _ = reply.send(self.keeper.set_intent(&pool, &endpoint, intent).await);
+                let _ = reply.send(match self.obeys() {
+                    Ok(()) => self.keeper.set_intent(&pool, &endpoint, intent).await,
+                    Err(refused) => Err(refused),
+                });
             }
             Request::SetWeight { pool, endpoint, weight, reply } => {
-                let _ = reply.send(self.keeper.set_weight(&pool, &endpoint, weight).await);
+                let _ = reply.send(match self.obeys() {
+                    Ok(()) => self.keeper.set_weight(&pool, &endpoint, weight).await,
+                    Err(refused) => Err(refused),
+                });
             }
             Request::ExplainPacket { line, interface, reply } => {
                 let _ = reply.send(self.explain(&line, interface.as_deref()).await);
@@ -553,6 +559,14 @@ impl Supervisor {
             Request::HealthReport { reply } => {
                 let _ = reply.send(self.keeper.report().await);
             }
+        }
+    }
+
+    /// One that ends keeps nothing that it is told, and whoever serves after it does not hear of it.
+    fn obeys(&self) -> Result<(), Refused> {
+        match self.crew.draining() {
+            true => Err(Refused::Because("this process is ending: ask again, another one may serve".to_owned())),
+            false => Ok(()),
         }
     }
 

@@ -325,6 +325,8 @@ pub const DESCRIPTORS_RESERVED: u64 = 256;
 
 /// Coarse timers of a worker fire within this of their deadline.
 pub const TIMER_TICK: Duration = Duration::from_millis(50);
+/// Connections of a worker that a tick has look for what tells nobody: some µs each, in a time when others are to be served.
+pub const LOOKS_AT_A_TICK: usize = 256;
 
 /// ICMP errors that we answer packets with: one an interval, and so many at once. Both are Linux's (`icmp_msgs_per_sec`,
 /// `icmp_msgs_burst`): enough for path MTU discovery, useless to a reflector.

@@ -2,7 +2,8 @@
 //! within `limits::TIMER_TICK` once it has passed.
 //!
 //! Why not `tokio::time::timeout`: it registers and cancels a timer for every read; here arming is one store and the only
-//! cost is a scan of all deadlines every tick (10 000 connections: about 10 µs in 50 ms).
+//! cost is a scan of all deadlines every tick (10 000 connections: about 10 µs in 50 ms). Those that look at every tick are woken
+//! some at a time, by turns.
 //! Not here: anything that needs better than tick precision.
 
 use std::cell::{Cell, RefCell};
@@ -19,11 +20,13 @@ pub struct Timers {
     free: RefCell<Vec<u32>>,
     /// The clock as of the last tick.
     coarse: Cell<Moment>,
+    /// From here on slots have their turn to look.
+    turn: Cell<usize>,
 }
 
 struct Slot {
     at: Moment,
-    /// To be woken at the next tick, whatever the deadline.
+    /// To be woken at a tick soon, whatever the deadline.
     looks: bool,
     waker: Option<Waker>,
 }
@@ -63,15 +66,25 @@ impl Timers {
         Deadline { timers: self.clone(), slot }
     }
 
-    /// Moves the coarse clock and wakes whoever is past its deadline, or wants to look at the next tick.
+    /// Moves the coarse clock and wakes whoever is past its deadline, and some of those that want to look.
     pub fn tick(&self, now: Moment) {
         self.coarse.set(now);
-        self.wake(|slot| slot.at <= now || slot.looks);
+        let (mut room, turn) = (limits::LOOKS_AT_A_TICK, self.turn.replace(0));
+        self.wake(|index, slot| {
+            let looks = slot.looks && index >= turn && room > 0;
+            if looks {
+                room -= 1;
+                if room == 0 {
+                    self.turn.set(index + 1);
+                }
+            }
+            looks || slot.at <= now
+        });
     }
 
     /// Wakes every waiting connection: something that concerns all of them changed (a drain, a removed service).
     pub fn wake_all(&self) {
-        self.wake(|_| true);
+        self.wake(|_, _| true);
     }
 
     /// The clock as of the last tick: good enough to set deadlines by.
@@ -79,14 +92,15 @@ impl Timers {
         self.coarse.get()
     }
 
-    fn wake(&self, wanted: impl Fn(&Slot) -> bool) {
+    fn wake(&self, mut wanted: impl FnMut(usize, &Slot) -> bool) {
         // Wakers are collected first: waking may run foreign code, which must find the slots unborrowed.
         let due: Vec<Waker> = self
             .slots
             .borrow_mut()
             .iter_mut()
-            .filter(|slot| wanted(slot))
-            .filter_map(|slot| {
+            .enumerate()
+            .filter(|(index, slot)| wanted(*index, slot))
+            .filter_map(|(_, slot)| {
                 slot.looks = false;
                 slot.waker.take()
             })
@@ -119,7 +133,7 @@ impl Deadline {
         self.set(Moment::NEVER);
     }
 
-    /// Has the task that polls next woken at the next tick, though the deadline be later: what it waits for tells nobody.
+    /// Has the task that polls next woken at a tick soon, though the deadline be later: what it waits for tells nobody.
     pub fn look_at_tick(&self) {
         self.timers.slots.borrow_mut()[self.slot as usize].looks = true;
     }
@@ -208,6 +222,27 @@ mod tests {
             assert_eq!(wakes.0.load(Relaxed), want, "at {tick} ms");
         }
         assert!(deadline.poll_expired(&cx).is_ready());
+    }
+
+    #[test]
+    fn those_that_look_have_their_turn_where_they_are_too_many_for_a_tick() {
+        let timers = Rc::new(Timers::default());
+        let cx = Context::from_waker(Waker::noop());
+        let all: Vec<Deadline> = (0..limits::LOOKS_AT_A_TICK * 2 + 10).map(|_| timers.deadline()).collect();
+        let waits = || timers.slots.borrow().iter().filter(|slot| slot.looks).count();
+        for deadline in &all {
+            deadline.look_at_tick();
+            assert!(deadline.poll_expired(&cx).is_pending());
+        }
+        let mut left = Vec::new();
+        for tick in 1..=4 {
+            timers.tick(Moment::from_millis(tick * 50));
+            left.push(waits());
+            // The first wants to look again at once, and is no one's hindrance.
+            all[0].look_at_tick();
+            assert!(all[0].poll_expired(&cx).is_pending());
+        }
+        assert_eq!(left, [limits::LOOKS_AT_A_TICK + 10, 11, 1, 0]);
     }
 
     #[test]

@@ -131,11 +131,6 @@ impl Tries {
         })
     }
 
-    /// Whether the pool has somebody usable who was not tried yet.
-    pub fn has_another(&self, pool: &Pool) -> bool {
-        pool.view().endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.identity)) && !self.are_used_up()
-    }
-
     fn are_used_up(&self) -> bool {
         self.tried.len() >= limits::TRIES + self.absent
     }

@@ -309,3 +309,33 @@ fn a_reload_during_an_upgrade_is_the_successors() {
     assert_ne!(successor.0, first);
     let _ = fs::remove_dir_all(folder);
 }
+
+#[test]
+fn what_is_told_during_an_upgrade_is_refused_where_nobody_would_keep_it() {
+    let gated = Gated::new("web");
+    let real = env!("CARGO_BIN_EXE_strata");
+    let script = format!("until test -e \"$0.go\"; do sleep 0.05; done; exec '{real}' \"$@\"");
+    let (strata, folder) = with_script(&gated, "told", &script);
+    strata.rewrite(&edge(&[gated.address()]).replace("round-robin", "weighted-round-robin"));
+    assert_eq!(ask(&strata, &["reload"]).code, 0);
+    strata.signal("USR2");
+    await_that("the upgrade has begun", || strata.log().contains("a new process is started"));
+    let endpoint = gated.address();
+    let commands = [vec!["drain", "web", &endpoint], vec!["weight", "web", &endpoint, "7"]];
+    std::thread::scope(|scope| {
+        let asked = commands.each_ref().map(|command| scope.spawn(|| ask(&strata, command)));
+        // They stand in line while the upgrade is under way.
+        std::thread::sleep(Duration::from_millis(200));
+        fs::write(folder.join("strata.go"), "").unwrap();
+        for (command, said) in commands.iter().zip(asked) {
+            let said = said.join().expect("the asker");
+            assert!(said.code != 0 && said.err.contains("this process is ending"), "{command:?}: {said:?}");
+        }
+    });
+    let _successor = serving(&strata);
+    for command in &commands {
+        let said = ask(&strata, command);
+        assert_eq!(said.code, 0, "{command:?}: {said:?}");
+    }
+    let _ = fs::remove_dir_all(folder);
+}

@@ -153,3 +153,68 @@ fn who_waits_in_a_pool_that_a_reload_removes_is_still_served_there() {
     all_get(&mut waiters, 200);
     assert_eq!((old.requests(), new.requests()), (3, 1), "what drains is finished");
 }
+
+/// As `over` l7, with a probe that finds an endpoint down in a moment.
+fn probed(servers: &[&Server]) -> String {
+    over("l7", servers, PROBE)
+}
+
+#[test]
+fn who_waits_at_an_endpoint_that_is_down_goes_to_whom_a_reload_brings() {
+    let (stalls, new) = (held(), Server::start());
+    let strata = Strata::start(&probed(&[&stalls]));
+    await_usable(&strata, "web", 1.0);
+    let mut client = asking(&strata);
+    await_that("it waits", || stalls.requests() == 1);
+    stalls.knobs.mute.store(true, Relaxed);
+    await_that("it is down", || is_out(&strata, &stalls, "down"));
+    reload(&strata, &probed(&[&stalls, &new]));
+    assert_eq!(client.response().expect("an answer").status(), 200);
+    assert_eq!((stalls.requests(), new.requests()), (1, 1));
+    stalls.knobs.mute.store(false, Relaxed);
+    release(&stalls);
+}
+
+#[test]
+fn who_waits_at_an_endpoint_that_is_down_is_not_given_to_one_that_a_reload_took_away() {
+    let (stalls, goes) = (held(), Server::start());
+    let strata = Strata::start(&probed(&[&stalls, &goes]));
+    await_usable(&strata, "web", 2.0);
+    let mut clients = Vec::new();
+    await_that("one waits", || {
+        clients.push(asking(&strata));
+        stalls.requests() > 0
+    });
+    reload(&strata, &probed(&[&stalls]));
+    let before = goes.requests();
+    stalls.knobs.mute.store(true, Relaxed);
+    await_that("it is down", || is_out(&strata, &stalls, "down"));
+    // Several looks: a budget that is paid for nothing would be a request that fails.
+    std::thread::sleep(Duration::from_millis(300));
+    stalls.knobs.mute.store(false, Relaxed);
+    release(&stalls);
+    all_get(&mut clients, 200);
+    assert_eq!(goes.requests(), before);
+}
+
+#[test]
+fn who_waits_at_an_endpoint_that_is_down_moves_although_it_is_maintained_meanwhile() {
+    let (stalls, well) = (held(), Server::start());
+    let strata = Strata::start(&probed(&[&stalls]));
+    await_usable(&strata, "web", 1.0);
+    let mut client = asking(&strata);
+    await_that("it waits", || stalls.requests() == 1);
+    stalls.knobs.mute.store(true, Relaxed);
+    await_that("it is down", || is_out(&strata, &stalls, "down"));
+    // For long enough that every worker has looked.
+    let probes = || strata.scrape().sum("strata_probes_total", &[("endpoint", &stalls.name())]);
+    let before = probes();
+    await_that("it misses three more", || probes() >= before + 3.0);
+    assert_eq!(ask(&strata, &["maintain", "web", &stalls.name()]).code, 0);
+    await_that("it is not found down any more", || !health(&strata, &stalls, "down"));
+    reload(&strata, &probed(&[&stalls, &well]));
+    assert_eq!(client.response().expect("an answer").status(), 200);
+    assert_eq!((stalls.requests(), well.requests()), (1, 1));
+    stalls.knobs.mute.store(false, Relaxed);
+    release(&stalls);
+}

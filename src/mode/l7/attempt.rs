@@ -16,7 +16,8 @@ use super::upload::{Stop, Upload};
 use super::upstream::Upstream;
 use crate::base::{clock, limits};
 use crate::health::Health;
-use crate::net::upstream::{self, Tries};
+use crate::net::routed::Routed;
+use crate::net::upstream::{self, Found, Picked, Tries};
 use crate::net::{Buffer, DialError};
 use crate::state::{Endpoint, Pool, Timeouts};
 use crate::wire::http1::{self, Progress, Reject};
@@ -38,6 +39,8 @@ pub(super) struct Attempt {
     expected: bool,
     /// Repeating does no harm, and may be done: nobody need wait for an endpoint that probes find down meanwhile.
     may_leave: bool,
+    /// It was found down, and not up since: one in maintenance is probed no more.
+    stranded: bool,
 }
 
 /// How an attempt at an endpoint failed before any byte of a response.
@@ -49,8 +52,8 @@ pub(super) enum Failed {
     /// Its answer broke the protocol.
     Malformed(Reject),
     Late,
-    /// Probes found it down while its answer was waited for, and the pool has another. The budget is paid.
-    WentDown,
+    /// Probes found it down while its answer was waited for, and there is a place at another. The budget is paid.
+    WentDown(Picked),
     /// The client's body ended the exchange.
     Body(Stop),
     BodyLate,
@@ -64,20 +67,38 @@ impl Attempt {
         let upload = Upload::new(task.ask.body, most, session.worker.buffers.clone(), facts.began);
         let expected = task.ask.expect_continue;
         let used = facts.head_length;
-        Attempt { upload, used, sent: false, fresh, reused: false, answered: false, expected, may_leave: false }
+        Attempt {
+            upload,
+            used,
+            sent: false,
+            fresh,
+            reused: false,
+            answered: false,
+            expected,
+            may_leave: false,
+            stranded: false,
+        }
     }
 
-    /// Whether probes have found the endpoint down, and the request goes to another now, where repeating does no harm. If it may
-    /// not yet, it is looked again at each tick: somebody may be usable by then, and the budget may have something for it.
-    fn leaves(&self, session: &Session, pool: &Pool, endpoint: &Endpoint, tries: &Tries) -> bool {
-        if !self.may_leave || endpoint.status().health != Health::Down || !self.can_repeat() {
-            return false;
+    /// A place at another endpoint, where probes have found this one down and repeating does no harm. While there is none, it is looked
+    /// again at each tick: somebody may be usable by then, or have room, and the budget may have something for it.
+    fn leaves(&mut self, session: &Session, task: &Task<'_>, endpoint: &Endpoint, tries: &mut Tries) -> Option<Picked> {
+        self.stranded = match endpoint.status().health {
+            Health::Down => true,
+            Health::Up => false,
+            Health::Probing | Health::Ejected => self.stranded,
+        };
+        if !self.stranded || !self.may_leave || !self.can_repeat() {
+            return None;
         }
-        let leaves = tries.has_another(pool) && session.mode.with_budget(pool.id, |budget| budget.retry(clock::now()));
-        if !leaves {
+        // A reload may have brought somebody.
+        let mut pool = Routed::to(task.pool);
+        pool.follow(&session.worker);
+        let picked = place(session, task, &pool, tries);
+        if picked.is_none() {
             session.deadline.look_at_tick();
         }
-        leaves
+        picked
     }
 
     /// Whether the same request can be sent once more: it is all here still, and nothing has been answered to it.
@@ -103,10 +124,8 @@ impl Attempt {
         facts: &mut Facts<'_>,
         task: &Task<'_>,
         endpoint: &Arc<Endpoint>,
-        tries: &Tries,
+        tries: &mut Tries,
     ) -> Result<Step, Failed> {
-        // A pool that panics gives requests to those that are down, for the others may be no better.
-        self.may_leave &= endpoint.status().health != Health::Down;
         let kept = if self.fresh { None } else { session.mode.store.take(endpoint) };
         self.reused = kept.is_some();
         let mut upstream = match kept {
@@ -190,7 +209,7 @@ impl Attempt {
         task: &Task<'_>,
         upstream: &mut Upstream,
         answer: &mut Buffer,
-        tries: &Tries,
+        tries: &mut Tries,
     ) -> Result<usize, Failed> {
         scratch.parsed.response.clear();
         let timeouts = *task.timeouts();
@@ -210,8 +229,8 @@ impl Attempt {
                 if let Poll::Ready(read) = poll_read_parked(&mut upstream.stream, answer, cx) {
                     return Poll::Ready(Ok(read.unwrap_or(0)));
                 }
-                if self.leaves(session, task.pool, &upstream.endpoint, tries) {
-                    return Poll::Ready(Err(Failed::WentDown));
+                if let Some(picked) = self.leaves(session, task, &upstream.endpoint, tries) {
+                    return Poll::Ready(Err(Failed::WentDown(picked)));
                 }
                 self.arm(session, &timeouts, &mut stage);
                 session.deadline.poll_expired(cx).map(|_| Err(stage.late()))
@@ -287,6 +306,26 @@ impl Stage {
             Stage::Fresh | Stage::Taking(..) | Stage::Answer => Failed::Late,
         }
     }
+}
+
+/// A place for a request that waits at an endpoint that is down, and that the budget has something for.
+fn place(session: &Session, task: &Task<'_>, pool: &Pool, tries: &mut Tries) -> Option<Picked> {
+    // It gives requests to those that are down, for the others may be no better.
+    if pool.view().panic {
+        return None;
+    }
+    session.mode.with_budget(pool.id, |budget| {
+        if !budget.spare(clock::now()) {
+            return None;
+        }
+        match tries.pick(&session.worker, pool, task.hash, |endpoint| session.mode.store.has(endpoint)) {
+            Found::Picked(picked) => Some(picked),
+            Found::Full { .. } | Found::Nobody => {
+                budget.give_back();
+                None
+            }
+        }
+    })
 }
 
 /// A new connection to the endpoint.

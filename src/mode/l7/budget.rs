@@ -39,8 +39,22 @@ impl Budget {
         self.paid = self.paid.saturating_add(share);
     }
 
-    /// Takes a retry, or says that none is left.
+    /// Takes a retry for a request that fails without it, or says that none is left.
     pub(super) fn retry(&mut self, now: Moment) -> bool {
+        self.take(now, 0)
+    }
+
+    /// Takes a retry for a request that can wait: a tenth of what may be saved up stays for those that cannot.
+    pub(super) fn spare(&mut self, now: Moment) -> bool {
+        self.take(now, self.most() / 10)
+    }
+
+    /// What was taken was of no use.
+    pub(super) fn give_back(&mut self) {
+        self.tokens += RETRY;
+    }
+
+    fn take(&mut self, now: Moment, stays: u64) -> bool {
         let elapsed = u64::try_from(now.since(self.paid_at).as_nanos()).unwrap_or(u64::MAX);
         let due = elapsed / self.nanos_each();
         if due > 0 {
@@ -49,7 +63,7 @@ impl Budget {
             // Requests come unevenly, and what they pay now is not missing in the next moment.
             self.paid = self.paid.saturating_sub(due).min(NANOS_PER_SECOND / self.nanos_each());
         }
-        if self.tokens < RETRY {
+        if self.tokens < RETRY + stays {
             return false;
         }
         self.tokens -= RETRY;
@@ -110,6 +124,16 @@ mod tests {
             }
             assert!(granted.abs_diff(want) <= 2, "{name}: {granted} retries in ten seconds, not {want}");
         }
+    }
+
+    #[test]
+    fn who_can_wait_leaves_a_tenth_to_those_who_cannot() {
+        let mut budget = Budget::new(1, Moment::ZERO);
+        let spared = (0..1000).filter(|_| budget.spare(Moment::ZERO)).count();
+        let retried = (0..1000).filter(|_| budget.retry(Moment::ZERO)).count();
+        assert_eq!((spared, retried), (90, 10));
+        budget.give_back();
+        assert!(budget.retry(Moment::ZERO) && !budget.retry(Moment::ZERO));
     }
 
     #[test]

@@ -302,7 +302,7 @@ pub(super) struct Task<'a> {
     pub(super) service: &'a Arc<Service>,
     pub(super) l7: &'a L7,
     pub(super) pool: &'a Arc<Pool>,
-    hash: FlowHash,
+    pub(super) hash: FlowHash,
     pub(super) ask: Ask,
 }
 
@@ -372,10 +372,18 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
     let mut tries = Tries::default();
     let mut last = None;
     let mut stale = None;
+    // Taken while it waited at one that went down.
+    let mut taken: Option<Picked> = None;
     let mut retries = 0;
     loop {
         // Where no other endpoint is left, one that closed a kept connection gets the request on a fresh one.
-        let admitted = admit(session, scratch, &mut pool, task.hash, &mut tries).await;
+        let admitted = match taken.take() {
+            Some(picked) => {
+                pool.follow(&session.worker);
+                Ok(Some(picked))
+            }
+            None => admit(session, scratch, &mut pool, task.hash, &mut tries).await,
+        };
         let task = Task { pool: &pool, ..task };
         let other = match admitted {
             Ok(other) => other,
@@ -398,7 +406,7 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
         facts.endpoint = task.service.spec.access.is_some().then(|| endpoint.clone());
         let may_retry = task.ask.idempotent && retries < task.l7.spec.retries;
         let mut attempt = Attempt::new(session, &task, facts, fresh).may_leave(may_retry);
-        let failed = match attempt.run(session, scratch, facts, &task, &endpoint, &tries).await {
+        let failed = match attempt.run(session, scratch, facts, &task, &endpoint, &mut tries).await {
             Ok(Step::Tunnel(mut tunnel)) => {
                 tunnel.seat = Some(seat);
                 return Step::Tunnel(tunnel);
@@ -450,9 +458,10 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
                 failed_at(&session.worker, task.pool, &endpoint);
                 Reason::ResponseTimeout
             }
-            Failed::WentDown => {
+            Failed::WentDown(picked) => {
                 cells.error(UpstreamError::WentDown);
                 retries += 1;
+                taken = Some(picked);
                 continue;
             }
             Failed::BodyLate => Reason::BodyTimeout,
