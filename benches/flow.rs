@@ -136,6 +136,7 @@ fn tables(forward: Forward, ports: Option<Ports>, protocol: Protocol) -> Tables 
     Tables::build(Inputs {
         key: KEY,
         links: vec![Link { id: link, mac: LB, mtu: 1500, addresses: vec![OURS.into()] }],
+        own: Vec::new(),
         routes: vec![
             Route::new(Network::parse("10.0.0.0/8").expect("a network"), link, None),
             Route::new(Network::parse("0.0.0.0/0").expect("a network"), link, Some([10, 0, 0, 1].into())),

@@ -158,6 +158,8 @@ pub struct Inputs {
     /// `[cluster] hash_key`.
     pub key: HashKey,
     pub links: Vec<Link>,
+    /// Addresses of this machine that are on none of the links: a router's on `lo`, one of an interface that no route leads out by.
+    pub own: Vec<IpAddr>,
     pub routes: Vec<Route>,
     pub neighbors: Vec<Neighbor>,
     pub vips: Vec<Vip>,
@@ -177,7 +179,7 @@ pub struct Tables {
     /// In the order of their addresses, which are `vip_addresses`.
     vips: Vec<Entry>,
     vip_addresses: Addresses,
-    /// Addresses of links and NAT's sources.
+    /// Addresses of this machine, wherever they are, and NAT's sources.
     own: Addresses,
     /// MAC addresses that frames for us have, in order.
     stations: Vec<u128>,
@@ -242,7 +244,7 @@ pub(super) struct Hop {
 impl Tables {
     /// Works everything out. What refers to a link or VIP that is not there is left out.
     pub fn build(inputs: Inputs) -> Tables {
-        let Inputs { key, mut links, routes, neighbors, mut vips, services } = inputs;
+        let Inputs { key, mut links, own, routes, neighbors, mut vips, services } = inputs;
         links.sort_by_key(|link| link.id);
         links.dedup_by_key(|link| link.id);
         let mut neighbors: Vec<_> =
@@ -252,7 +254,8 @@ impl Tables {
             Forward::FullNat { sources } => Some(sources),
             _ => None,
         });
-        let own = Addresses::new(links.iter().flat_map(|link| &link.addresses).chain(shown.flatten()).copied());
+        let of_links = links.iter().flat_map(|link| &link.addresses);
+        let own = Addresses::new(of_links.chain(&own).chain(shown.flatten()).copied());
         let at = |vip: &Vip| station(vip.link.interface, vip.mac);
         let mut stations: Vec<_> =
             links.iter().map(|link| station(link.id.interface, link.mac)).chain(vips.iter().map(at)).collect();
@@ -481,6 +484,7 @@ mod tests {
         let tables = Tables::build(Inputs {
             key: HashKey::new([1; 16]),
             links: vec![link(2), link(3)],
+            own: Vec::new(),
             routes: vec![
                 route("0.0.0.0/0", 3),
                 route("0.0.0.0/0", 2),
@@ -506,6 +510,7 @@ mod tests {
         let tables = Tables::build(Inputs {
             key: HashKey::new([1; 16]),
             links: vec![Link { id, mac: mac(9), mtu: 1500, addresses: Vec::new() }],
+            own: Vec::new(),
             routes: [(1, 600), (2, 100)]
                 .map(|(last, metric)| Route { metric, ..Route::new(network, id, Some(gateway(last))) })
                 .to_vec(),

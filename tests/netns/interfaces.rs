@@ -76,6 +76,35 @@ fn probes_from_an_address_that_is_added_later_hear_their_answers() {
     await_that("probes from the new address succeed", || heard() >= before + 10.0);
 }
 
+/// A router's address stands on `lo`, where no frame comes in: it is the balancer's as much as one of a card.
+#[test]
+fn probes_from_an_address_on_lo_hear_their_answers() {
+    if !can("an address of the balancer on lo") {
+        return;
+    }
+    let commands = [
+        "address add 192.0.2.9/32 dev lo\nroute replace 10.0.0.0/24 dev eth0 proto kernel src 192.0.2.9\n",
+        "address add 2001:db8:9::9/128 dev lo nodad\n\
+         route replace fd00::/64 dev eth0 proto kernel metric 256 src 2001:db8:9::9\n",
+    ];
+    for way in [Way::Nat, Way::L4Nat] {
+        // Endpoints' answers to it come by their gateway, which is the balancer.
+        let rig = Rig::prepared(way, Place::Lan, 1, 1, Extra::default(), |world| {
+            commands.iter().for_each(|lines| world.balancer.batch(lines));
+        });
+        let sum = |name, labels: &[(&str, &str)]| rig.scrape().sum(name, labels);
+        for family in Family::BOTH {
+            let passed = || sum("strata_probes_total", &[("pool", pool(family)), ("result", "passed")]);
+            let before = passed();
+            await_that(&format!("{way:?} {}: probes from lo succeed", family.word()), || passed() >= before + 5.0);
+        }
+        // Nobody else has spoken: no answer to a probe was taken for a client's, nor for one that is nobody's.
+        let strays = rig.scrape().sum_if_any("strata_stray_packets_dropped_total", &[("reason", "no-reply")]);
+        let to_clients = sum("strata_endpoint_packets_received_total", &[]);
+        assert_eq!((strays, to_clients), (0.0, 0.0), "{way:?}: {}", rig.strata.log_tail());
+    }
+}
+
 #[test]
 fn a_reload_whose_packets_are_not_kept_from_the_kernel_says_so() {
     if !can("a classifier that somebody else removed") {

@@ -20,6 +20,9 @@ const SLOTS: usize = 64;
 #[serde(deny_unknown_fields)]
 pub struct World {
     links: Vec<LinkText>,
+    /// Addresses of ours on none of them.
+    #[serde(default)]
+    own: Vec<IpAddr>,
     routes: Vec<RouteText>,
     #[serde(default)]
     neighbors: Vec<NeighborText>,
@@ -245,6 +248,7 @@ impl World {
         Tables::build(Inputs {
             key: KEY,
             links: self.links.iter().map(|text| self.link(&text.name)).collect(),
+            own: self.own.clone(),
             routes: self.routes.iter().map(|text| self.route(text)).collect(),
             neighbors: self
                 .neighbors

@@ -103,6 +103,7 @@ mod tests {
         Tables::build(Inputs {
             key: KEY,
             links: vec![Link { id: link, mac: OURS, mtu: 1500, addresses: vec![ip("10.0.0.2"), ip("fd00::2")] }],
+            own: Vec::new(),
             routes: ["10.0.0.0/24", "fd00::/64"]
                 .map(|network| Route::new(Network::parse(network).unwrap(), link, None))
                 .to_vec(),

@@ -346,6 +346,7 @@ impl Running {
         let nothing = Inputs {
             key: secret,
             links: Vec::new(),
+            own: Vec::new(),
             routes: Vec::new(),
             neighbors: Vec::new(),
             vips: Vec::new(),
@@ -478,7 +479,7 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> (
     for (name, (_, wanted)) in &mut all {
         wanted.io = next.settings.packet_io;
         if wanted.rules.iter().any(Rule::is_source) {
-            wanted.rules.extend(replies::own(&own).map(Rule::keep));
+            wanted.rules.extend(replies::own(own.iter().copied()).map(Rule::keep));
             // An endpoint may be a client: the kernel would forward that to an address that nobody has.
             wanted
                 .rules

@@ -21,6 +21,8 @@ pub struct Machine {
     pub interfaces: Vec<(Arc<str>, Link)>,
     /// Others that routes lead out by.
     pub beyond: Vec<Link>,
+    /// Every address that others reach it by, in order, on whichever interface: what the kernel is left (`replies::own`).
+    pub own: Vec<IpAddr>,
     /// Of those to one network, the one that is taken is first. One whose link is not known leads nowhere, and not elsewhere.
     pub routes: Vec<Route>,
     pub neighbors: Vec<Neighbor>,
@@ -55,6 +57,7 @@ pub fn inputs<'b>(snapshot: &Snapshot, books: impl IntoIterator<Item = &'b Book>
     Inputs {
         key: snapshot.settings.hash_key,
         links: machine.links().cloned().chain(tagged(snapshot, machine)).collect(),
+        own: machine.own.clone(),
         routes: machine.routes.clone(),
         neighbors: machine.neighbors.clone(),
         vips: vips(snapshot, machine),

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::inputs::Machine;
+use super::replies;
 use crate::base::Network;
 use crate::flow::tables::{Link, LinkId, Neighbor, Route};
 use crate::sys::link;
@@ -49,6 +50,8 @@ pub(super) fn machine(interfaces: &[(Arc<str>, u32)]) -> io::Result<Machine> {
         let own: Vec<IpAddr> = addresses.iter().filter(|a| a.interface == index).map(|a| a.address).collect();
         Some(Link { id: LinkId::plain(index), mac: link.mac?, mtu: link.mtu, addresses: own })
     };
+    let mut own: Vec<IpAddr> = replies::own(addresses.iter().map(|address| address.address)).collect();
+    own.sort_unstable();
     let found = |(name, index): &(Arc<str>, u32)| Some((name.clone(), as_seen(*index)?));
     let interfaces: Vec<(Arc<str>, Link)> = interfaces.iter().filter_map(found).collect();
 
@@ -74,7 +77,7 @@ pub(super) fn machine(interfaces: &[(Arc<str>, u32)]) -> io::Result<Machine> {
     neighbors.sort_by_key(|neighbor| (neighbor.link, neighbor.address));
     let runs = |link: &&link::Link| link.state == link::State::Running && known.contains(&link.index);
     let running = links.values().filter(runs).map(|link| (link.index, link.carrier_changes)).collect();
-    Ok(Machine { interfaces, beyond, routes, neighbors, running, paths: Vec::new() })
+    Ok(Machine { interfaces, beyond, own, routes, neighbors, running, paths: Vec::new() })
 }
 
 /// A route without carrier comes after every other to its network: it may work again, and leads nowhere now.

@@ -25,13 +25,13 @@ pub(super) fn rules(ports: Option<&Ports>, endpoint: EndpointAddr) -> Vec<Rule> 
 
 /// Where an endpoint's packets are for this machine, of its addresses. Nobody sends to loopback ones from outside, and the
 /// classifier knows link-local ones by themselves.
-pub(super) fn own(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+pub(super) fn own(addresses: impl IntoIterator<Item = IpAddr>) -> impl Iterator<Item = IpAddr> {
     let mut seen = HashSet::new();
     let reached = |address: &IpAddr| match address {
         IpAddr::V4(address) => !address.is_loopback(),
         IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
     };
-    addresses.iter().copied().filter(reached).filter(move |address| seen.insert(*address))
+    addresses.into_iter().filter(reached).filter(move |address| seen.insert(*address))
 }
 
 /// What does not fit into the classifiers of an interface.
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn addresses_that_endpoints_reach_are_kept_once_each() {
         let all = ["127.0.0.1", "10.0.0.2", "::1", "fe80::1", "10.0.0.2", "fd00::2"].map(|text| text.parse().unwrap());
-        let kept: Vec<String> = own(&all).map(|address| address.to_string()).collect();
+        let kept: Vec<String> = own(all).map(|address| address.to_string()).collect();
         assert_eq!(kept, ["10.0.0.2", "fd00::2"]);
     }
 
