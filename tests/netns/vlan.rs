@@ -1,16 +1,21 @@
 //! A VIP whose frames have a VLAN tag. Kernels without 802.1Q devices neither make nor take such frames, so the test does both.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
 
 use strata::base::MacAddr;
 use strata::sys::packet::{Engine, Options, Tap};
 use strata::wire::arp::Arp;
 use strata::wire::checksum::Sum;
-use strata::wire::ethernet::{self, EtherType, Header, Tag};
+use strata::wire::ethernet::{self, EtherType, Frame, Header, Tag};
 use strata::wire::ndp::{FRAME_LEN, Neighbor, Peer};
+use strata::wire::packet::Packet;
 use strata::wire::{ip, ipv4, show};
 
 use super::common::{Strata, await_that};
+use super::doctor::Report;
 use super::node::{Node, can};
 use super::world::{Family, Place, World};
 
@@ -26,7 +31,7 @@ impl Wire {
     fn of(host: &Node) -> Wire {
         let (tap, interface) = host.enter(|| {
             let interface = strata::sys::link::index("eth0").expect("eth0");
-            let options = Options { interface, ..Options::default() };
+            let options = Options { interface, wait: Duration::from_millis(10), ..Options::default() };
             (Tap::open(Engine::Ring, &options).expect("a tap"), interface)
         });
         let mac = MacAddr::parse(&World::mac(host)).expect("its MAC");
@@ -58,10 +63,43 @@ impl Wire {
         self.heard.iter().any(|frame| words.iter().all(|word| frame.contains(word)))
     }
 
+    /// A host that has these addresses and hears who asks for them on one VLAN; it answers on `said`, until `done`.
+    fn answer(mut self, addresses: &[IpAddr], (vlan, said): (u16, u16), done: &AtomicBool) {
+        while !done.load(Relaxed) {
+            let mut asked = Vec::new();
+            let _ = self.tap.receive(|frame| {
+                if frame.tag().is_some_and(|tag| tag.id() == vlan) {
+                    asked.push(frame.bytes().to_vec());
+                }
+                None
+            });
+            let answers = asked.iter().filter_map(|frame| answered(frame, self.mac, addresses));
+            answers.collect::<Vec<_>>().iter().for_each(|frame| self.send(frame, Some(said)));
+        }
+    }
+
     #[track_caller]
     fn await_heard(&mut self, words: &[&str]) {
         await_that(&format!("a frame with {words:?}"), || self.heard(words));
     }
+}
+
+/// What a host with these addresses and this MAC says to a frame.
+fn answered(frame: &[u8], mac: MacAddr, addresses: &[IpAddr]) -> Option<Vec<u8>> {
+    let frame = Frame::new_checked(frame).ok()?;
+    if frame.ether_type() == EtherType::ARP {
+        let asked = Arp::parse(frame.payload()).ok()?;
+        // Who tells of itself asks nobody.
+        let is_ours = addresses.contains(&asked.target.into()) && asked.sender != asked.target;
+        return is_ours.then(|| asked.answer(mac).frame().to_vec());
+    }
+    let packet = Packet::of_frame(&frame).ok()??;
+    let Neighbor::Solicitation { target, .. } = Neighbor::parse(frame.payload(), &packet).ok()?? else { return None };
+    let IpAddr::V6(source) = packet.source else { return None };
+    let (answer, to) = Neighbor::answer(target, mac, Peer { mac: frame.source(), address: source });
+    let mut out = [0; FRAME_LEN];
+    let length = answer.frame(Peer { mac, address: target }, to, &mut out).ok()?;
+    addresses.contains(&target.into()).then(|| out[..length].to_vec())
 }
 
 /// A frame to the VIP of IPv4 with this payload.
@@ -148,4 +186,67 @@ fn a_tagged_vip_is_announced_answered_and_served_on_its_tag_and_on_no_other() {
     };
     // An echo and a SYN, twice.
     await_that("what came by other ways is counted", || dropped() == 4.0);
+}
+
+/// Whoever answers beside a test stops with it.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// On the wire without the tag there is nobody: what is asked there is answered by no endpoint, and tells of no other owner.
+#[test]
+fn doctor_asks_on_the_vlan_of_the_vip() {
+    if !can("`strata doctor` on a VLAN") {
+        return;
+    }
+    let world = World::new(Place::Lan, 1);
+    let (near, elsewhere, endpoint) = (Wire::of(&world.near), Wire::of(&world.router), Wire::of(&world.endpoints[0]));
+    // No route leads to these but the default one.
+    let endpoints: [IpAddr; 2] = ["10.7.0.41", "fd07::41"].map(|text| text.parse().expect("an address"));
+    let vips = Family::BOTH.map(Family::vip);
+    let text = format!(
+        "[cluster]\nhash_key = \"4f1c2a9be0d37758a6c4e1902b7d5f63\"\n\
+         [vip.seven]\naddress = [\"{}\", \"{}\"]\ninterface = \"eth0\"\nvlan = 7\n[service.seven]\nmode = \"l2\"\nvip = \"seven\"\n\
+         pool = \"seven\"\n[pool.seven]\nendpoints = [{{ address = \"{}\", mac = \"{mac}\" }}, {{ address = \"{}\", mac = \"{mac}\" }}]\n",
+        vips[0],
+        vips[1],
+        endpoints[0],
+        endpoints[1],
+        mac = endpoint.mac,
+    );
+    let strata = world.balancer.enter(|| Strata::start(&text));
+    let file = strata.folder().join("strata.toml");
+    let doctor = || Report::of(&world.balancer.strata(&["doctor", "--json", file.to_str().expect("a path")]));
+    let done = AtomicBool::new(false);
+    let stranger = near.mac;
+    thread::scope(|scope| {
+        let _ends = Ends(&done);
+        scope.spawn(|| endpoint.answer(&endpoints, (7, 7), &done));
+        // What is said on another VLAN has nothing to do with it.
+        scope.spawn(|| elsewhere.answer(&vips, (7, 8), &done));
+        let healthy = doctor();
+        scope.spawn(|| near.answer(&vips, (7, 7), &done));
+        let claimed = doctor();
+
+        assert_eq!((healthy.code, healthy.counts()), (0, [Some(0); 2]), "{:#}", healthy.document);
+        for (check, about) in [
+            ("vip-owner", "nobody else answers for 10.0.0.100, nobody else answers for fd00::100"),
+            ("route", "10.7.0.41 is reached, fd07::41 is reached"),
+            ("neighbor", "10.7.0.41 answers, fd07::41 answers"),
+        ] {
+            assert!(healthy.well(check, about).is_some(), "{check}: {:#}", healthy.document);
+        }
+        // What nobody could answer is not said to be well.
+        for (endpoint, vip) in endpoints.iter().zip(vips) {
+            let about = format!("endpoint {endpoint} could not be asked whether it takes {vip}");
+            assert!(healthy.wrong("vip-on-endpoint", &about).is_some(), "{:#}", healthy.document);
+            let about = format!("{vip} is answered for by {stranger} on eth0, VLAN 7, a stranger");
+            assert!(claimed.wrong("vip-owner", &about).is_some(), "{about}: {:#}", claimed.document);
+        }
+        assert_eq!((claimed.code, claimed.counts()), (1, [Some(2), Some(0)]), "{:#}", claimed.document);
+    });
 }

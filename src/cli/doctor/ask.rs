@@ -1,6 +1,6 @@
 //! Shell: questions on the wire, and what is heard: ARP and neighbour discovery, echoes, SYNs, in tunnels where a service has one.
 //!
-//! A packet socket on each interface, so that nothing has to be set up here and nothing is left behind: no address, no
+//! A packet socket on each link, so that nothing has to be set up here and nothing is left behind: no address, no
 //! neighbour entry, no connection (a SYN-ACK is answered with a reset). Each question is asked three times in a bounded time.
 //! Not here: what is asked whom (`look`).
 
@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::base::{MacAddr, clock};
+use crate::flow::tables::LinkId;
 use crate::sys::classify::Rule;
 use crate::sys::packet::{Engine, Options, PacketError, Tap};
 use crate::wire::arp::Arp;
-use crate::wire::ethernet::{EtherType, Frame, Header};
+use crate::wire::ethernet::{self, EtherType, Frame, Header, Tag};
 use crate::wire::icmp::Icmp;
 use crate::wire::ipip::Outer;
 use crate::wire::ndp::Neighbor;
@@ -22,7 +23,7 @@ use crate::wire::{answer, gue, ipip};
 /// How a datagram gets to whom it is asked of.
 #[derive(Clone, Debug)]
 pub struct Path {
-    pub interface: u32,
+    pub link: LinkId,
     pub from: MacAddr,
     pub to: MacAddr,
     /// What goes before it.
@@ -48,10 +49,10 @@ impl Path {
     }
 }
 
-/// A frame to be sent.
+/// A frame to be sent. Without the tag of its link, which it gets on the way.
 #[derive(Debug)]
 pub struct Question {
-    pub interface: u32,
+    pub link: LinkId,
     pub frame: Vec<u8>,
     /// A SYN from this port: how its answer is reset.
     pub syn: Option<(u16, Path)>,
@@ -61,9 +62,9 @@ pub struct Question {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// By ARP or neighbour discovery, asked for or not.
-    IsAt { interface: u32, address: IpAddr, mac: MacAddr },
+    IsAt { link: LinkId, address: IpAddr, mac: MacAddr },
     /// `mac`: whose frame it was.
-    Packet { interface: u32, mac: MacAddr, source: IpAddr, kind: Kind },
+    Packet { link: LinkId, mac: MacAddr, source: IpAddr, kind: Kind },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +83,9 @@ pub enum Kind {
     },
 }
 
-/// An interface that is listened on, for what comes from these addresses.
+/// A link that is listened on, for what comes from these addresses.
 pub struct Ear {
-    pub interface: u32,
+    pub link: LinkId,
     pub addresses: Vec<IpAddr>,
 }
 
@@ -96,26 +97,28 @@ pub fn ask(ears: &[Ear], questions: &[Question], enough: impl Fn(&[Heard]) -> bo
     let mut taps = Vec::new();
     for ear in ears {
         let rules: Vec<Rule> = ear.addresses.iter().map(|address| Rule::from(*address)).collect();
-        let options = Options { interface: ear.interface, rules: Some(&rules), wait: TURN, ..Options::default() };
-        taps.push((ear.interface, Tap::open(Engine::Plain, &options)?));
+        let options = Options { interface: ear.link.interface, rules: Some(&rules), wait: TURN, ..Options::default() };
+        // The plain loop sees no tags.
+        let engine = if ear.link.vlan == 0 { Engine::Plain } else { Engine::Ring };
+        taps.push((ear.link, Tap::open(engine, &options)?));
     }
     let (mut heard, began, mut rounds) = (Vec::new(), clock::now(), 0);
     while clock::now().since(began) < PATIENCE && !enough(&heard) {
         if rounds < ROUNDS && clock::now().since(began) >= BETWEEN.saturating_mul(rounds) {
             rounds += 1;
             for question in questions {
-                let tap = taps.iter_mut().find(|(interface, _)| *interface == question.interface);
-                if let Some((interface, tap)) = tap {
-                    tap.send(*interface, &question.frame);
+                let tap = taps.iter_mut().find(|(link, _)| *link == question.link);
+                if let Some((link, tap)) = tap {
+                    tap.send(link.interface, &tagged(*link, &question.frame));
                 }
             }
         }
         for at in 0..taps.len() {
             let mut resets = Vec::new();
-            let Some((interface, tap)) = taps.get_mut(at) else { continue };
+            let Some((link, tap)) = taps.get_mut(at) else { continue };
             // An interface that goes down says nothing more.
             let _ = tap.receive(|frame| {
-                if let Some(word) = hear(*interface, frame.bytes())
+                if let Some(word) = hear(*link, frame.tag(), frame.bytes())
                     && !heard.contains(&word)
                     && heard.len() < MOST
                 {
@@ -124,9 +127,9 @@ pub fn ask(ears: &[Ear], questions: &[Question], enough: impl Fn(&[Heard]) -> bo
                 }
                 None
             });
-            for (interface, frame) in resets {
-                if let Some((_, tap)) = taps.iter_mut().find(|(known, _)| *known == interface) {
-                    tap.send(interface, &frame);
+            for (link, frame) in resets {
+                if let Some((_, tap)) = taps.iter_mut().find(|(known, _)| *known == link) {
+                    tap.send(link.interface, &tagged(link, &frame));
                 }
             }
         }
@@ -134,12 +137,26 @@ pub fn ask(ears: &[Ear], questions: &[Question], enough: impl Fn(&[Heard]) -> bo
     Ok(heard)
 }
 
-fn hear(interface: u32, bytes: &[u8]) -> Option<Heard> {
+/// The frame as it goes out by the link.
+fn tagged(link: LinkId, frame: &[u8]) -> Vec<u8> {
+    let mut bytes = [&[0; ethernet::TAG_LEN][..], frame].concat();
+    if link.vlan == 0 || ethernet::insert_tag(&mut bytes, Tag::vlan(link.vlan)).is_err() {
+        return frame.to_vec();
+    }
+    bytes
+}
+
+/// `tag` is the one that the kernel took out. What has come by another VLAN than the link's is not for us.
+fn hear(link: LinkId, tag: Option<Tag>, bytes: &[u8]) -> Option<Heard> {
     let frame = Frame::new_checked(bytes).ok()?;
+    let outer = tag.or_else(|| frame.tags().next());
+    if outer.map_or(0, Tag::id) != link.vlan {
+        return None;
+    }
     if frame.ether_type() == EtherType::ARP {
         // Who asks in an address's name claims it as much as who answers.
         let arp = Arp::parse(frame.payload()).ok().filter(|arp| !arp.sender.is_unspecified())?;
-        return Some(Heard::IsAt { interface, address: arp.sender.into(), mac: arp.sender_mac });
+        return Some(Heard::IsAt { link, address: arp.sender.into(), mac: arp.sender_mac });
     }
     let packet = Packet::of_frame(&frame).ok()??;
     let (ip, mac, source) = (frame.payload(), frame.source(), packet.source);
@@ -149,7 +166,7 @@ fn hear(interface: u32, bytes: &[u8]) -> Option<Heard> {
             let Neighbor::Advertisement { target, target_mac, .. } = Neighbor::parse(ip, &packet).ok()?? else {
                 return None;
             };
-            return Some(Heard::IsAt { interface, address: target.into(), mac: target_mac.unwrap_or(mac) });
+            return Some(Heard::IsAt { link, address: target.into(), mac: target_mac.unwrap_or(mac) });
         }
         Transport::Tcp(header) if header.flags.contains(Flags::RST) => Kind::Reset { port: header.destination_port },
         Transport::Tcp(header) if header.flags.contains(Flags::SYN.with(Flags::ACK)) => {
@@ -158,17 +175,17 @@ fn hear(interface: u32, bytes: &[u8]) -> Option<Heard> {
         }
         _ => return None,
     };
-    Some(Heard::Packet { interface, mac, source, kind })
+    Some(Heard::Packet { link, mac, source, kind })
 }
 
 /// What ends the connection that a SYN of ours has begun.
-fn reset(questions: &[Question], word: &Heard, frame: &[u8]) -> Option<(u32, Vec<u8>)> {
+fn reset(questions: &[Question], word: &Heard, frame: &[u8]) -> Option<(LinkId, Vec<u8>)> {
     let Heard::Packet { kind: Kind::SynAck { port, .. }, .. } = word else { return None };
     let (_, path) = questions.iter().filter_map(|question| question.syn.as_ref()).find(|(own, _)| own == port)?;
     let packet = Packet::of_frame(&Frame::new_checked(frame).ok()?).ok()??;
     let mut out = [0; 60];
     let len = answer::reset(&packet, &mut out).ok()??;
-    Some((path.interface, path.frame(out.get(..len)?)?))
+    Some((path.link, path.frame(out.get(..len)?)?))
 }
 
 /// How long answers are waited for, and when a question is asked again: three times, as RFC 5227 §2.1.1 probes.
@@ -189,6 +206,7 @@ mod tests {
     use crate::wire::ndp::Peer;
     use crate::wire::show;
 
+    const LINK: LinkId = LinkId::plain(1);
     const HERE: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
     const THERE: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 
@@ -197,7 +215,7 @@ mod tests {
     }
 
     fn path(tunnel: Option<(Outer, Option<gue::Variant>)>) -> Path {
-        Path { interface: 1, from: HERE, to: THERE, tunnel }
+        Path { link: LINK, from: HERE, to: THERE, tunnel }
     }
 
     #[test]
@@ -222,7 +240,7 @@ mod tests {
             path(None).frame(&datagram(&Way::new(at("10.0.0.100:80"), at("10.0.0.2:60000")), head, &[]).unwrap())
         };
         let (vip, mac): (IpAddr, _) = ("10.0.0.100".parse().unwrap(), HERE);
-        let packet = |kind| Some(Heard::Packet { interface: 1, mac, source: vip, kind });
+        let packet = |kind| Some(Heard::Packet { link: LINK, mac, source: vip, kind });
         let flags = |flags, mss| Head::Tcp { flags, sequence: 1, acknowledgment: 2, mss };
         let echo = |reply| Head::Echo { reply, identifier: 7, sequence: 9 };
         for (head, want) in [
@@ -233,38 +251,62 @@ mod tests {
             (echo(false), None),
             (Head::Udp, None),
         ] {
-            assert_eq!(hear(1, &back(head).unwrap()), want, "{head:?}");
+            assert_eq!(hear(LINK, None, &back(head).unwrap()), want, "{head:?}");
         }
-        let claim = Some(Heard::IsAt { interface: 1, address: vip, mac });
+        let claim = Some(Heard::IsAt { link: LINK, address: vip, mac });
         let address = "10.0.0.100".parse().unwrap();
         let question = Arp::request(THERE, "10.0.0.7".parse().unwrap(), address);
-        assert_eq!(hear(1, &question.answer(HERE).frame()), claim);
+        assert_eq!(hear(LINK, None, &question.answer(HERE).frame()), claim);
         assert_eq!(
-            hear(1, &Arp::request(HERE, address, "10.0.0.7".parse().unwrap()).frame()),
+            hear(LINK, None, &Arp::request(HERE, address, "10.0.0.7".parse().unwrap()).frame()),
             claim,
             "asked in its name"
         );
-        assert_eq!(hear(1, &Arp::probe(HERE, address).frame()), None);
+        assert_eq!(hear(LINK, None, &Arp::probe(HERE, address).frame()), None);
         let mut out = [0; 86];
         let target = "fd00::100".parse().unwrap();
         let from = Peer { mac: HERE, address: target };
         let len = Neighbor::announcement(HERE, target).frame(from, Neighbor::group(target), &mut out).unwrap();
-        assert_eq!(hear(1, &out[..len]), Some(Heard::IsAt { interface: 1, address: target.into(), mac: HERE }));
+        assert_eq!(hear(LINK, None, &out[..len]), Some(Heard::IsAt { link: LINK, address: target.into(), mac: HERE }));
         for len in 0..out.len() {
-            let _ = hear(1, &out[..len]);
+            let _ = hear(LINK, None, &out[..len]);
+        }
+    }
+
+    #[test]
+    fn what_is_said_on_another_vlan_is_not_heard() {
+        let seven = LinkId { vlan: 7, ..LINK };
+        let claim = Arp::request(HERE, "10.0.0.100".parse().unwrap(), "10.0.0.7".parse().unwrap()).frame().to_vec();
+        let heard = |link| Some(Heard::IsAt { link, address: "10.0.0.100".parse().unwrap(), mac: HERE });
+        assert_eq!(tagged(LINK, &claim), claim);
+        let on_wire = tagged(seven, &claim);
+        assert!(show::frame(&on_wire).to_string().contains("vlan 7 arp who-has"), "{}", show::frame(&on_wire));
+        for (tag, bytes, of) in [
+            (None, &claim, Some(LINK)),
+            // A tag of priority alone names no VLAN.
+            (Some(Tag { control: 0x6000, ..Tag::vlan(0) }), &claim, Some(LINK)),
+            (Some(Tag::vlan(7)), &claim, Some(seven)),
+            (None, &on_wire, Some(seven)),
+            (Some(Tag::vlan(8)), &claim, None),
+            (Some(Tag::vlan(8)), &on_wire, None),
+        ] {
+            for link in [LINK, seven] {
+                let want = heard(link).filter(|_| of == Some(link));
+                assert_eq!(hear(link, tag, bytes), want, "{tag:?} {link:?} {}", show::frame(bytes));
+            }
         }
     }
 
     #[test]
     fn a_connection_that_a_question_began_is_ended_the_same_way() {
         let tunnel = Outer::new("10.0.0.2".parse().unwrap(), "10.0.0.41".parse().unwrap());
-        let asked = Question { interface: 1, frame: Vec::new(), syn: Some((60000, path(Some((tunnel, None))))) };
+        let asked = Question { link: LINK, frame: Vec::new(), syn: Some((60000, path(Some((tunnel, None))))) };
         let syn_ack = Head::Tcp { flags: Flags::SYN.with(Flags::ACK), sequence: 1, acknowledgment: 2, mss: None };
         let ip = datagram(&Way::new(at("10.0.0.100:80"), at("10.0.0.2:60000")), syn_ack, &[]).unwrap();
         let frame = path(None).frame(&ip).unwrap();
-        let word = hear(1, &frame).unwrap();
-        let (interface, reset) = reset(&[asked], &word, &frame).unwrap();
-        assert_eq!(interface, 1);
+        let word = hear(LINK, None, &frame).unwrap();
+        let (link, reset) = reset(&[asked], &word, &frame).unwrap();
+        assert_eq!(link, LINK);
         let shown = show::frame(&reset).to_string();
         assert!(
             shown.ends_with("10.0.0.2 > 10.0.0.41 ipip | 10.0.0.2:60000 > 10.0.0.100:80 tcp [R] seq 2 len 0"),

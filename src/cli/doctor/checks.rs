@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::facts::{Endpoint, Facts, Interface, Passages, Seen, Way};
+use super::facts::{Endpoint, Facts, Interface, Passages, Role, Seen, Way};
 use super::finding::{Cure, Finding, Severity};
 use crate::cli::setup_endpoint::Mode;
 use crate::doc::suggest::nearest;
@@ -34,7 +34,11 @@ pub static CHECKS: &[Check] = &[
         asks: "may Strata open packet sockets and keep the kernel out?",
         judge: capabilities,
     },
-    Check { name: "interface", asks: "is the interface of each VIP there, up and connected?", judge: interfaces },
+    Check {
+        name: "interface",
+        asks: "is each interface of VIPs and of NAT's endpoints there, up and connected?",
+        judge: interfaces,
+    },
     Check {
         name: "offloads",
         asks: "does a card put segments together that nobody can take apart (LRO)?",
@@ -43,7 +47,11 @@ pub static CHECKS: &[Check] = &[
     Check { name: "vip-here", asks: "has this host a VIP itself, so that its kernel answers?", judge: vips_here },
     Check { name: "vip-owner", asks: "does somebody else answer for a VIP?", judge: owners },
     Check { name: "source", asks: "has somebody an address that full NAT uses as its own?", judge: sources },
-    Check { name: "route", asks: "does a way lead to each endpoint, in l2 without a router?", judge: routes },
+    Check {
+        name: "route",
+        asks: "does a way by Ethernet lead to each endpoint, in l2 without a router?",
+        judge: routes,
+    },
     Check { name: "neighbor", asks: "does each endpoint, or the router before it, answer?", judge: neighbors },
     Check {
         name: "vip-on-endpoint",
@@ -148,7 +156,7 @@ fn capabilities(facts: &Facts, judged: &mut Judged) {
 
 fn interfaces(facts: &Facts, judged: &mut Judged) {
     for interface in &facts.interfaces {
-        let Interface { name, link, master, has_virtual, .. } = interface;
+        let Interface { name, link, master, role, .. } = interface;
         let Some(link) = link else {
             let near = nearest(name, facts.devices.iter().map(String::as_str));
             let mut about = format!("there is no interface {name}; there are {}", facts.devices.join(", "));
@@ -171,9 +179,14 @@ fn interfaces(facts: &Facts, judged: &mut Judged) {
             }
             State::Running => {}
         }
-        match deaf::why(link, master.as_deref(), *has_virtual) {
-            Some(deaf) => judged.error(format!("{name} {}", deaf.what()), deaf.cure(), None),
-            None => judged.fine(format!("{name} is up")),
+        let has_virtual = *role == Role::Clients { has_virtual: true };
+        match (deaf::why(link, master.as_deref(), has_virtual), role) {
+            (Some(deaf), Role::Clients { .. }) => judged.error(format!("{name} {}", deaf.what()), deaf.cure(), None),
+            (Some(deaf), Role::Replies) => {
+                let why = "replies of NAT's endpoints do not reach Strata by it: give them a way by another one";
+                judged.error(format!("{name} {}", deaf.what()), why, None);
+            }
+            (None, _) => judged.fine(format!("{name} is up")),
         }
     }
 }
@@ -211,18 +224,17 @@ fn owners(facts: &Facts, judged: &mut Judged) {
             continue;
         };
         for mac in claimed {
-            let endpoint =
-                facts.endpoints.iter().find(|endpoint| endpoint.mac == Some(Some(*mac)) && is_near(endpoint));
-            let address = vip.address;
+            let endpoint = facts.endpoints.iter().find(|endpoint| endpoint.has(*mac) && is_near(endpoint));
+            let (address, place) = (vip.address, vip.place());
             let Some(endpoint) = endpoint else {
                 let why = "clients that ask get that host or Strata, whoever is faster; find it by its MAC address in the \
                            switch, or with `bridge fdb show`";
-                judged.error(format!("{address} is answered for by {mac} on {}, a stranger", vip.interface), why, None);
+                judged.error(format!("{address} is answered for by {mac} on {place}, a stranger"), why, None);
                 continue;
             };
             let why = "clients that ask get this endpoint, past Strata and all balancing";
             let name = &endpoint.name;
-            let about = format!("{address} is answered for by {mac} on {}: endpoint {name}", vip.interface);
+            let about = format!("{address} is answered for by {mac} on {place}: endpoint {name}");
             let cure = if endpoint.is_direct() {
                 setup(endpoint, address)
             } else {
@@ -303,6 +315,12 @@ fn routes(facts: &Facts, judged: &mut Judged) {
                            \"gue\", or name an endpoint on the VIP's own network";
                 judged.error(about, why, None);
             }
+            Way::Frameless { interface } => {
+                let why = "the packet modes send Ethernet frames, and what goes there is dropped (unroutable): give it a way by \
+                           Ethernet, or a proxy of l4 or l7";
+                let about = format!("endpoint {name} is reached by {interface}, which is no Ethernet interface");
+                judged.error(about, why, None);
+            }
             Way::Out { .. } => judged.fine(format!("{name} is reached")),
         }
     }
@@ -326,6 +344,7 @@ fn neighbors(facts: &Facts, judged: &mut Judged) {
                 let why = "the file's MAC address is never asked for again: frames go to a card that is not there";
                 judged.warning(format!("endpoint {name} is at {mac}, and the file says {fixed}"), why, None);
             }
+            (Some(None), Some(fixed)) => judged.fine(format!("{name} has the file's MAC address, {fixed}")),
             _ => judged.fine(format!("{name} answers")),
         }
     }
@@ -340,6 +359,7 @@ fn on_endpoints(facts: &Facts, judged: &mut Judged) {
         for Seen { vip, answered, .. } in &endpoint.vips {
             let name = &endpoint.name;
             match (answered, endpoint.pinged) {
+                (None, _) if endpoint.vlan().is_some() => unasked(endpoint, *vip, judged),
                 (None, _) => judged.unknown += 1,
                 (Some(true), _) => judged.fine(format!("{name} takes {vip}")),
                 (Some(false), Some(true)) => {
@@ -356,6 +376,16 @@ fn on_endpoints(facts: &Facts, judged: &mut Judged) {
             }
         }
     }
+}
+
+/// Its answers would go to an address of this host, and the kernel has none there.
+fn unasked(endpoint: &Endpoint, vip: IpAddr, judged: &mut Judged) {
+    let (name, vlan) = (&endpoint.name, endpoint.vlan().unwrap_or(0));
+    let about =
+        format!("endpoint {name} could not be asked whether it takes {vip}: this host has no address on VLAN {vlan}");
+    let command = format!("strata doctor --endpoint --mode l2 --vip {vip}");
+    let cure = Cure::on(name, [command]).note("with `--interface` where the VLAN is not its default route's");
+    judged.add(Severity::Unknown, about, "look there with doctor's other side", Some(cure));
 }
 
 fn setup_mode(endpoint: &Endpoint) -> &'static str {

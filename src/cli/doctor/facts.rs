@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::base::MacAddr;
+use crate::flow::tables::LinkId;
 use crate::state::Forward;
 use crate::sys::capability::Capability;
 use crate::sys::ingress::Guard;
@@ -32,7 +33,7 @@ pub struct Facts {
     pub left_out: usize,
 }
 
-/// One that a VIP is on, or that was asked for.
+/// One that Strata takes packets from, or that was asked for.
 #[derive(Debug)]
 pub struct Interface {
     pub name: String,
@@ -40,11 +41,26 @@ pub struct Interface {
     pub link: Option<Link>,
     /// The bridge or bond that it is a port of.
     pub master: Option<String>,
-    /// Whether a VIP with a virtual MAC address is on it.
-    pub has_virtual: bool,
+    pub role: Role,
     /// The card puts segments together.
     pub lro: bool,
     pub guard: Guard,
+}
+
+impl Facts {
+    /// The interface of that name, among those that are looked at.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.interfaces.iter().find(|interface| interface.name == name)?.link.as_ref()
+    }
+}
+
+/// What comes in by an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// What clients send to a VIP. `has_virtual`: one there has a MAC address of its own.
+    Clients { has_virtual: bool },
+    /// Nothing but what NAT's endpoints answer.
+    Replies,
 }
 
 #[derive(Debug)]
@@ -59,6 +75,8 @@ pub struct Own {
 pub struct Vip {
     pub address: IpAddr,
     pub interface: String,
+    /// 0: its frames have no tag.
+    pub vlan: u16,
     /// Who else says that it is theirs.
     pub claimed: Option<Vec<MacAddr>>,
 }
@@ -109,8 +127,10 @@ pub enum Way {
     Here,
     /// No route leads there: what the kernel said.
     Nowhere(String),
+    /// By an interface that carries no frames: what would be sent there is dropped.
+    Frameless { interface: String },
     /// `router`: the next hop, if that is not the endpoint itself.
-    Out { interface: String, index: u32, mtu: u32, router: Option<IpAddr> },
+    Out { interface: String, link: LinkId, mtu: u32, router: Option<IpAddr> },
 }
 
 /// What an endpoint did about packets for the VIP.
@@ -124,10 +144,29 @@ pub struct Seen {
     pub mss: Option<u16>,
 }
 
+impl Vip {
+    /// Where it is answered for.
+    pub fn place(&self) -> String {
+        let Vip { interface, vlan, .. } = self;
+        if *vlan == 0 { interface.clone() } else { format!("{interface}, VLAN {vlan}") }
+    }
+}
+
 impl Endpoint {
+    /// The VLAN that its frames are tagged with, on which this host has no address.
+    pub fn vlan(&self) -> Option<u16> {
+        let Way::Out { link, .. } = &self.way else { return None };
+        Some(link.vlan).filter(|vlan| *vlan != 0)
+    }
+
     /// Whether it has the VIP and answers clients itself.
     pub const fn is_direct(&self) -> bool {
         matches!(self.forward, Forward::Mac | Forward::Ipip | Forward::Gue)
+    }
+
+    /// Whether frames from or to this MAC address are its own: as the file says, or as it answers itself.
+    pub fn has(&self, mac: MacAddr) -> bool {
+        self.fixed == Some(mac) || self.mac == Some(Some(mac))
     }
 
     /// Where frames to its next hop go.

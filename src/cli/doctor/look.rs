@@ -6,12 +6,14 @@
 //! Not here: what follows from it (`checks`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::ask::{self, Ear, Heard, Kind, Path, Question};
-use super::facts::{Endpoint, Facts, Interface, Own, Passages, Seen, Source, Vip, Way};
+use super::facts::{Endpoint, Facts, Interface, Own, Passages, Role, Seen, Source, Vip, Way};
 use crate::base::ports::Transport;
 use crate::base::{MacAddr, limits};
+use crate::flow::tables::LinkId;
 use crate::mode::packet::deaf;
 use crate::probe;
 use crate::seam::probe::goes_through;
@@ -31,7 +33,7 @@ use crate::wire::tcp::Flags;
 /// Without a file: this host alone, each of its interfaces.
 pub fn host() -> Facts {
     let devices = devices();
-    let interfaces = devices.iter().filter(|name| *name != "lo").map(|name| interface(name, false)).collect();
+    let interfaces = devices.iter().filter(|name| *name != "lo").map(|name| interface(name, CLIENTS)).collect();
     // One that is down or cannot have a VIP, and that no VIP is on, is none of ours.
     let mut facts =
         Facts { capabilities: capabilities(), devices, interfaces, forwards: forwards(), ..Facts::default() };
@@ -50,16 +52,20 @@ pub fn balancer(snapshot: &Snapshot) -> Facts {
     if snapshot.vips().next().is_some() {
         facts.capabilities = capabilities();
     }
-    let mut names: BTreeMap<String, bool> = BTreeMap::new();
+    let mut names: BTreeMap<String, Role> = BTreeMap::new();
     for vip in snapshot.vips() {
-        *names.entry(vip.spec.interface.to_string()).or_default() |= matches!(vip.spec.mac, VipMac::Virtual { .. });
+        let is_virtual = matches!(vip.spec.mac, VipMac::Virtual { .. });
+        let role = names.entry(vip.spec.interface.to_string()).or_insert(CLIENTS);
+        if is_virtual {
+            *role = Role::Clients { has_virtual: true };
+        }
         facts.vips.extend(vip.spec.addresses.iter().map(|address| Vip {
             address: *address,
             interface: vip.spec.interface.to_string(),
+            vlan: vip.spec.vlan.unwrap_or(0),
             claimed: None,
         }));
     }
-    facts.interfaces = names.iter().map(|(name, has_virtual)| interface(name, *has_virtual)).collect();
     for service in snapshot.services() {
         let Traffic::Packet(spec) = &service.traffic else { continue };
         let (name, Some(vip), Some(pool)) =
@@ -71,6 +77,13 @@ pub fn balancer(snapshot: &Snapshot) -> Facts {
         facts.sources.extend(spec.sources.iter().map(source));
         facts.endpoints.extend(pool.endpoints.iter().map(|found| endpoint(&name, spec, vip, pool, found)));
     }
+    for endpoint in &facts.endpoints {
+        // What NAT's endpoints answer comes in by the way to them, wherever clients come in.
+        if let (Forward::Nat | Forward::FullNat, Way::Out { interface, .. }) = (endpoint.forward, &endpoint.way) {
+            names.entry(interface.clone()).or_insert(Role::Replies);
+        }
+    }
+    facts.interfaces = names.iter().map(|(name, role)| interface(name, *role)).collect();
     facts.own = own;
     facts.passages = through::is_wanted(snapshot).then(|| passages(snapshot));
     if Capability::NetRaw.is_held() {
@@ -124,13 +137,13 @@ fn own() -> Vec<Own> {
     link::addresses().unwrap_or_default().into_iter().filter_map(of).collect()
 }
 
-fn interface(name: &str, has_virtual: bool) -> Interface {
+fn interface(name: &str, role: Role) -> Interface {
     let found = link::by_name(name).ok();
     let guard = found.as_ref().and_then(|link| ingress::guard(link.index).ok());
     Interface {
         name: name.to_owned(),
         master: found.as_ref().and_then(Link::whole),
-        has_virtual,
+        role,
         lro: link::offloads(name).is_ok_and(|offloads| offloads.lro),
         guard: guard.unwrap_or(Guard::Nobody),
         link: found,
@@ -142,17 +155,17 @@ fn endpoint(service: &str, spec: &PacketSpec, vip: &state::Vip, pool: &Pool, fou
     let said = pool.spec.endpoints.iter().find(|endpoint| endpoint.address == found.address);
     let route = neighbour::route(address);
     let balancer = route.as_ref().ok().and_then(|route| route.source);
+    let fixed = said.and_then(|endpoint| endpoint.mac);
     let way = match route {
         Ok(route) if route.way == neighbour::Way::Local => Way::Here,
-        Ok(route) => match link::by_index(route.interface) {
-            Ok(link) => Way::Out {
-                interface: link.name,
-                index: link.index,
-                mtu: link.mtu,
-                router: (route.next_hop != address).then_some(route.next_hop),
-            },
-            Err(error) => Way::Nowhere(error.to_string()),
-        },
+        // Frames to a MAC address of the file ask no route: they leave by the VIP's link, whatever the endpoint's address is.
+        _ if spec.forward == Forward::Mac && fixed.is_some() => {
+            out(link::by_name(&vip.spec.interface), vip.spec.vlan.unwrap_or(0), None)
+        }
+        Ok(route) => {
+            let router = (route.next_hop != address).then_some(route.next_hop);
+            out(link::by_index(route.interface), 0, router)
+        }
         Err(error) => Way::Nowhere(error.to_string()),
     };
     let direct = matches!(spec.forward, Forward::Mac | Forward::Ipip | Forward::Gue);
@@ -164,13 +177,24 @@ fn endpoint(service: &str, spec: &PacketSpec, vip: &state::Vip, pool: &Pool, fou
         name: found.name.to_string(),
         address,
         forward: spec.forward,
-        fixed: said.and_then(|endpoint| endpoint.mac),
+        fixed,
         way,
         mac: None,
         pinged: None,
         returned: None,
         vips: vip.spec.addresses.iter().filter(served).map(seen).collect(),
         balancer,
+    }
+}
+
+fn out(link: io::Result<Link>, vlan: u16, router: Option<IpAddr>) -> Way {
+    match link {
+        Ok(link) if !deaf::is_ethernet(&link) => Way::Frameless { interface: link.name },
+        Ok(link) => {
+            let at = LinkId { interface: link.index, vlan };
+            Way::Out { interface: link.name, link: at, mtu: link.mtu, router }
+        }
+        Err(error) => Way::Nowhere(error.to_string()),
     }
 }
 
@@ -183,10 +207,11 @@ fn port(spec: &PacketSpec, pool: &Pool) -> Option<u16> {
     })
 }
 
-/// An interface that can be asked on.
+/// A link that can be asked on.
 struct Place {
-    index: u32,
+    link: LinkId,
     mac: MacAddr,
+    /// None on a VLAN that the kernel does not know.
     addresses: Vec<IpAddr>,
 }
 
@@ -224,7 +249,7 @@ impl Place {
                 out.get(..len).unwrap_or_default().to_vec()
             }
         };
-        Question { interface: self.index, frame, syn: None }
+        Question { link: self.link, frame, syn: None }
     }
 }
 
@@ -232,33 +257,34 @@ impl Place {
 struct Places(Vec<Place>);
 
 impl Places {
-    /// The interfaces of VIPs and those that lead to endpoints, as far as they run.
+    /// The links of VIPs and those that lead to endpoints, as far as they run.
     fn look(facts: &Facts) -> Places {
         let ways = facts.endpoints.iter().filter_map(|endpoint| match &endpoint.way {
-            Way::Out { index, .. } => link::by_index(*index).ok(),
-            Way::Here | Way::Nowhere(_) => None,
+            Way::Out { link: at, .. } => Some((link::by_index(at.interface).ok()?, at.vlan)),
+            Way::Here | Way::Nowhere(_) | Way::Frameless { .. } => None,
         });
+        let vips = facts.vips.iter().filter_map(|vip| Some((facts.link(&vip.interface)?.clone(), vip.vlan)));
         let mut places = Places::default();
-        for link in facts.interfaces.iter().filter_map(|interface| interface.link.clone()).chain(ways) {
+        for (link, vlan) in vips.chain(ways) {
             let Some(mac) = link.mac.filter(|_| link.state == State::Running) else { continue };
-            if places.at(link.index).is_none() {
-                let here = facts.own.iter().filter(|own| own.device == link.name);
+            let at = LinkId { interface: link.index, vlan };
+            if places.at(at).is_none() {
+                let here = facts.own.iter().filter(|own| vlan == 0 && own.device == link.name);
                 // An address of a VIP here is a finding, and no address to ask from.
                 let addresses =
                     here.map(|own| own.address).filter(|own| facts.vips.iter().all(|vip| vip.address != *own));
-                places.0.push(Place { index: link.index, mac, addresses: addresses.collect() });
+                places.0.push(Place { link: at, mac, addresses: addresses.collect() });
             }
         }
         places
     }
 
-    fn at(&self, index: u32) -> Option<&Place> {
-        self.0.iter().find(|place| place.index == index)
+    fn at(&self, link: LinkId) -> Option<&Place> {
+        self.0.iter().find(|place| place.link == link)
     }
 
-    fn named(&self, facts: &Facts, name: &str) -> Option<&Place> {
-        let interface = facts.interfaces.iter().find(|interface| interface.name == name)?;
-        self.at(interface.link.as_ref()?.index)
+    fn of(&self, facts: &Facts, vip: &Vip) -> Option<&Place> {
+        self.at(LinkId { interface: facts.link(&vip.interface)?.index, vlan: vip.vlan })
     }
 }
 
@@ -266,7 +292,7 @@ impl Places {
 #[derive(Default)]
 struct Round {
     questions: Vec<Question>,
-    ears: BTreeMap<u32, BTreeSet<IpAddr>>,
+    ears: BTreeMap<LinkId, BTreeSet<IpAddr>>,
     left_out: usize,
 }
 
@@ -277,15 +303,15 @@ impl Round {
             self.left_out += 1;
             return false;
         }
-        self.ears.entry(question.interface).or_default().insert(from);
+        self.ears.entry(question.link).or_default().insert(from);
         self.questions.push(question);
         true
     }
 
     /// `None`: nothing could be asked.
     fn ask(&self, enough: impl Fn(&[Heard]) -> bool) -> Option<Vec<Heard>> {
-        let ear = |(interface, addresses): (&u32, &BTreeSet<IpAddr>)| Ear {
-            interface: *interface,
+        let ear = |(link, addresses): (&LinkId, &BTreeSet<IpAddr>)| Ear {
+            link: *link,
             addresses: addresses.iter().copied().collect(),
         };
         let ears: Vec<Ear> = self.ears.iter().map(ear).collect();
@@ -296,39 +322,39 @@ impl Round {
 /// The first round: who is where.
 fn neighbours(facts: &mut Facts, places: &Places) {
     let mut round = Round::default();
-    let vips: Vec<Option<u32>> = facts
+    let vips: Vec<Option<LinkId>> = facts
         .vips
         .iter()
         .map(|vip| {
-            let place = places.named(facts, &vip.interface)?;
-            round.add(place.who_has(vip.address, true), vip.address).then_some(place.index)
+            let place = places.of(facts, vip)?;
+            round.add(place.who_has(vip.address, true), vip.address).then_some(place.link)
         })
         .collect();
-    let sources: Vec<Option<u32>> = facts
+    let sources: Vec<Option<LinkId>> = facts
         .sources
         .iter()
         .map(|source| {
-            let place = places.at(neighbour::route(source.address).ok()?.interface)?;
-            round.add(place.who_has(source.address, true), source.address).then_some(place.index)
+            let place = places.at(LinkId::plain(neighbour::route(source.address).ok()?.interface))?;
+            round.add(place.who_has(source.address, true), source.address).then_some(place.link)
         })
         .collect();
-    let hops: Vec<Option<(u32, IpAddr)>> = facts
+    let hops: Vec<Option<(LinkId, IpAddr)>> = facts
         .endpoints
         .iter()
         .map(|endpoint| {
-            let Way::Out { index, router, .. } = &endpoint.way else { return None };
-            let (place, hop) = (places.at(*index)?, router.unwrap_or(endpoint.address));
-            round.add(place.who_has(hop, false), hop).then_some((place.index, hop))
+            let Way::Out { link, router, .. } = &endpoint.way else { return None };
+            let (place, hop) = (places.at(*link)?, router.unwrap_or(endpoint.address));
+            round.add(place.who_has(hop, false), hop).then_some((place.link, hop))
         })
         .collect();
     facts.left_out += round.left_out;
     let Some(heard) = round.ask(|_| false) else { return };
     let ours: Vec<MacAddr> = places.0.iter().map(|place| place.mac).collect();
-    let at = |wanted: u32, who: IpAddr| {
+    let at = |wanted: LinkId, who: IpAddr| {
         let mut macs = Vec::new();
         for word in &heard {
-            if let Heard::IsAt { interface, address, mac } = word
-                && (*interface, *address) == (wanted, who)
+            if let Heard::IsAt { link, address, mac } = word
+                && (*link, *address) == (wanted, who)
                 && !ours.contains(mac)
                 && !macs.contains(mac)
             {
@@ -338,13 +364,13 @@ fn neighbours(facts: &mut Facts, places: &Places) {
         macs
     };
     for (vip, asked) in facts.vips.iter_mut().zip(vips) {
-        vip.claimed = asked.map(|interface| at(interface, vip.address));
+        vip.claimed = asked.map(|link| at(link, vip.address));
     }
     for (source, asked) in facts.sources.iter_mut().zip(sources) {
-        source.claimed = asked.map(|interface| at(interface, source.address));
+        source.claimed = asked.map(|link| at(link, source.address));
     }
     for (endpoint, asked) in facts.endpoints.iter_mut().zip(hops) {
-        endpoint.mac = asked.map(|(interface, hop)| at(interface, hop).first().copied());
+        endpoint.mac = asked.map(|(link, hop)| at(link, hop).first().copied());
     }
 }
 
@@ -362,9 +388,10 @@ enum What {
 fn behaviour(facts: &mut Facts, places: &Places) {
     let (mut round, mut asked) = (Round::default(), Vec::new());
     for (at, endpoint) in facts.endpoints.iter().enumerate() {
-        let (Way::Out { index, .. }, Some(to)) = (&endpoint.way, endpoint.next_mac()) else { continue };
-        let Some(place) = places.at(*index) else { continue };
-        let path = Path { interface: place.index, from: place.mac, to, tunnel: None };
+        let (Way::Out { link, .. }, Some(to)) = (&endpoint.way, endpoint.next_mac()) else { continue };
+        // On a VLAN this host has no address that it could be answered at.
+        let Some(place) = places.at(*link).filter(|_| link.vlan == 0) else { continue };
+        let path = Path { link: place.link, from: place.mac, to, tunnel: None };
         let own = endpoint.balancer.or_else(|| place.source(endpoint.address));
         let mut put = |what: What, path: &Path, from: IpAddr, to: IpAddr| {
             if let Some(question) = question(what, asked.len(), path, (from, to), facts)
@@ -405,7 +432,7 @@ fn behaviour(facts: &mut Facts, places: &Places) {
     }
     // Answers may come in by another interface than the question went out by.
     let all: BTreeSet<IpAddr> = round.ears.values().flatten().copied().collect();
-    round.ears = places.0.iter().map(|place| (place.index, all.clone())).collect();
+    round.ears = places.0.iter().filter(|place| place.link.vlan == 0).map(|place| (place.link, all.clone())).collect();
     facts.left_out += round.left_out;
     let answers = |heard: &[Heard], number: usize, (what, from): (What, IpAddr), facts: &Facts| {
         heard.iter().find_map(|word| answer(word, number, what, from, facts))
@@ -440,7 +467,7 @@ fn question(what: What, number: usize, path: &Path, (from, to): (IpAddr, IpAddr)
     let frame =
         path.frame(&datagram(&way, head, PAYLOAD.get(..if ports.0 == 0 { PAYLOAD.len() } else { 0 })?).ok()?)?;
     let syn = matches!(what, What::Syn(..)).then(|| (ports.0, path.clone()));
-    Some(Question { interface: path.interface, frame, syn })
+    Some(Question { link: path.link, frame, syn })
 }
 
 /// What is said to a question, if `word` is the answer: of the address that was asked, from the card that was.
@@ -487,6 +514,7 @@ fn identifier() -> u16 {
     id
 }
 
+const CLIENTS: Role = Role::Clients { has_virtual: false };
 const PAYLOAD: &[u8] = b"strata doctor";
 /// A SYN's source port is this and its question's number.
 const FIRST_PORT: u16 = 61_000;

@@ -18,9 +18,14 @@ pub enum Deaf {
     OwnAddresses,
 }
 
+/// Whether frames go out and come in by it. Packets of `lo`, WireGuard, a TUN device or PPP have no MAC addresses.
+pub fn is_ethernet(link: &Link) -> bool {
+    link.kind != Kind::Loopback && link.mac.is_some_and(|mac| mac.is_unicast())
+}
+
 /// `whole` is what the link is a port of, `has_virtual` whether a VIP has a MAC address of its own there.
 pub fn why(link: &Link, whole: Option<&str>, has_virtual: bool) -> Option<Deaf> {
-    if link.kind == Kind::Loopback || !link.mac.is_some_and(|mac| mac.is_unicast()) {
+    if !is_ethernet(link) {
         return Some(Deaf::NoEthernet);
     }
     match (link.receives, whole) {

@@ -6,6 +6,7 @@ use std::io;
 use super::super::facts::{Facts, Own, Source, Vip};
 use super::*;
 use crate::base::MacAddr;
+use crate::flow::tables::LinkId;
 use crate::sys::link::{Kind, Link, Receives};
 use crate::sys::tun::TunError;
 
@@ -35,12 +36,12 @@ fn link(name: &str) -> Link {
 }
 
 fn interface() -> Interface {
-    let (name, guard) = ("eth0".to_owned(), Guard::Running);
-    Interface { link: Some(link(&name)), name, master: None, has_virtual: false, lro: false, guard }
+    let (name, guard, role) = ("eth0".to_owned(), Guard::Running, Role::Clients { has_virtual: false });
+    Interface { link: Some(link(&name)), name, master: None, role, lro: false, guard }
 }
 
 fn endpoint(name: &str, last: u8, forward: Forward) -> Endpoint {
-    let way = Way::Out { interface: "eth0".into(), index: 2, mtu: 1500, router: None };
+    let way = Way::Out { interface: "eth0".into(), link: LinkId::plain(2), mtu: 1500, router: None };
     let direct = matches!(forward, Forward::Mac | Forward::Ipip | Forward::Gue);
     let mss = forward.is_tunnel().then_some(1400);
     let seen = Seen { vip: ip("10.0.0.100"), port: Some(80), answered: Some(true), mss };
@@ -67,7 +68,7 @@ fn healthy() -> Facts {
         devices: vec!["lo".into(), "eth0".into()],
         own: vec![own("10.0.0.2", "eth0")],
         forwards: [true, false],
-        vips: vec![Vip { address: ip("10.0.0.100"), interface: "eth0".into(), claimed: Some(Vec::new()) }],
+        vips: vec![Vip { address: ip("10.0.0.100"), interface: "eth0".into(), vlan: 0, claimed: Some(Vec::new()) }],
         sources: vec![Source { service: "lab".into(), address: ip("10.0.0.3"), claimed: Some(Vec::new()) }],
         endpoints: vec![
             endpoint("10.0.0.41", 41, Forward::Mac),
@@ -133,7 +134,7 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
         (
             |f| {
                 f.interfaces[0].link.as_mut().unwrap().receives = Receives::OwnMac;
-                f.interfaces[0].has_virtual = true;
+                f.interfaces[0].role = Role::Clients { has_virtual: true };
             },
             "interface",
             Error,
@@ -180,6 +181,28 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "here: sysctl -w net.ipv4.conf.eth1.rp_filter=2",
         ),
         (|f| f.interfaces[0].lro = true, "offloads", Error, "eth0 has LRO on", "here: ethtool -K eth0 lro off"),
+        (|f| replies(f).lro = true, "offloads", Error, "eth1 has LRO on", "here: ethtool -K eth1 lro off"),
+        (
+            |f| replies(f).link.as_mut().unwrap().state = State::Down,
+            "interface",
+            Error,
+            "eth1 is down",
+            "here: ip link set eth1 up",
+        ),
+        (
+            |f| replies(f).link.as_mut().unwrap().receives = Receives::OwnAddresses,
+            "interface",
+            Error,
+            "eth1 is an ipvlan",
+            "",
+        ),
+        (
+            |f| replies(f).guard = Guard::Left,
+            "kernel",
+            Warning,
+            "packets for VIPs are dropped on eth1",
+            "here: tc filter del dev eth1",
+        ),
         (
             |f| f.own.push(Own { address: ip("10.0.0.100"), prefix: 32, device: "lo".into() }),
             "vip-here",
@@ -208,6 +231,26 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "by 02:00:00:00:00:09 on eth0, a stranger",
             "",
         ),
+        (
+            |f| {
+                f.vips[0].vlan = 7;
+                f.vips[0].claimed = Some(vec![STRANGER]);
+            },
+            "vip-owner",
+            Error,
+            "by 02:00:00:00:00:09 on eth0, VLAN 7, a stranger",
+            "",
+        ),
+        (
+            |f| {
+                (f.endpoints[0].fixed, f.endpoints[0].mac) = (Some(mac(41)), Some(None));
+                f.vips[0].claimed = Some(vec![mac(41)]);
+            },
+            "vip-owner",
+            Error,
+            "on eth0: endpoint 10.0.0.41",
+            "10.0.0.41: strata setup-endpoint --mode l2 --vip 10.0.0.100 --apply",
+        ),
         (|f| f.vips[0].claimed = None, "vip-owner", Unknown, "1 question could not be asked", ""),
         (
             |f| f.sources[0].claimed = Some(vec![STRANGER]),
@@ -231,6 +274,13 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "no route leads to endpoint 10.0.0.41",
             "",
         ),
+        (
+            |f| f.endpoints[3].way = Way::Frameless { interface: "wg0".into() },
+            "route",
+            Error,
+            "endpoint 10.0.0.44 is reached by wg0, which is no Ethernet interface",
+            "",
+        ),
         (|f| router(f, 0), "route", Error, "endpoint 10.0.0.41 of l2 service game is behind 10.0.0.1", ""),
         (|f| f.endpoints[0].mac = Some(None), "neighbor", Error, "endpoint 10.0.0.41 does not answer on eth0", ""),
         (
@@ -250,6 +300,18 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             Error,
             "endpoint 10.0.0.41 answers, but not packets for 10.0.0.100",
             "10.0.0.41: strata setup-endpoint --mode l2 --vip 10.0.0.100 --apply",
+        ),
+        (
+            |f| {
+                if let Way::Out { link, .. } = &mut f.endpoints[0].way {
+                    link.vlan = 7;
+                }
+                f.endpoints[0].vips[0].answered = None;
+            },
+            "vip-on-endpoint",
+            Unknown,
+            "10.0.0.41 could not be asked whether it takes 10.0.0.100: this host has no address on VLAN 7",
+            "10.0.0.41: strata doctor --endpoint --mode l2 --vip 10.0.0.100",
         ),
         (
             |f| {
@@ -298,6 +360,14 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
         ),
     ]
 };
+
+/// Another interface, by which endpoints of NAT answer.
+fn replies(facts: &mut Facts) -> &mut Interface {
+    let name = "eth1".to_owned();
+    let link = Link { index: 3, ..link(&name) };
+    facts.interfaces.push(Interface { link: Some(link), name, role: Role::Replies, ..interface() });
+    facts.interfaces.last_mut().unwrap()
+}
 
 fn router(facts: &mut Facts, endpoint: usize) {
     if let Way::Out { router, .. } = &mut facts.endpoints[endpoint].way {
