@@ -118,7 +118,7 @@ fn masked(snapshot: &Snapshot) -> impl Iterator<Item = document::Diagnostic> {
     })
 }
 
-/// Of each endpoint under NAT that no way leads to.
+/// Of each endpoint that no way leads to.
 fn wayless(snapshot: &Snapshot, packets: &Packets) -> impl Iterator<Item = document::Diagnostic> {
     packets.wayless().into_iter().map(|Wayless { pool, endpoint, why }| {
         let message = format!("no way leads to endpoint {endpoint} of pool {pool}: {why}");

@@ -156,7 +156,10 @@ pub static MASKED_CLIENTS: Code =
 pub static TEST_FAILS_BY_FOUND: Code =
     Code::new("W019", "a [[test]] that holds by the file alone, and fails with what sources have found");
 /// Of a running process as well.
-pub static NO_WAY: Code = Code::new("W020", "this machine has no way to an endpoint under NAT");
+pub static NO_WAY: Code = Code::new(
+    "W020",
+    "this machine has no way to an endpoint under NAT, or in any packet mode one that carries no frames",
+);
 
 /// Every code, in order.
 pub static CODES: &[&Code] = &[

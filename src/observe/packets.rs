@@ -30,13 +30,13 @@ pub struct Packets {
     wayless: Mutex<Vec<Wayless>>,
 }
 
-/// An endpoint under NAT that this machine has no way to: what goes there is dropped, and by which interface it would answer is not
-/// known.
+/// An endpoint that this machine has no way to: under NAT none at all, so that by which interface it would answer is not known, and in any
+/// packet mode one by an interface that carries no frames. What goes there is dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wayless {
     pub pool: Arc<str>,
     pub endpoint: Arc<str>,
-    /// What the kernel says.
+    /// What the kernel says, or which interface it is.
     pub why: String,
 }
 

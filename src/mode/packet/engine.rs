@@ -29,10 +29,11 @@ use crate::flow::tables::{Inputs, Tables};
 use crate::observe::packets::Wayless;
 use crate::observe::{Packets, events};
 use crate::seam::through::Register;
-use crate::state::{Forward, PacketSpec, Snapshot, VipMac};
+use crate::state::{Endpoint, Forward, PacketSpec, Pool, Snapshot, VipMac};
 use crate::sys::classify::Rule;
+use crate::sys::link::{self, Link};
+use crate::sys::neighbour;
 use crate::sys::packet::Speaker;
-use crate::sys::{link, neighbour};
 
 /// What workers decide by, swapped whole.
 pub(super) struct Force {
@@ -455,12 +456,16 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> (
              nobody has"
         ));
     }
-    for spec in specs.iter().filter(|spec| matches!(spec.forward, Forward::Nat | Forward::FullNat)) {
+    for spec in specs {
         let Some(pool) = next.pool(spec.pool) else { continue };
-        for endpoint in &pool.endpoints {
-            let address = endpoint.address.ip();
-            let way = neighbour::route(address).and_then(|route| link::by_index(route.interface));
-            match way {
+        for endpoint in pool.endpoints.iter().filter(|endpoint| asks_routes(spec, pool, endpoint)) {
+            let no_way = |why| Wayless { pool: pool.spec.name.clone(), endpoint: endpoint.name.clone(), why };
+            match way(endpoint.address.ip()) {
+                Ok(found) if carries_no_frames(&found) => {
+                    wayless.push(no_way(format!("{} is no Ethernet interface", found.name)));
+                }
+                // Nothing comes back by here, and a route may come later.
+                _ if spec.forward.is_direct() => {}
                 Ok(found) => {
                     let entry = all.entry(found.name.into()).or_insert_with(|| (found.index, Wanted::default()));
                     if spec.forward == Forward::Nat {
@@ -468,11 +473,7 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> (
                     }
                     entry.1.rules.extend(spec.sources.iter().map(|source| Rule::to(*source)));
                 }
-                Err(error) => wayless.push(Wayless {
-                    pool: pool.spec.name.clone(),
-                    endpoint: endpoint.name.clone(),
-                    why: error.to_string(),
-                }),
+                Err(error) => wayless.push(no_way(error.to_string())),
             }
         }
     }
@@ -493,6 +494,21 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> (
     let mut seen = HashSet::new();
     wayless.retain(|one| seen.insert((one.pool.clone(), one.endpoint.clone())));
     (all, wayless)
+}
+
+/// Whether packets for an endpoint leave by the way to it: a frame to a MAC address of the file leaves by the VIP's interface.
+fn asks_routes(spec: &PacketSpec, pool: &Pool, endpoint: &Endpoint) -> bool {
+    let said = || pool.spec.endpoints.iter().find(|said| said.address == endpoint.address);
+    spec.forward != Forward::Mac || said().is_none_or(|said| said.mac.is_none())
+}
+
+fn way(address: IpAddr) -> io::Result<Link> {
+    neighbour::route(address).and_then(|route| link::by_index(route.interface))
+}
+
+/// By a loopback one an endpoint is this machine, and a packet for it a loop, which is told of by that name.
+fn carries_no_frames(link: &Link) -> bool {
+    link.kind != link::Kind::Loopback && !deaf::is_ethernet(link)
 }
 
 /// Orders and events that may wait for the control thread. Events beyond are heard with a later packet.

@@ -14,7 +14,11 @@ const TEXT: &str = "[vip.v]\naddress = \"10.0.0.100\"\ninterface = \"near\"\n[se
     vip = \"v\"\npool = \"p\"\n[pool.p]\nendpoints = [\"10.0.0.41\"]\n";
 
 fn snapshot() -> Arc<Snapshot> {
-    let loaded = config::read("test", TEXT.as_bytes().to_vec(), &crate::doc::Nowhere, &Catalogs::default());
+    snapshot_of(TEXT)
+}
+
+fn snapshot_of(text: &str) -> Arc<Snapshot> {
+    let loaded = config::read("test", text.as_bytes().to_vec(), &crate::doc::Nowhere, &Catalogs::default());
     let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
     let machine = config::Machine { cores: 1, random_key: HashKey::new([7; 16]) };
     Arc::new(config::compile(&config, &Snapshot::empty(crate::net::rig::settings()), &machine).expect("a snapshot"))
@@ -125,38 +129,42 @@ fn answers_of_nats_endpoints_are_taken_where_the_way_to_them_has_moved() {
     );
 }
 
+/// Frames have nowhere to go there, and no counter would say whose they are.
 #[test]
-fn an_endpoint_that_no_way_leads_to_is_told_of_and_served_once_one_does() {
-    let answers = Rule::from("10.0.0.41".parse().unwrap());
-    let wayless = |packets: &Packets| packets.wayless().into_iter().map(|one| one.endpoint).collect::<Vec<_>>();
-    serving(
-        |near, engine| {
-            assert!(open(engine).wanted.rules.contains(&answers) && wayless(&engine.packets).is_empty());
-            near.sh("ip route add unreachable 10.0.0.41");
-        },
-        |engine, packets| {
-            assert_eq!(wayless(packets), ["10.0.0.41".into()]);
-            assert!(!open(engine).wanted.rules.contains(&answers));
-            assert_eq!((packets.unserved(), &engine.hindrances), (None, &Vec::new()), "the VIP is served all the same");
-        },
-    );
+fn an_endpoint_behind_an_interface_without_ethernet_is_told_of_in_every_mode() {
     let Some([near, far]) = namespaces() else { return };
     near.cable(("near", OWN), &far, ("far", FAR));
-    near.sh("ip addr add 10.0.0.1/24 dev near; ip route add unreachable 10.0.0.41");
+    near.sh("ip addr add 10.0.0.1/24 dev near; ip tuntap add tunnel mode tun; ip link set tunnel up; \
+        ip route add 10.9.0.0/16 dev tunnel");
+    let (behind, full) = ("\"10.9.0.41\"", "forward = \"full-nat\"\nsource = \"10.0.0.9\"");
+    let fixed = "{ address = \"10.9.0.41\", mac = \"02:00:00:00:00:41\" }";
     near.run(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let (packets, snapshot) = (Arc::new(Packets::default()), snapshot());
-        let mut engine = Engine::new(1, HashKey::new([1; 16]), packets.clone(), Arc::default());
-        let prepared = engine.prepare(&snapshot).unwrap_or_else(|errors| panic!("{errors:?}"));
-        assert!(packets.wayless().is_empty(), "what is prepared changes nothing");
-        runtime.block_on(engine.commit(prepared, &snapshot)).unwrap();
-        assert_eq!(wayless(&packets), ["10.0.0.41".into()]);
-        runtime.block_on(engine.mend(&snapshot));
-        assert_eq!(wayless(&packets), ["10.0.0.41".into()]);
-        near.sh("ip route del unreachable 10.0.0.41");
-        runtime.block_on(engine.mend(&snapshot));
-        assert!(packets.wayless().is_empty() && open(&engine).wanted.rules.contains(&answers));
-        engine.stop();
+        for (forward, endpoint, told) in [
+            ("forward = \"nat\"", behind, true),
+            (full, behind, true),
+            ("forward = \"ipip\"", behind, true),
+            ("forward = \"gue\"", behind, true),
+            ("l2", behind, true),
+            ("l2", fixed, false),
+            ("forward = \"nat\"", "\"10.0.0.41\"", false),
+            ("forward = \"ipip\"", "\"10.0.0.41\"", false),
+            // No route at all, which may come: as ever, packets that are sent there say so.
+            ("forward = \"ipip\"", "\"192.0.2.1\"", false),
+        ] {
+            let text = match forward {
+                "l2" => TEXT.replace("mode = \"l3\"\nforward = \"nat\"", "mode = \"l2\""),
+                _ => TEXT.replace("forward = \"nat\"", forward),
+            };
+            let snapshot = snapshot_of(&text.replace("\"10.0.0.41\"", endpoint));
+            let engine = Engine::new(1, HashKey::new([1; 16]), Arc::default(), Arc::default());
+            let prepared =
+                engine.prepare(&snapshot).unwrap_or_else(|errors| panic!("{forward} {endpoint}: {errors:?}"));
+            let found = prepared.wayless.iter().map(|one| (&*one.endpoint, &*one.why)).collect::<Vec<_>>();
+            let want = told.then_some(("10.9.0.41", "tunnel is no Ethernet interface"));
+            assert_eq!(found, Vec::from_iter(want), "{forward} {endpoint}");
+            let taps: Vec<&str> = prepared.interfaces.iter().map(|(name, _)| &**name).collect();
+            assert_eq!(taps, ["near"], "{forward} {endpoint}: nothing that comes by there can be read");
+        }
     });
 }
 
