@@ -103,7 +103,7 @@ pub fn modes() -> Vec<(String, &'static str)> {
         packets(
             ModeKind::L3,
             Forward::FullNat,
-            "packets: both addresses, so that replies find their way back from anywhere",
+            "packets of TCP and UDP: both addresses, so that replies find their way back from anywhere",
         ),
         packets(
             ModeKind::L3,

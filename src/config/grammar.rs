@@ -313,7 +313,7 @@ pub static SECTIONS: &[Section] = &[
                 "ports",
                 Many(&[Shape::Ports]),
                 Sometimes,
-                "packet services, as in \"80/tcp\"; needed by l4, else absent for every port",
+                "packet services, as in \"80/tcp\"; needed by l4, else absent for every port and protocol (full-nat: TCP and UDP)",
             ),
             key(
                 "source",

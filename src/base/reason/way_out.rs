@@ -81,7 +81,10 @@ impl Reason {
             R::VipConflict => {
                 "`strata doctor FILE` names the other owner and the command that takes the address from it"
             }
-            R::NoService => "add the port to a service's `ports`, or a service without `ports` that takes the rest",
+            R::NoService => {
+                "add the port to a service's `ports`, or a service without `ports` that takes the rest; `full-nat` and `l4` take \
+                 TCP and UDP only"
+            }
             R::HopsExhausted => "traceroute, or a loop: an endpoint that lacks the VIP sends it back (`strata doctor`)",
             R::PacketTooBig => {
                 "the client is told; for tunnels `strata doctor FILE` checks endpoints, `ip route get ENDPOINT` the way to them"
@@ -100,7 +103,8 @@ impl Reason {
             R::UnknownFlow => "late, forged, or about a flow that has moved; nothing to do",
             R::TunnelLoop => "an endpoint of the pool is this machine or a VIP: take it out of the file",
             R::Unroutable => {
-                "`ip route get ENDPOINT`: add the route; in l2 the endpoint must be on the VIP's own network"
+                "`ip route get ENDPOINT`: add the route, by Ethernet (not WireGuard, TUN, PPP); in l2 the endpoint must be on the VIP's own \
+                 network"
             }
             R::NoNeighbor => {
                 "one in passing is normal; if it stays, the next hop is down: `ip neigh`, `strata doctor FILE`"
