@@ -21,10 +21,19 @@ const SOME: usize = 300;
 
 #[test]
 fn ten_thousand_connections_are_spread_evenly() {
-    if !can("ten thousand connections through Strata") {
+    spread(&[Way::L2, Way::Nat, Way::Ipip, Way::FullNat]);
+}
+
+#[test]
+fn ten_thousand_connections_through_gue_and_l4_are_spread_evenly() {
+    spread(&[Way::Gue, Way::L4Nat, Way::L4FullNat]);
+}
+
+fn spread(ways: &[Way]) {
+    if !can(&format!("ten thousand connections through Strata: {ways:?}")) {
         return;
     }
-    for way in [Way::L2, Way::Nat, Way::Ipip, Way::FullNat] {
+    for way in ways.iter().copied() {
         let rig = Rig::new(way, Place::Lan, 5, 5, Extra::default());
         let mut names = [Vec::new(), Vec::new()];
         for index in 0..10_000 {
@@ -55,8 +64,8 @@ fn nat_transfers_go_on_while_endpoints_come_drain_and_change_weight() {
 }
 
 #[test]
-fn l4_nat_transfers_go_on_while_endpoints_come_drain_and_change_weight() {
-    nothing_breaks(Way::L4Nat, Extra::default(), SOME);
+fn l4_nat_transfers_go_on_while_endpoints_come_drain_and_change_weight_and_one_dies() {
+    only_its_own_break(nothing_breaks(Way::L4Nat, Extra::default(), SOME), SOME);
 }
 
 #[test]
@@ -65,8 +74,8 @@ fn full_nat_transfers_go_on_while_endpoints_come_drain_and_change_weight_and_one
 }
 
 #[test]
-fn l4_full_nat_transfers_go_on_while_endpoints_come_drain_and_change_weight() {
-    nothing_breaks(Way::L4FullNat, Extra::default(), SOME);
+fn l4_full_nat_transfers_go_on_while_endpoints_come_drain_and_change_weight_and_one_dies() {
+    only_its_own_break(nothing_breaks(Way::L4FullNat, RESET, SOME), SOME);
 }
 
 #[test]

@@ -46,19 +46,7 @@ fn a_lab_comes_up_answers_and_goes() {
     }
     let lab = Lab::new();
     for mode in ["l4", "l7"] {
-        let (code, said) = lab.run(&format!("up {mode}"));
-        assert!(code == 0 && said.contains(&format!("The lab is up in mode {mode}.")), "{said}");
-        let (code, said) = lab.run("try 60");
-        assert_eq!(code, 0, "{said}");
-        for name in ["lab4: 60 requests", "lab6: 60 requests", " e1\n", " e2\n", " e3\n"] {
-            assert!(said.contains(name), "{name}: {said}");
-        }
-        let (code, said) = lab.run("status");
-        assert!(code == 0 && said.contains("pool lab6  3 of 3 usable"), "{said}");
-        let (code, said) = lab.run("up l4");
-        assert!(code == 1 && said.contains("it is up already"), "{said}");
-        assert_eq!(lab.run("down").0, 0);
-        assert_eq!(lab.hosts(), 0);
+        goes_through(&lab, mode);
     }
     every_layer(&lab);
     let (code, said) = lab.run("up l5");
@@ -66,6 +54,72 @@ fn a_lab_comes_up_answers_and_goes() {
     let (code, said) = lab.run("try");
     assert!(code == 1 && said.contains("nothing is up"), "{said}");
     assert_eq!(lab.hosts(), 0);
+}
+
+/// Once from up to down in one mode, as its first lines tell a person.
+fn goes_through(lab: &Lab, mode: &str) {
+    let (code, said) = lab.run(&format!("up {mode}"));
+    assert!(code == 0 && said.contains(&format!("The lab is up in mode {mode}.")), "{mode}: {said}");
+    let (code, said) = lab.run("try 60");
+    assert_eq!(code, 0, "{mode}: {said}");
+    let services: Vec<&str> = said.split("requests from the client to ").skip(1).collect();
+    assert!(said.contains("lab4: 60 ") && said.contains("lab6: 60 ") && services.len() == 2, "{mode}: {said}");
+    for (service, name) in
+        services.iter().flat_map(|service| [(service, " e1\n"), (service, " e2\n"), (service, " e3\n")])
+    {
+        assert!(service.contains(name), "{mode}: {name}: {said}");
+    }
+    let (code, said) = lab.run("status");
+    assert!(code == 0 && said.contains(&format!("mode {mode}, files in ")), "{mode}: {said}");
+    for pool in ["pool lab4  3 of 3 usable", "pool lab6  3 of 3 usable"] {
+        assert!(said.contains(pool), "{mode}: {pool}: {said}");
+    }
+    let (code, said) = lab.run("up l4");
+    assert!(code == 1 && said.contains("it is up already"), "{mode}: {said}");
+    assert_eq!(lab.run("down").0, 0);
+    assert_eq!(lab.hosts(), 0);
+}
+
+/// Each of the script's packet modes, of which it has a configuration of its own.
+fn packets(mode: &str) {
+    if can(&format!("deploy/lab.sh up {mode}")) {
+        goes_through(&Lab::new(), mode);
+    }
+}
+
+#[test]
+fn the_lab_has_l2() {
+    packets("l2");
+}
+
+#[test]
+fn the_lab_has_l3_ipip() {
+    packets("ipip");
+}
+
+#[test]
+fn the_lab_has_l3_gue() {
+    packets("gue");
+}
+
+#[test]
+fn the_lab_has_l3_nat() {
+    packets("nat");
+}
+
+#[test]
+fn the_lab_has_l3_full_nat() {
+    packets("full-nat");
+}
+
+#[test]
+fn the_lab_has_l4_nat() {
+    packets("l4-nat");
+}
+
+#[test]
+fn the_lab_has_l4_full_nat() {
+    packets("l4-full-nat");
 }
 
 /// `conf/all-layers.toml`, as it is: one process, and every service is reached, balanced and told of in the same words.
