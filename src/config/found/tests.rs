@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::Weight;
-use crate::config::{Catalogs, load};
+use crate::config::{Catalogs, load, value};
 use crate::doc::{Field, Grammar, Kind, Nowhere};
 use crate::seam::source::{DRAIN, Route};
 
@@ -127,6 +127,16 @@ fn shown(merged: &Merged, pool: &str) -> String {
     let pool = merged.config.pools.iter().find(|found| &*found.name.value == pool).expect("the pool");
     let one = |endpoint: &Endpoint| format!("{}{}", if endpoint.leaving { "-" } else { "" }, endpoint.address.value);
     pool.endpoints.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// `/file/* -> web`, with a `+` where a source has found it.
+fn routes(merged: &Merged, service: &str) -> Vec<String> {
+    let service = merged.config.services.iter().find(|found| &*found.name.value == service).expect("the service");
+    let Traffic::L7(l7) = &service.traffic else { panic!("l7") };
+    let sign = |is_found: bool| if is_found { "+" } else { "" };
+    let url = |route: &value::Route| route.url.clone().unwrap_or_else(|| "*".to_owned());
+    let one = |route: &value::Route| format!("{}{} -> {}", sign(route.found.is_some()), url(route), route.pool.value);
+    l7.routes.iter().map(one).collect()
 }
 
 fn refused(merged: &Merged, owner: &Owner) -> Vec<&'static str> {
@@ -294,10 +304,7 @@ fn routes_and_pools_come_into_being_and_the_file_goes_first() {
     };
     let merged = world.hear(edge(), found.clone());
     assert_eq!(shown(&merged, "api"), "10.0.0.7:80 10.0.0.9:80");
-    let Traffic::L7(l7) = &merged.config.services[0].traffic else { panic!("l7") };
-    let urls: Vec<_> =
-        l7.routes.iter().map(|route| (route.url.as_deref().unwrap_or("*"), &*route.pool.value)).collect();
-    assert_eq!(urls, [("/file/*", "web"), ("/found/*", "api"), ("*", "web")]);
+    assert_eq!(routes(&merged, "edge"), ["/file/* -> web", "+/found/* -> api", "* -> web"]);
     // The pool of the file has a source of the same kind, which finds its endpoints itself.
     assert_eq!(
         refused(&merged, &edge()),
@@ -337,23 +344,25 @@ fn what_one_engine_finds_reaches_no_pool_that_has_its_endpoints_from_another() {
         // Nor one that labels have brought, of which the first to say it keeps it.
         let merged =
             world.hear(Owner::Service("second".into()), of([("web", "10.0.0.9:80"), ("api", "10.0.0.8:80")], "b"));
-        let routes = |nth: usize| {
-            let Traffic::L7(l7) = &merged.config.services[nth].traffic else { panic!("l7") };
-            l7.routes.iter().filter_map(|route| route.url.clone()).collect::<Vec<_>>()
-        };
         let second = Owner::Service("second".into());
-        let got = (routes(0), routes(1), refused(&merged, &edge()), refused(&merged, &second), shown(&merged, "api"));
+        let got = (
+            routes(&merged, "edge"),
+            routes(&merged, "second"),
+            refused(&merged, &edge()),
+            refused(&merged, &second),
+            shown(&merged, "api"),
+        );
         let want = match is_reached {
             true => (
-                vec!["/a/web/*".into(), "/a/api/*".into()],
-                vec!["/b/web/*".into(), "/b/api/*".into()],
+                vec!["+/a/web/* -> web".into(), "+/a/api/* -> api".into(), "* -> web".into()],
+                vec!["+/b/web/* -> web".into(), "+/b/api/* -> api".into(), "* -> web".into()],
                 vec![],
                 vec![],
                 "10.0.0.7:80 10.0.0.8:80".to_owned(),
             ),
             false => (
-                vec!["/a/api/*".into()],
-                vec!["/b/web/*".into()],
+                vec!["+/a/api/* -> api".into(), "* -> web".into()],
+                vec!["+/b/web/* -> web".into(), "* -> web".into()],
                 vec!["conflict", "closed"],
                 vec!["conflict", "closed"],
                 "10.0.0.7:80".to_owned(),
@@ -409,10 +418,9 @@ fn no_priority_takes_a_url_that_leads_elsewhere_already_and_a_more_exact_one_may
     let places: Vec<&str> = mistakes.iter().map(|mistake| &*mistake.place).collect();
     assert_eq!(places, ["container a", "container b", "container c", "container e"], "{mistakes:?}");
     assert_eq!(merged.verdicts[&edge()].refused[&Refusal::Conflict], 4);
-    let Traffic::L7(l7) = &merged.config.services[0].traffic else { panic!("l7") };
-    let joined = l7.routes.iter().filter(|route| route.found.is_some());
-    let urls: Vec<_> = joined.map(|route| (route.url.as_deref().unwrap_or("*"), &*route.pool.value)).collect();
-    assert_eq!(urls, [("/new/*", "api"), ("/file/deep/*", "api"), ("a.test/deep", "api")]);
+    let routes = routes(&merged, "edge");
+    let found: Vec<&str> = routes.iter().filter_map(|route| route.strip_prefix('+')).collect();
+    assert_eq!(found, ["/new/* -> api", "/file/deep/* -> api", "a.test/deep -> api"]);
 }
 
 #[test]
