@@ -159,7 +159,7 @@ fn j4_a_successor_that_fails_when_it_is_to_take_over_leaves_the_one_before_servi
     let binary = folder.join("strata");
     Binary::Real.put(&binary);
     let called = binary.clone();
-    let text = format!("[process]\nupgrade_timeout = \"1s\"\n{}", two_layers(&endpoint, l4));
+    let text = format!("[process]\nupgrade_timeout = \"5s\"\n{}", two_layers(&endpoint, l4));
     let strata = Strata::start_as(&text, move |command| {
         command.env("BINARY", &called);
     });
