@@ -131,7 +131,8 @@ impl Tries {
         })
     }
 
-    fn are_used_up(&self) -> bool {
+    /// No other endpoint will be tried, whoever comes.
+    pub fn are_used_up(&self) -> bool {
         self.tried.len() >= limits::TRIES + self.absent
     }
 

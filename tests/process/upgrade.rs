@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::binary::{Binary, LATE};
 use super::cli::{ask, strata as run};
-use super::common::{Origin, Strata, Successor, await_that, free_address};
+use super::common::{Origin, Strata, Successor, Wire, await_that, free_address};
 use super::signals::in_flight;
 use super::{GET, Gated, edge, load};
 
@@ -321,17 +321,31 @@ fn what_is_told_during_an_upgrade_is_refused_where_nobody_would_keep_it() {
     strata.signal("USR2");
     await_that("the upgrade has begun", || strata.log().contains("a new process is started"));
     let endpoint = gated.address();
+    let wants = [("drain", ""), ("weight", "{\"weight\":7}")];
+    // Connections that are the first process's, whoever accepts meanwhile.
+    let mut askers = wants.map(|_| Wire::connect(strata.admin));
+    let mut look = |asker: &mut Wire| {
+        asker.send("GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(asker.response().expect("an answer").status(), 200);
+    };
+    askers.iter_mut().for_each(&mut look);
+    let mut other = Wire::connect(strata.admin);
+    for ((act, body), asker) in wants.iter().zip(&mut askers) {
+        asker.send(format!(
+            "POST /api/pools/web/endpoints/{endpoint}/{act} HTTP/1.1\r\nHost: localhost\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        // Whoever has answered this has read that.
+        look(&mut other);
+    }
+    fs::write(folder.join("strata.go"), "").unwrap();
+    for ((act, _), asker) in wants.iter().zip(&mut askers) {
+        let answer = asker.response().expect("an answer");
+        assert_eq!(answer.status(), 409, "{act}: {}", answer.text());
+        assert!(answer.text().contains("this process is ending"), "{act}: {}", answer.text());
+    }
     let commands = [vec!["drain", "web", &endpoint], vec!["weight", "web", &endpoint, "7"]];
-    std::thread::scope(|scope| {
-        let asked = commands.each_ref().map(|command| scope.spawn(|| ask(&strata, command)));
-        // They stand in line while the upgrade is under way.
-        std::thread::sleep(Duration::from_millis(200));
-        fs::write(folder.join("strata.go"), "").unwrap();
-        for (command, said) in commands.iter().zip(asked) {
-            let said = said.join().expect("the asker");
-            assert!(said.code != 0 && said.err.contains("this process is ending"), "{command:?}: {said:?}");
-        }
-    });
     let _successor = serving(&strata);
     for command in &commands {
         let said = ask(&strata, command);

@@ -88,7 +88,7 @@ impl Attempt {
             Health::Up => false,
             Health::Probing | Health::Ejected => self.stranded,
         };
-        if !self.stranded || !self.may_leave || !self.can_repeat() {
+        if !self.stranded || !self.may_leave || !self.can_repeat() || tries.are_used_up() {
             return None;
         }
         // A reload may have brought somebody.
