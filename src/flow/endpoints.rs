@@ -80,7 +80,7 @@ impl Endpoints {
     }
 
     /// A reload may decide otherwise; it counts from the next [`Slots::change`](super::Slots::change) on. Flows that were kept for an
-    /// endpoint that is down get what is decided for them now.
+    /// endpoint that is down get what is decided for them now, so who is back is to be [`Endpoints::returned`] before.
     pub fn set_policy(&mut self, policy: Policy) {
         if self.policy.on_down == OnDown::Keep && policy.on_down != OnDown::Keep {
             for standing in self.standing.iter_mut().filter(|standing| standing.down) {

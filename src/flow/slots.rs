@@ -115,8 +115,8 @@ pub struct Slots {
 
 impl Slots {
     /// A table with nothing in transition: at start, or where flows are in other slots than before (then
-    /// [`Records::forget`](super::Records::forget) what the service had). `current` holds an index of `endpoints` for each slot,
-    /// or [`NOBODY`].
+    /// [`Records::forget`](super::Records::forget) what the service had, once no worker decides by the old one). `current` holds
+    /// an index of `endpoints` for each slot, or [`NOBODY`].
     pub fn new(current: &[u16], endpoints: &Endpoints) -> Slots {
         let words = current.len().div_ceil(64);
         Slots {
@@ -178,11 +178,19 @@ impl Slots {
     /// it before the change.
     pub fn voids(&self, seen: &Seen, next: &Policy) -> bool {
         // Whoever died before is not to be told of by RST: the ports of its flows may be others' since.
-        let asks = next.on_down == OnDown::Reset && self.policy.on_down != OnDown::Reset;
-        let is_dead = asks && self.generation(seen.endpoint) != Some(seen.generation);
+        let is_dead = self.begins_to_reset(next) && self.generation(seen.endpoint) != Some(seen.generation);
         // While packets stand alone they go elsewhere than records say.
         let stands_alone = next.affinity != self.policy.affinity && seen.key.protocol() != TCP;
         is_dead || stands_alone
+    }
+
+    /// Whether it may void any: or else none has to be looked at.
+    pub fn voids_some(&self, next: &Policy) -> bool {
+        self.begins_to_reset(next) || next.affinity != self.policy.affinity
+    }
+
+    fn begins_to_reset(&self, next: &Policy) -> bool {
+        next.on_down == OnDown::Reset && self.policy.on_down != OnDown::Reset
     }
 
     pub(super) fn standing(&self, endpoint: u16) -> Option<Standing> {

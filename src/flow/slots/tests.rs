@@ -1,6 +1,8 @@
 //! Engine: the book-keeping of marks; what they mean for packets is tested in `steer`.
 
+use super::super::key::{FlowKey, UDP};
 use super::*;
+use crate::base::ServiceId;
 
 fn endpoints(n: u64) -> Endpoints {
     let mut endpoints = Endpoints::new(Policy::default());
@@ -46,6 +48,33 @@ fn each_marked_slot_has_its_own_mark_wherever_it_stands() {
         let survey = Survey::begin(&slots, at(2000));
         assert_eq!(slots.unmark(&survey), firsts.iter().flatten().count());
         assert!((0..len).all(|slot| slots.half(slot as u32, Class::Other).is_none()));
+    }
+}
+
+#[test]
+fn records_are_looked_at_where_a_policy_may_void_some_and_only_there() {
+    let mut all = Vec::new();
+    for on_down in [OnDown::Rehash, OnDown::Keep, OnDown::Reset] {
+        for affinity in [Affinity::Flow, Affinity::Packet] {
+            let idle = [10, 20].map(Duration::from_secs);
+            all.extend(idle.map(|idle| Policy { on_down, affinity, tcp_idle: idle, other_idle: idle }));
+        }
+    }
+    let seen = |protocol, generation| Seen {
+        service: ServiceId(0),
+        key: FlowKey::new(protocol, ([198, 51, 100, 7], 7).into(), ([10, 0, 0, 100], 80).into()),
+        slot_hash: 0,
+        endpoint: 0,
+        generation,
+        expires: at(9),
+    };
+    for (before, after) in all.iter().flat_map(|before| all.iter().map(move |after| (*before, *after))) {
+        let mut endpoints = Endpoints::new(before);
+        endpoints.join(0);
+        let slots = Slots::new(&[0], &endpoints);
+        let voided =
+            [(TCP, 0), (TCP, 1), (UDP, 0), (UDP, 1)].map(|(of, generation)| slots.voids(&seen(of, generation), &after));
+        assert_eq!(slots.voids_some(&after), voided.contains(&true), "{before:?} to {after:?}: {voided:?}");
     }
 }
 

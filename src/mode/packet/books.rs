@@ -12,6 +12,7 @@
 //!
 //! Not here: addresses on the wire (`inputs`), and the threads that read the slots.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::balance::{self, Member, Pick, Tried, maglev};
@@ -51,19 +52,24 @@ impl Book {
         Book { service, family, spec: spec.clone(), key, endpoints, slots, fingerprint, members, followed }
     }
 
-    /// Follows the pool, and has `records` forget what says nothing any more. `None`: nothing has changed.
-    pub fn follow(&mut self, spec: &PacketSpec, pool: &Pool, records: &Records, now: Moment) -> Option<Changed> {
+    /// Whether the table begins anew to follow these: every flow's slot is another one. What the service has recorded by then means
+    /// nothing, and workers record more by the table before, so it is forgotten when the new one is in force.
+    pub fn begins_anew(&self, spec: &PacketSpec, pool: &Pool) -> bool {
+        spec.slots != self.spec.slots || spec.hash_by != self.spec.hash_by || pool.hash_key() != self.key
+    }
+
+    /// Follows the pool. `None`: nothing has changed. Before it, [`void`] what is recorded.
+    pub fn follow(&mut self, spec: &PacketSpec, pool: &Pool, now: Moment) -> Option<Changed> {
         let view = pool.view().clone();
         if Arc::ptr_eq(&view, &self.followed) && *spec == self.spec {
             return None;
         }
-        let is_elsewhere =
-            spec.slots != self.spec.slots || spec.hash_by != self.spec.hash_by || pool.hash_key() != self.key;
-        self.forget(spec, is_elsewhere, records);
-        self.endpoints.set_policy(spec.policy);
+        let anew = self.begins_anew(spec, pool);
         join(&mut self.endpoints, &mut self.members, self.family, pool, &view);
+        // Who is back by now was kept, and so were its flows.
+        self.endpoints.set_policy(spec.policy);
         let current = table(self.family, pool, &view, &self.endpoints, spec.slots);
-        let (slots, changed) = if is_elsewhere {
+        let (slots, changed) = if anew {
             // No slot has the flows that it had: there is nothing to be in transition from.
             (Slots::new(&current, &self.endpoints), Changed { moved: current.len(), marked: 0 })
         } else {
@@ -75,14 +81,6 @@ impl Book {
         self.fingerprint = fingerprint(&current, &self.members, self.key);
         self.followed = view;
         Some(changed)
-    }
-
-    /// Has records forgotten that a reload to `spec` leaves without a meaning. `is_elsewhere`: every flow's slot is another one.
-    fn forget(&self, spec: &PacketSpec, is_elsewhere: bool, records: &Records) {
-        if is_elsewhere || spec.policy != self.spec.policy {
-            let is_ours = |seen: &Seen| seen.service == self.service && self.family.holds(seen.key.source().ip());
-            records.forget(|seen| is_ours(seen) && (is_elsewhere || self.slots.voids(seen, &spec.policy)));
-        }
     }
 
     /// Lets go of the slots in which nothing is in transition any more; how many.
@@ -124,6 +122,23 @@ impl Book {
     pub fn members(&self) -> &[Option<Arc<Endpoint>>] {
         &self.members
     }
+}
+
+/// Has `records` forget what other policies leave without a meaning, in one look at them for all these books: those that are to follow
+/// such a specification.
+pub fn void<'b>(reloads: impl IntoIterator<Item = (&'b Book, &'b PacketSpec)>, records: &Records) {
+    let mut services: HashMap<ServiceId, Vec<(&Book, &PacketSpec)>> = HashMap::new();
+    for (book, spec) in reloads.into_iter().filter(|(book, spec)| book.slots.voids_some(&spec.policy)) {
+        services.entry(book.service).or_default().push((book, spec));
+    }
+    if services.is_empty() {
+        return;
+    }
+    let is_void = |seen: &Seen, (book, spec): &(&Book, &PacketSpec)| {
+        book.family.holds(seen.key.source().ip()) && book.slots.voids(seen, &spec.policy)
+    };
+    records
+        .forget(|seen| services.get(&seen.service).is_some_and(|books| books.iter().any(|book| is_void(seen, book))));
 }
 
 /// Brings indices, standings and members to what the pool and its view say.

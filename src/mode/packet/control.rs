@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use super::books::Book;
+use super::books::{self, Book};
 use super::engine::{Force, Order};
 use super::herald::Herald;
 use super::inputs::{Machine, inputs};
@@ -49,8 +49,10 @@ pub(super) struct Control {
     settling: Option<Moment>,
     /// What has moved and is not in force yet.
     moved: Vec<(ServiceId, Changed)>,
-    /// Which tables are gone and still in force.
+    /// Whose tables are gone, or begin anew, and still in force.
     gone: HashSet<ServiceId>,
+    /// Whose tables in force have begun anew, with nothing in transition.
+    anew: HashSet<ServiceId>,
     /// Who waits for tables to be published.
     waiting: Vec<oneshot::Sender<()>>,
     /// When next hops that were asked for on their behalf may have answered; `None` before they are asked for.
@@ -89,6 +91,7 @@ impl Control {
             settling: Some(clock::now() + SETTLING),
             moved: Vec::new(),
             gone: HashSet::new(),
+            anew: HashSet::new(),
             waiting: Vec::new(),
             answers: None,
             interfaces: Vec::new(),
@@ -210,6 +213,8 @@ impl Control {
         let opened: HashSet<_> = wanted.iter().filter(|(id, spec)| opened(id, spec)).map(|(id, _)| *id).collect();
         // A service of this name before, or its table for another family, had other numbers for its endpoints.
         self.forget(&opened, now);
+        let reloads = self.books.iter().filter_map(|((id, _), book)| Some((book, *wanted.get(id)?)));
+        books::void(reloads, &self.shared.records);
         for (id, spec) in wanted {
             // The slots of very many services take their time, and that is no standstill.
             self.beat.beat(clock::now());
@@ -221,8 +226,12 @@ impl Control {
                     changed = true;
                     continue;
                 };
-                let Some(moved) = book.follow(spec, pool, &self.shared.records, now) else { continue };
+                let anew = book.begins_anew(spec, pool);
+                let Some(moved) = book.follow(spec, pool, now) else { continue };
                 changed = true;
+                if anew {
+                    self.gone.insert(id);
+                }
                 // A survey of slots that have changed since says nothing about them.
                 self.surveys.remove(&key);
                 if moved.moved > 0 {
@@ -248,8 +257,13 @@ impl Control {
             .partition(|gone| self.books.keys().all(|(served, _)| served != gone));
         self.forget(&ended, now);
         // Where another table took its place, nothing is in transition yet: every record is of the one before.
-        if !replaced.is_empty() {
-            self.shared.records.forget(|seen| replaced.contains(&seen.service));
+        self.forget_records(&replaced);
+        self.anew = replaced;
+    }
+
+    fn forget_records(&self, services: &HashSet<ServiceId>) {
+        if !services.is_empty() {
+            self.shared.records.forget(|seen| services.contains(&seen.service));
         }
     }
 
@@ -413,6 +427,9 @@ impl Control {
         self.herald.follow(&inputs, &self.machine, now);
         let tables = Tables::build(inputs);
         let roster = Roster::new(self.books.values());
+        // What workers that were a batch behind have recorded by tables of before: those in force have had no use for records.
+        let anew = std::mem::take(&mut self.anew);
+        self.forget_records(&anew);
         self.force.store(Arc::new(Force { tables, roster, snapshot: self.snapshot.clone() }));
         self.end_gone(now);
         for (id, Changed { moved, marked }) in self.moved.drain(..) {
@@ -447,3 +464,6 @@ pub(super) fn packet_services(snapshot: &Snapshot) -> impl Iterator<Item = (Serv
         Traffic::L4(_) | Traffic::L7(_) => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,22 @@ pub(super) struct Force {
     pub snapshot: Arc<Snapshot>,
 }
 
+impl Force {
+    /// Nothing is served yet.
+    pub fn none(snapshot: &Arc<Snapshot>, key: HashKey) -> Force {
+        let nothing = Inputs {
+            key,
+            links: Vec::new(),
+            own: Vec::new(),
+            routes: Vec::new(),
+            neighbors: Vec::new(),
+            vips: Vec::new(),
+            services: Vec::new(),
+        };
+        Force { tables: Tables::build(nothing), roster: Roster::default(), snapshot: snapshot.clone() }
+    }
+}
+
 /// What the control thread is told.
 pub(super) enum Order {
     /// A snapshot was committed. `done` is told once its tables are published.
@@ -344,17 +360,7 @@ impl Running {
     fn start(snapshot: &Arc<Snapshot>, secret: HashKey, packets: Arc<Packets>) -> io::Result<Running> {
         let sources = sources(&specs(snapshot));
         let shared = Arc::new(Shared::new(&sources.iter().copied().collect::<Vec<_>>(), secret));
-        let nothing = Inputs {
-            key: secret,
-            links: Vec::new(),
-            own: Vec::new(),
-            routes: Vec::new(),
-            neighbors: Vec::new(),
-            vips: Vec::new(),
-            services: Vec::new(),
-        };
-        let empty = Force { tables: Tables::build(nothing), roster: Roster::default(), snapshot: snapshot.clone() };
-        let force = Arc::new(ArcSwap::from_pointee(empty));
+        let force = Arc::new(ArcSwap::from_pointee(Force::none(snapshot, secret)));
         let (control, orders) = sync_channel(ORDERS);
         let herald = Herald::new(Speaker::open().map_err(io::Error::other)?);
         let beat = packets.beats.begin("the control thread of packets", clock::now());
