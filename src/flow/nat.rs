@@ -201,20 +201,15 @@ impl Nat {
     /// Ends every flow of these services: they are gone, and one that is named like them numbers its endpoints anew.
     pub fn forget(&self, which: impl Fn(ServiceId) -> bool, now: Moment) {
         for shard in &self.shards {
-            let mut place = 0_usize;
-            loop {
-                let mut shard = shard.lock();
-                let end = place.saturating_add(limits::FLOW_SWEEP).min(shard.table.places());
-                for place in place..end {
+            table::each_place(
+                shard,
+                |shard| shard.table.places(),
+                |shard, place| {
                     if shard.table.get(place).is_some_and(|bound| which(bound.binding.service)) {
-                        self.remove(&mut shard, place, now);
+                        self.remove(shard, place, now);
                     }
-                }
-                if end == shard.table.places() {
-                    break;
-                }
-                place = end;
-            }
+                },
+            );
         }
     }
 

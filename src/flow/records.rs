@@ -137,20 +137,15 @@ impl Records {
     /// Removes the records that say nothing any more: their service is gone, or their flows are elsewhere now.
     pub fn forget(&self, which: impl Fn(&Seen) -> bool) {
         for shard in &self.shards {
-            let mut place = 0_usize;
-            loop {
-                let mut shard = shard.lock();
-                let end = place.saturating_add(limits::FLOW_SWEEP).min(shard.table.places());
-                for place in place..end {
+            table::each_place(
+                shard,
+                |shard| shard.table.places(),
+                |shard, place| {
                     if shard.table.get(place).is_some_and(|stored| which(&stored.seen())) {
                         shard.remove(place);
                     }
-                }
-                if end == shard.table.places() {
-                    break;
-                }
-                place = end;
-            }
+                },
+            );
         }
     }
 

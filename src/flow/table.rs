@@ -4,6 +4,10 @@
 //! any two of them and go on later. Which shard a key belongs to and what a full table does is its owner's business.
 //! Hashes must be keyed: probes are linear.
 
+use parking_lot::Mutex;
+
+use crate::base::limits;
+
 /// What a table keeps.
 pub(super) trait Entry {
     /// The part of its key's hash that it was inserted with: the index finds it by this.
@@ -150,6 +154,20 @@ impl<T: Entry> Table<T> {
     }
 }
 
+/// Goes over all places of a shard, `limits::FLOW_SWEEP` at one hold of its lock: packets wait for these alone.
+pub(super) fn each_place<S>(shard: &Mutex<S>, places: impl Fn(&S) -> usize, mut visit: impl FnMut(&mut S, usize)) {
+    let mut from = 0_usize;
+    loop {
+        let mut shard = shard.lock();
+        let end = from.saturating_add(limits::FLOW_SWEEP).min(places(&shard));
+        (from..end).for_each(|place| visit(&mut shard, place));
+        if end >= places(&shard) {
+            return;
+        }
+        from = end;
+    }
+}
+
 /// A keyed hash as the tag within a shard, and the shard among a power of two of them.
 #[allow(clippy::cast_possible_truncation)] // two halves, for two purposes
 pub(super) fn spread(hash: u64, shards: usize) -> (u32, usize) {
@@ -211,6 +229,23 @@ mod tests {
                 }
                 assert_eq!(table.len(), model.len());
             }
+        }
+    }
+
+    #[test]
+    fn every_place_is_visited_once_and_others_have_their_turn_in_between() {
+        for count in [0, 1, limits::FLOW_SWEEP - 1, limits::FLOW_SWEEP, limits::FLOW_SWEEP + 1, 3 * limits::FLOW_SWEEP]
+        {
+            let (shard, mut next) = (Mutex::new(count), 0);
+            each_place(
+                &shard,
+                |count| *count,
+                |_, place| {
+                    assert_eq!(place, next, "of {count}");
+                    next += 1;
+                },
+            );
+            assert_eq!(next, count);
         }
     }
 

@@ -564,7 +564,15 @@ fn the_way_back_always_agrees_with_the_flows() {
 
 #[test]
 fn a_service_that_is_forgotten_leaves_no_flow_no_way_back_and_no_port() {
-    let nat = nat(2048, 400);
+    let few = nat(2048, 400);
+    // More than one hold of its lock goes over.
+    let shards = Box::new([CachePadded::new(Mutex::new(Shard::new(4 * limits::FLOW_SWEEP)))]);
+    let back = Box::new([CachePadded::new(Mutex::new(Table::new(8 * limits::FLOW_SWEEP)))]);
+    let one = Nat { shards, back, ..nat(64, 400) };
+    [few, one].iter().for_each(forgets_one_of_two);
+}
+
+fn forgets_one_of_two(nat: &Nat) {
     let other = ServiceId(2);
     let flows: Vec<(ServiceId, Binding)> = (1..=600)
         .map(|port| {

@@ -99,7 +99,14 @@ fn a_full_shard_takes_the_place_of_what_has_expired() {
 
 #[test]
 fn a_service_is_forgotten_and_no_other() {
-    let records = Records::new(4096, HashKey::new([7; 16]));
+    let few = Records::new(4096, HashKey::new([7; 16]));
+    // More than one hold of its lock goes over.
+    let shards = Box::new([CachePadded::new(Mutex::new(Shard::new(10 * limits::FLOW_SWEEP)))]);
+    let one = Records { shards, ..Records::new(64, HashKey::new([7; 16])) };
+    [few, one].iter().for_each(forgets_one_of_three);
+}
+
+fn forgets_one_of_three(records: &Records) {
     for n in 0..2400 {
         let service = ServiceId((n % 3) as u16);
         assert!(records.entry(service, &key(n), n).write(record(1, Proof::Established, 10), Moment(0)));
