@@ -344,7 +344,11 @@ fn neighbors(facts: &Facts, judged: &mut Judged) {
                 let why = "the file's MAC address is never asked for again: frames go to a card that is not there";
                 judged.warning(format!("endpoint {name} is at {mac}, and the file says {fixed}"), why, None);
             }
-            (Some(None), Some(fixed)) => judged.fine(format!("{name} has the file's MAC address, {fixed}")),
+            (Some(None), Some(fixed)) => {
+                let about = format!("nobody answers for endpoint {name} on {interface}, and the file says {fixed}");
+                let why = "frames go to that address all the same: whether a card is there could not be seen";
+                judged.add(Severity::Unknown, about, why, None);
+            }
             _ => judged.fine(format!("{name} answers")),
         }
     }

@@ -241,16 +241,6 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "by 02:00:00:00:00:09 on eth0, VLAN 7, a stranger",
             "",
         ),
-        (
-            |f| {
-                (f.endpoints[0].fixed, f.endpoints[0].mac) = (Some(mac(41)), Some(None));
-                f.vips[0].claimed = Some(vec![mac(41)]);
-            },
-            "vip-owner",
-            Error,
-            "on eth0: endpoint 10.0.0.41",
-            "10.0.0.41: strata setup-endpoint --mode l2 --vip 10.0.0.100 --apply",
-        ),
         (|f| f.vips[0].claimed = None, "vip-owner", Unknown, "1 question could not be asked", ""),
         (
             |f| f.sources[0].claimed = Some(vec![STRANGER]),
@@ -291,6 +281,13 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "neighbor",
             Error,
             "10.0.0.1, the router to endpoint 10.0.0.42, does not answer",
+            "",
+        ),
+        (
+            |f| (f.endpoints[0].fixed, f.endpoints[0].mac) = (Some(mac(41)), Some(None)),
+            "neighbor",
+            Unknown,
+            "nobody answers for endpoint 10.0.0.41 on eth0, and the file says 02:00:00:00:00:29",
             "",
         ),
         (|f| f.endpoints[0].fixed = Some(STRANGER), "neighbor", Warning, "and the file says 02:00:00:00:00:09", ""),
@@ -392,6 +389,17 @@ fn each_ailment_is_found_by_its_check_alone_with_its_cure() {
     for check in CHECKS {
         assert!(CASES.iter().any(|case| case.1 == check.name), "no case for {}", check.name);
     }
+}
+
+#[test]
+fn who_answers_for_a_vip_and_not_for_itself_is_known_by_its_mac_address_in_the_file() {
+    let mut facts = healthy();
+    (facts.endpoints[0].fixed, facts.endpoints[0].mac) = (Some(mac(41)), Some(None));
+    facts.vips[0].claimed = Some(vec![mac(41)]);
+    let found = judge(&facts).into_iter().find(|finding| finding.check == "vip-owner").unwrap();
+    assert!(found.severity == Severity::Error && found.about.contains("on eth0: endpoint 10.0.0.41"), "{found:#?}");
+    let want = "strata setup-endpoint --mode l2 --vip 10.0.0.100 --apply";
+    assert_eq!(found.cure.unwrap().commands, [want]);
 }
 
 #[test]
