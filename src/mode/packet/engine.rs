@@ -3,6 +3,7 @@
 //! `prepare` opens the taps that a snapshot needs and changes nothing; only `commit` lets anyone see it. `mend` does both for the
 //! snapshot in force, when the machine has changed under it.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::net::IpAddr;
@@ -23,6 +24,7 @@ use super::meter::Meter;
 use super::replies;
 use super::roster::Roster;
 use super::through::{Passages, Scene, Wish};
+use super::ways::{self, Said, Ways};
 use crate::base::{HashKey, MacAddr, clock, limits};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::tables::{Inputs, Tables};
@@ -32,7 +34,6 @@ use crate::seam::through::Register;
 use crate::state::{Endpoint, Forward, PacketSpec, Pool, Snapshot, VipMac};
 use crate::sys::classify::Rule;
 use crate::sys::link::{self, Link};
-use crate::sys::neighbour;
 use crate::sys::packet::Speaker;
 
 /// What workers decide by, swapped whole.
@@ -155,7 +156,7 @@ impl Engine {
                 limits::NAT_SOURCES
             ));
         }
-        let (wanted, wayless) = wanted(next, &specs, &mut errors);
+        let (wanted, wayless) = wanted(next, &specs, self.running.as_ref().map(|running| &running.open), &mut errors);
         let (opened, changed) = self.open(&wanted, &mut errors);
         let interfaces: Vec<(Arc<str>, u32)> = wanted.iter().map(|(name, (index, _))| (name.clone(), *index)).collect();
         let machine = match look::machine(&interfaces) {
@@ -263,19 +264,11 @@ impl Engine {
     /// that, so it is no reason to refuse a configuration.
     fn tell_of(&self, wayless: Vec<Wayless>) {
         let before = self.packets.set_wayless(wayless.clone());
-        let is_among = |all: &[Wayless], one: &Wayless| {
-            all.iter().any(|other| (&other.pool, &other.endpoint) == (&one.pool, &one.endpoint))
-        };
-        for Wayless { pool, endpoint, why } in wayless.iter().filter(|now| !is_among(&before, now)) {
-            tracing::warn!(
-                event = events::ENDPOINT,
-                %pool,
-                %endpoint,
-                "no way to it: {why}: its packets are dropped until there is one, which is looked for each second"
-            );
+        for Said { pool, endpoint, text } in ways::lost(&before, &wayless) {
+            tracing::warn!(event = events::ENDPOINT, pool = &*pool, endpoint = endpoint.as_deref(), "{text}");
         }
-        for Wayless { pool, endpoint, .. } in before.iter().filter(|then| !is_among(&wayless, then)) {
-            tracing::info!(event = events::ENDPOINT, %pool, %endpoint, "it is not without a way any more");
+        for Said { pool, endpoint, text } in ways::found(&before, &wayless) {
+            tracing::info!(event = events::ENDPOINT, pool = &*pool, endpoint = endpoint.as_deref(), "{text}");
         }
     }
 
@@ -299,7 +292,7 @@ impl Engine {
             return;
         }
         let specs = specs(snapshot);
-        let (mut wanted, wayless) = wanted(snapshot, &specs, &mut errors);
+        let (mut wanted, wayless) = wanted(snapshot, &specs, Some(&running.open), &mut errors);
         for (name, open) in &running.open {
             // A way that is not there may be back in a moment.
             if !wanted.contains_key(name) && ground.has(name, open.index) {
@@ -422,9 +415,14 @@ fn sources(specs: &[&PacketSpec]) -> BTreeSet<IpAddr> {
 }
 
 /// The interfaces that packets come in by: those of VIPs, and where endpoints' answers are translated back, theirs. And the endpoints
-/// for which there is none.
-fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> (Interfaces, Vec<Wayless>) {
-    let (mut all, mut wayless) = (Interfaces::new(), Vec::new());
+/// for which there is none. `open`: what packets come in by now.
+fn wanted(
+    next: &Snapshot,
+    specs: &[&PacketSpec],
+    open: Option<&BTreeMap<Arc<str>, Open>>,
+    errors: &mut Vec<String>,
+) -> (Interfaces, Vec<Wayless>) {
+    let mut all = Interfaces::new();
     for vip in next.vips() {
         let name = &vip.spec.interface;
         let found = match link::by_name(name) {
@@ -462,27 +460,7 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> (
              nobody has"
         ));
     }
-    for spec in specs {
-        let Some(pool) = next.pool(spec.pool) else { continue };
-        for endpoint in pool.endpoints.iter().filter(|endpoint| asks_routes(spec, pool, endpoint)) {
-            let no_way = |why| Wayless { pool: pool.spec.name.clone(), endpoint: endpoint.name.clone(), why };
-            match way(endpoint.address.ip()) {
-                Ok(found) if carries_no_frames(&found) => {
-                    wayless.push(no_way(format!("{} is no Ethernet interface", found.name)));
-                }
-                // Nothing comes back by here, and a route may come later.
-                _ if spec.forward.is_direct() => {}
-                Ok(found) => {
-                    let entry = all.entry(found.name.into()).or_insert_with(|| (found.index, Wanted::default()));
-                    if spec.forward == Forward::Nat {
-                        entry.1.rules.extend(replies::rules(spec.ports.as_ref(), endpoint.address));
-                    }
-                    entry.1.rules.extend(spec.sources.iter().map(|source| Rule::to(*source)));
-                }
-                Err(error) => wayless.push(no_way(error.to_string())),
-            }
-        }
-    }
+    let wayless = answers(next, specs, open, &mut all);
     for (name, (_, wanted)) in &mut all {
         wanted.io = next.settings.packet_io;
         if wanted.rules.iter().any(Rule::is_source) {
@@ -496,20 +474,73 @@ fn wanted(next: &Snapshot, specs: &[&PacketSpec], errors: &mut Vec<String>) -> (
         wanted.rules.retain(|rule| seen.insert(rule.clone()));
         errors.extend(replies::excess(name, &wanted.rules));
     }
+    (all, wayless)
+}
+
+/// Adds where endpoints' answers come in. The endpoints that no way leads to.
+fn answers(
+    next: &Snapshot,
+    specs: &[&PacketSpec],
+    open: Option<&BTreeMap<Arc<str>, Open>>,
+    all: &mut Interfaces,
+) -> Vec<Wayless> {
+    let (mut wayless, mut ways) = (Vec::new(), Ways::look());
+    let before = LazyCell::new(|| taken(open));
+    for spec in specs {
+        let Some(pool) = next.pool(spec.pool) else { continue };
+        for endpoint in pool.endpoints.iter().filter(|endpoint| asks_routes(spec, pool, endpoint)) {
+            let no_way = |why| Wayless { pool: pool.spec.name.clone(), endpoint: endpoint.name.clone(), why };
+            match ways.to(endpoint.address.ip()) {
+                Ok(found) if carries_no_frames(found) => {
+                    wayless.push(no_way(format!("{} is no Ethernet interface", found.name)));
+                }
+                // Nothing comes back by here, and a route may come later.
+                _ if spec.forward.is_direct() => {}
+                Ok(found) => {
+                    let (name, index) = (found.name.as_str().into(), found.index);
+                    let (_, wanted) = all.entry(name).or_insert_with(|| (index, Wanted::default()));
+                    wanted.rules.extend(replies_of(spec, endpoint));
+                }
+                Err(why) => {
+                    wayless.push(no_way(why.to_owned()));
+                    // It may be back in a moment: its answers are taken where they were.
+                    for (name, index, rules) in before.iter() {
+                        let kept: Vec<Rule> = replies_of(spec, endpoint).filter(|rule| rules.contains(rule)).collect();
+                        if !kept.is_empty() {
+                            let (_, wanted) = all.entry(name.clone()).or_insert_with(|| (*index, Wanted::default()));
+                            wanted.rules.extend(kept);
+                        }
+                    }
+                }
+            }
+        }
+    }
     // Services may share a pool.
     let mut seen = HashSet::new();
     wayless.retain(|one| seen.insert((one.pool.clone(), one.endpoint.clone())));
-    (all, wayless)
+    wayless
+}
+
+/// What may be an answer of an endpoint to be translated back.
+fn replies_of(spec: &PacketSpec, endpoint: &Endpoint) -> impl Iterator<Item = Rule> {
+    let is_nat = spec.forward == Forward::Nat;
+    let rules = if is_nat { replies::rules(spec.ports.as_ref(), endpoint.address) } else { Vec::new() };
+    rules.into_iter().chain(spec.sources.iter().map(|source| Rule::to(*source)))
+}
+
+/// What is taken from interfaces that are still there.
+fn taken(open: Option<&BTreeMap<Arc<str>, Open>>) -> Vec<(Arc<str>, u32, HashSet<Rule>)> {
+    let is_there =
+        |(name, open): &(&Arc<str>, &Open)| link::by_index(open.index).is_ok_and(|link| *link.name == ***name);
+    let rules =
+        |(name, open): (&Arc<str>, &Open)| (name.clone(), open.index, open.wanted.rules.iter().cloned().collect());
+    open.into_iter().flatten().filter(is_there).map(rules).collect()
 }
 
 /// Whether packets for an endpoint leave by the way to it: a frame to a MAC address of the file leaves by the VIP's interface.
 fn asks_routes(spec: &PacketSpec, pool: &Pool, endpoint: &Endpoint) -> bool {
     let said = || pool.spec.endpoints.iter().find(|said| said.address == endpoint.address);
     spec.forward != Forward::Mac || said().is_none_or(|said| said.mac.is_none())
-}
-
-fn way(address: IpAddr) -> io::Result<Link> {
-    neighbour::route(address).and_then(|route| link::by_index(route.interface))
 }
 
 /// By a loopback one an endpoint is this machine, and a packet for it a loop, which is told of by that name.

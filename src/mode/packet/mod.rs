@@ -3,7 +3,7 @@
 //! - `books` keeps each service's slots in step with its pool, `inputs` says what tables are built from. Both are pure, and
 //!   `strata replay` uses them too.
 //! - `engine` owns taps and threads, by `interface`: `worker`s serve taps, `control` follows configuration, health and the machine
-//!   (`look`), and announces VIPs (`herald`); `replies` says what the kernel is kept from where endpoints are; `through` sends on
+//!   (`look`), and announces VIPs (`herald`); `ways` finds where endpoints are and `replies` says what the kernel is kept from where endpoints are; `through` sends on
 //!   what probes say to a VIP.
 //!
 //! Not here: deciding (`flow`), sockets (`sys::packet`).
@@ -23,4 +23,5 @@ mod tally;
 mod taps;
 mod through;
 mod told;
+mod ways;
 mod worker;

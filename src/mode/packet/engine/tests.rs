@@ -129,6 +129,40 @@ fn answers_of_nats_endpoints_are_taken_where_the_way_to_them_has_moved() {
     );
 }
 
+#[test]
+fn a_reload_while_no_way_leads_to_an_endpoint_of_nat_takes_its_answers_where_they_came_in() {
+    let Some([near, far]) = namespaces() else { return };
+    near.cable(("near", OWN), &far, ("far", FAR));
+    near.sh("ip addr add 10.0.0.1/24 dev near; ip link add other type veth peer name end; ip link set other up; \
+        ip link set end up; ip route add 10.9.0.0/16 dev other");
+    let full = "forward = \"full-nat\"\nsource = \"10.0.0.9\"";
+    let rules = [("forward = \"nat\"", Rule::from([10, 9, 0, 41].into())), (full, Rule::to([10, 0, 0, 9].into()))];
+    near.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for (forward, rule) in &rules {
+            let text = TEXT.replace("forward = \"nat\"", forward);
+            let (with, without) = (snapshot_of(&text.replace("10.0.0.41", "10.9.0.41")), snapshot_of(&text));
+            let mut engine = Engine::new(1, HashKey::new([1; 16]), Arc::default(), Arc::default());
+            let mut serve = |snapshot: &Arc<Snapshot>| {
+                let prepared = engine.prepare(snapshot).unwrap_or_else(|errors| panic!("{errors:?}"));
+                let wayless = prepared.wayless.len();
+                runtime.block_on(engine.commit(prepared, snapshot)).unwrap();
+                let open = &engine.running.as_ref().unwrap().open;
+                let taken = open.get("other").is_some_and(|open| open.wanted.rules.contains(rule));
+                (wayless, taken)
+            };
+            assert_eq!(serve(&with), (0, true), "{forward}");
+            near.sh("ip route del 10.9.0.0/16 dev other");
+            assert_eq!(serve(&with), (1, true), "{forward}: it is to be back in a moment");
+            assert_eq!(serve(&without), (0, false), "{forward}: nobody answers there any more");
+            assert_eq!(serve(&with), (1, false), "{forward}: where it would answer is not known");
+            near.sh("ip route add 10.9.0.0/16 dev other");
+            assert_eq!(serve(&with), (0, true), "{forward}");
+            engine.stop();
+        }
+    });
+}
+
 /// Frames have nowhere to go there, and no counter would say whose they are.
 #[test]
 fn an_endpoint_behind_an_interface_without_ethernet_is_told_of_in_every_mode() {
