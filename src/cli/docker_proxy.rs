@@ -23,14 +23,16 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
 
 use super::echo::stop_signal;
 use super::say;
+use crate::base::limits;
 use crate::doc::quote;
-use crate::source::docker::cut::{Cut, Events};
+use crate::source::docker::cut::{self, Events, List};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -55,14 +57,28 @@ pub(super) fn proxy(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         say(format_args!("asks {} for who connects to {}\n", socket.display(), listener.local_addr()?))?;
         tokio::select! {
-            () = serve(listener, socket.as_path().into()) => {}
+            () = serve(listener, Rc::new(Engine::new(socket))) => {}
             outcome = stop_signal() => outcome?,
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-async fn serve(listener: TcpListener, socket: Rc<Path>) {
+/// Who is asked.
+struct Engine {
+    socket: PathBuf,
+    /// An answer that has to be read whole waits for the one before it: reading takes some times the memory of its bytes.
+    whole: Arc<Semaphore>,
+}
+
+impl Engine {
+    fn new(socket: &Path) -> Engine {
+        Engine { socket: socket.to_owned(), whole: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+async fn serve(listener: TcpListener, engine: Rc<Engine>) {
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
     let (all, peers) = (Arc::new(Semaphore::new(CONNECTIONS)), Rc::new(RefCell::new(BTreeMap::new())));
     loop {
         // Who finds no place waits in the kernel's queue.
@@ -71,12 +87,23 @@ async fn serve(listener: TcpListener, socket: Rc<Path>) {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        // Closed at once: whoever has as many has others to wait for.
-        let Some(place) = Place::take(one, peer.ip().to_canonical(), &peers) else { continue };
-        let socket = socket.clone();
+        // Left to itself, the kernel has megabytes wait for who does not read.
+        let kernel = SockRef::from(&stream);
+        let _ = (kernel.set_send_buffer_size(KERNEL_BYTES), kernel.set_recv_buffer_size(KERNEL_BYTES));
+        let Some(place) = Place::take(one, peer.ip().to_canonical(), &peers) else {
+            // Few are told why, and not for long: whoever has all that it may have takes no more of what serves others.
+            if let Ok(few) = refusals.clone().try_acquire_owned() {
+                tokio::task::spawn_local(async move {
+                    let _few = few;
+                    let _ = tokio::time::timeout(REFUSAL, turn_away(stream)).await;
+                });
+            }
+            continue;
+        };
+        let engine = engine.clone();
         tokio::task::spawn_local(async move {
             let _place = place;
-            carry(stream, peer, socket).await;
+            carry(stream, peer, engine).await;
         });
     }
 }
@@ -129,18 +156,31 @@ impl Drop for Place {
     }
 }
 
-async fn carry(stream: TcpStream, peer: SocketAddr, socket: Rc<Path>) {
-    let service = service_fn(move |request| answer(request, peer, socket.clone()));
-    let mut http = hyper::server::conn::http1::Builder::new();
+async fn carry(stream: TcpStream, peer: SocketAddr, engine: Rc<Engine>) {
+    let service = service_fn(move |request| answer(request, peer, engine.clone()));
     // An error here is a client that left or talked nonsense.
-    let _ =
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD).serve_connection(TokioIo::new(stream), service).await;
+    let _ = http().serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// A bare close would look like an engine that breaks.
+async fn turn_away(stream: TcpStream) {
+    let service = service_fn(|_: Request<Incoming>| async {
+        let why = format!("this proxy has {PEER_CONNECTIONS} connections of your address, and takes no more of one");
+        Ok::<_, std::convert::Infallible>(refuse(StatusCode::TOO_MANY_REQUESTS, &why))
+    });
+    let _ = http().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn http() -> hyper::server::conn::http1::Builder {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER_BYTES);
+    http
 }
 
 async fn answer(
     request: Request<Incoming>,
     peer: SocketAddr,
-    socket: Rc<Path>,
+    engine: Rc<Engine>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let (method, uri) = (request.method(), request.uri());
     let Some(question) = question(method, uri.path(), uri.query()) else {
@@ -149,8 +189,8 @@ async fn answer(
         return Ok(refuse(StatusCode::FORBIDDEN, "this proxy passes no more than questions of a Docker source"));
     };
     let asked = uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok(ask(&socket, method, asked, question).await.unwrap_or_else(|error| {
-        eprintln!("strata: {}: {error}", socket.display());
+    Ok(ask(&engine, method, asked, question).await.unwrap_or_else(|error| {
+        eprintln!("strata: {}: {error}", engine.socket.display());
         refuse(StatusCode::BAD_GATEWAY, &format!("the engine cannot be asked: {error}"))
     }))
 }
@@ -160,7 +200,8 @@ async fn answer(
 enum Question {
     Ping,
     Events,
-    Of(Cut),
+    List,
+    Container,
 }
 
 /// `None` where it would change something, or is not one that a source has.
@@ -184,10 +225,14 @@ fn question(method: &Method, path: &str, query: Option<&str>) -> Option<Question
     let (question, keys): (Question, &[&str]) = match *parts.as_slice() {
         ["_ping"] => (Question::Ping, &[]),
         ["events"] => (Question::Events, &["filters", "since", "until"]),
-        ["containers", "json"] => (Question::Of(Cut::List), &["filters"]),
-        ["containers", id, "json"] if is_name(id) => (Question::Of(Cut::Container), &[]),
+        ["containers", "json"] => (Question::List, &["filters"]),
+        ["containers", id, "json"] if is_name(id) => (Question::Container, &[]),
         _ => return None,
     };
+    // An engine that was built with Go before 1.17 splits here too. Not at `%3B`: it decodes what it has split.
+    if query.is_some_and(|query| query.contains(';')) {
+        return None;
+    }
     // As they are spelt: `size` has the engine add up every file of a container.
     let mut asked =
         query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split('=').next().unwrap_or(pair));
@@ -195,10 +240,11 @@ fn question(method: &Method, path: &str, query: Option<&str>) -> Option<Question
 }
 
 /// One connection a question: it ends when the client's does, also in the middle of the engine's events.
-async fn ask(socket: &Path, method: &Method, path: &str, question: Question) -> io::Result<Response<Body>> {
-    let stream = UnixStream::connect(socket).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+async fn ask(engine: &Engine, method: &Method, path: &str, question: Question) -> io::Result<Response<Body>> {
+    let stream = UnixStream::connect(&engine.socket).await?;
+    let mut http = hyper::client::conn::http1::Builder::new();
+    let handshake = http.max_buf_size(PIECE_BYTES).handshake(TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.map_err(io::Error::other)?;
     tokio::task::spawn_local(connection);
     let request = Request::builder().method(method).uri(path).header(HOST, "docker").body(Empty::<Bytes>::new());
     let answer = sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
@@ -209,11 +255,24 @@ async fn ask(socket: &Path, method: &Method, path: &str, question: Question) -> 
             let mut events = Events::default();
             body.map_frame(move |frame| frame.map_data(|data| Bytes::from(events.push(&data)))).boxed()
         }
-        Question::Of(cut) if has_more => {
-            let whole = Limited::new(body, cut.most()).collect().await.map_err(io::Error::other)?.to_bytes();
-            let kept =
-                cut.answer(&whole).map_err(|why| io::Error::other(format!("its answer does not read: {why}")))?;
-            whole_body(kept)
+        Question::List if has_more => {
+            let mut list = List::default();
+            let mut cut = move |data: Bytes| {
+                let kept = list.push(&data);
+                let (left_out, most) = (list.left_out(), limits::DOCKER_CONTAINER_BYTES);
+                if left_out > 0 {
+                    eprintln!("strata: left {left_out} out of a list: the engine says more than {most} bytes of each");
+                }
+                Bytes::from(kept)
+            };
+            body.map_frame(move |frame| frame.map_data(&mut cut)).boxed()
+        }
+        Question::Container if has_more => {
+            let _alone = engine.whole.acquire().await.map_err(io::Error::other)?;
+            let body = Limited::new(body, limits::DOCKER_CONTAINER_BYTES).collect();
+            let whole = tokio::time::timeout(WHOLE, body).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+            let kept = cut::container(&whole.to_bytes());
+            whole_body(kept.map_err(|why| io::Error::other(format!("its answer does not read: {why}")))?)
         }
         // No answer of its own to a question about containers, or none about one.
         _ => body.boxed(),
@@ -240,9 +299,27 @@ fn whole_body(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
-const CONNECTIONS: usize = 64;
-/// A source has ten at most: one for events, one for the list, and eight for containers that it looks at.
-const PEER_CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 4 * PEER_CONNECTIONS;
+/// Sources with the same `socket` and `labels` have ten at most: one for events, one for the list, and eight for containers that they
+/// look at. Others in the same Strata, and other Stratas behind the same address, have as many again.
+const PEER_CONNECTIONS: usize = 32;
+/// Connections that are told at once that they are one too many, and how long that may take.
+const REFUSALS: usize = 8;
+const REFUSAL: Duration = Duration::from_secs(5);
+/// Each way of a client's connection: a question is a line.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// The same in the kernel, which takes twice as much, and counts it as the container's.
+const KERNEL_BYTES: usize = 32 * 1024;
+/// Of an engine's answer, at once.
+const PIECE_BYTES: usize = 64 * 1024;
+/// What one connection holds at most: what is kept of an answer and not taken yet, and the buffers on both sides.
+#[cfg(test)]
+const PLACE_BYTES: usize = cut::HELD_BYTES + PIECE_BYTES + 4 * BUFFER_BYTES + 4 * KERNEL_BYTES;
+/// The process, and the one answer that is being read: a MiB of it, its copy, its parts, and what is kept of them.
+#[cfg(test)]
+const PROCESS_BYTES: usize = 48 * 1024 * 1024;
+/// Of an answer about one container, once it has begun: the engine has it all by then.
+const WHOLE: Duration = Duration::from_secs(5);
 const HEAD: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -250,6 +327,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
 
@@ -265,9 +343,9 @@ mod tests {
             ("/events", Question::Events),
             ("/v1.41/events", Question::Events),
             ("/v1.41/events?filters=%7B%7D&since=1795769345&until=1795769346", Question::Events),
-            ("/containers/json", Question::Of(Cut::List)),
-            ("/v1.41/containers/json?filters=%7B%7D", Question::Of(Cut::List)),
-            (&format!("/v1.41/containers/{id}/json"), Question::Of(Cut::Container)),
+            ("/containers/json", Question::List),
+            ("/v1.41/containers/json?filters=%7B%7D", Question::List),
+            (&format!("/v1.41/containers/{id}/json"), Question::Container),
         ] {
             assert_eq!(passes(&Method::GET, path), Some(want), "{path}");
             for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::CONNECT, Method::OPTIONS] {
@@ -302,6 +380,9 @@ mod tests {
             "/containers/json?filters=a&size",
             "/containers/json?since=a",
             "/containers/json?%73ize=1",
+            "/containers/json?filters=%7B%7D;size=1",
+            "/events?filters=%7B%7D;stream=0",
+            "/v1.41/containers/json?;size=1",
             &format!("/containers/{id}/json?size=1"),
             "/events?filters=a&stream=0",
             "/events?",
@@ -329,7 +410,10 @@ mod tests {
                     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
                     silent.push(stream);
                 } else {
-                    let body = r#"{"Id":"0123456789ab","Config":{"Env":["PASSWORD=hunter2"],"Labels":{"a":"b"}}}"#;
+                    let body = match head.starts_with(b"GET /containers/json") {
+                        true => r#"[{"Id":"0123456789ab","Command":"hunter2","Labels":{"a":"b"}}]"#,
+                        false => r#"{"Id":"0123456789ab","Config":{"Env":["PASSWORD=hunter2"],"Labels":{"a":"b"}}}"#,
+                    };
                     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
                     let _ = stream.write_all(format!("{head}{body}").as_bytes());
                 }
@@ -337,14 +421,24 @@ mod tests {
         });
     }
 
-    /// What is answered to a question from `own`, until the proxy is done or, of events, has begun.
-    fn asked(own: Ipv4Addr, proxy: SocketAddr, path: &str) -> (std::net::TcpStream, String) {
+    fn connected(own: Ipv4Addr, proxy: SocketAddr) -> std::net::TcpStream {
         let stream = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         stream.bind(&SocketAddr::from((own, 0)).into()).unwrap();
         stream.connect(&proxy.into()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut stream = std::net::TcpStream::from(stream);
+        stream.into()
+    }
+
+    /// A connection from `own` with a question.
+    fn asking(own: Ipv4Addr, proxy: SocketAddr, path: &str) -> std::net::TcpStream {
+        let mut stream = connected(own, proxy);
         let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
+        stream
+    }
+
+    /// What is answered to it, until the proxy is done or, of events, has begun.
+    fn asked(own: Ipv4Addr, proxy: SocketAddr, path: &str) -> (std::net::TcpStream, String) {
+        let mut stream = asking(own, proxy, path);
         let (mut said, mut piece) = (Vec::new(), [0; 4096]);
         while let Ok(length @ 1..) = stream.read(&mut piece) {
             said.extend_from_slice(&piece[..length]);
@@ -355,41 +449,103 @@ mod tests {
         (stream, String::from_utf8(said).unwrap())
     }
 
-    #[test]
-    fn who_holds_all_that_one_may_have_keeps_nobody_else_from_asking() {
-        let folder = std::env::temp_dir().join(format!("strata-proxy-{}", std::process::id()));
+    /// What `clients` find out of a proxy before that engine.
+    fn served<T: Send + 'static>(clients: impl FnOnce(SocketAddr, &Arc<Semaphore>) -> T + Send + 'static) -> T {
+        static NTH: AtomicUsize = AtomicUsize::new(0);
+        let nth = NTH.fetch_add(1, Relaxed);
+        let folder = std::env::temp_dir().join(format!("strata-proxy-{}-{nth}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let socket = folder.join("engine.sock");
         engine(&socket);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let proxy = listener.local_addr().unwrap();
+        let engine = Engine::new(&socket);
+        let whole = engine.whole.clone();
         let (done, ended) = tokio::sync::oneshot::channel();
         let clients = std::thread::spawn(move || {
-            let (greedy, other) = (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3));
-            let open: Vec<_> = (0..CONNECTIONS).map(|_| asked(greedy, proxy, "/events")).collect();
+            let found = clients(proxy, &whole);
+            let _ = done.send(());
+            found
+        });
+        LocalSet::new().block_on(&runtime, async {
+            tokio::select! {
+                () = serve(listener, Rc::new(engine)) => {}
+                _ = ended => {}
+            }
+        });
+        let found = clients.join().unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+        found
+    }
+
+    const GREEDY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+    const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
+    #[test]
+    fn who_holds_all_that_one_may_have_is_told_so_and_keeps_nobody_else_from_asking() {
+        let (served, refused, answers) = served(|proxy, _| {
+            let open: Vec<_> = (0..CONNECTIONS).map(|_| asked(GREEDY, proxy, "/events")).collect();
             let served = open.iter().filter(|(_, said)| said.starts_with("HTTP/1.1 200")).count();
-            let refused = open.iter().filter(|(_, said)| said.is_empty()).count();
-            let (_, answer) = asked(other, proxy, "/containers/0123456789ab/json");
+            let refused = open.iter().filter(|(_, said)| said.starts_with("HTTP/1.1 429")).count();
+            let answers = ["/containers/0123456789ab/json", "/containers/json"].map(|path| asked(OTHER, proxy, path).1);
             drop(open);
             // Places come back with the connections that had them.
             let mut again = String::new();
             while !again.starts_with("HTTP/1.1 200") {
-                again = asked(greedy, proxy, "/_ping").1;
+                again = asked(GREEDY, proxy, "/_ping").1;
             }
-            let _ = done.send(());
-            (served, refused, answer)
+            (served, refused, answers)
         });
-        LocalSet::new().block_on(&runtime, async {
-            tokio::select! {
-                () = serve(listener, socket.as_path().into()) => {}
-                _ = ended => {}
-            }
-        });
-        let (served, refused, answer) = clients.join().unwrap();
-        std::fs::remove_dir_all(folder).unwrap();
         assert_eq!((served, refused), (PEER_CONNECTIONS, CONNECTIONS - PEER_CONNECTIONS));
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""Labels":{"a":"b"}"#), "{answer}");
-        assert!(!answer.contains("hunter2"), "{answer}");
+        for answer in answers {
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""Labels":{"a":"b"}"#), "{answer}");
+            assert!(!answer.contains("hunter2"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn few_are_told_that_they_are_one_too_many_and_who_says_nothing_then_keeps_nobody_else_from_asking() {
+        let (untold, other, told) = served(|proxy, _| {
+            let _open: Vec<_> = (0..PEER_CONNECTIONS).map(|_| asked(GREEDY, proxy, "/events")).collect();
+            let silent: Vec<_> = (0..REFUSALS).map(|_| connected(GREEDY, proxy)).collect();
+            let (untold, other) = (asked(GREEDY, proxy, "/_ping").1, asked(OTHER, proxy, "/_ping").1);
+            drop(silent);
+            let mut again = (0..1000).map(|_| asked(GREEDY, proxy, "/_ping").1);
+            (untold, other, again.find(|said| !said.is_empty()))
+        });
+        assert_eq!(untold, "");
+        assert!(other.starts_with("HTTP/1.1 200"), "{other}");
+        let told = told.expect("who was told, or has left, makes room for others");
+        assert!(told.starts_with("HTTP/1.1 429") && told.contains("32 connections of your address"), "{told}");
+    }
+
+    #[test]
+    fn one_whole_answer_is_read_at_a_time_and_nothing_else_waits_for_it() {
+        let (early, late) = served(|proxy, whole| {
+            let held = whole.try_acquire().unwrap();
+            let mut waits = asking(OTHER, proxy, "/containers/0123456789ab/json");
+            let list = asked(OTHER, proxy, "/containers/json").1;
+            assert!(list.starts_with("HTTP/1.1 200"), "{list}");
+            waits.set_nonblocking(true).unwrap();
+            let early = waits.peek(&mut [0]).map_err(|error| error.kind());
+            waits.set_nonblocking(false).unwrap();
+            drop(held);
+            let mut late = String::new();
+            waits.read_to_string(&mut late).unwrap();
+            (early, late)
+        });
+        assert_eq!(early, Err(io::ErrorKind::WouldBlock));
+        assert!(late.starts_with("HTTP/1.1 200") && late.contains(r#""Labels":{"a":"b"}"#), "{late}");
+    }
+
+    #[test]
+    fn all_that_can_be_held_fits_into_the_container_that_compose_makes() {
+        let compose = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docker-compose.yml")).unwrap();
+        let (_, service) = compose.split_once("\n  engine:\n").unwrap();
+        let (_, limit) = service.split_once("mem_limit: ").unwrap();
+        let limit: usize = limit.split_once("m\n").unwrap().0.parse().unwrap();
+        let most = CONNECTIONS * PLACE_BYTES + PROCESS_BYTES;
+        assert!(most <= limit << 20, "{} MiB do not fit into {limit}", most >> 20);
     }
 }

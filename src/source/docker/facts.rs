@@ -126,7 +126,7 @@ pub struct Event {
     pub what: What,
     /// Nanoseconds since 1970 by the engine's clock; 0 where it does not say.
     pub time: u64,
-    /// The container's labels, where the event brings them; empty otherwise.
+    /// The container's labels that may be of ours, where the event brings them; empty otherwise.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -197,7 +197,11 @@ pub fn event(line: &[u8]) -> Result<Option<Event>, String> {
     let said: Happened = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let attributes = said.actor.attributes.unwrap_or_default();
     let (id, labels) = match said.kind.as_str() {
-        "container" => (Id::parse(&said.actor.id), attributes.clone()),
+        "container" => {
+            let labels =
+                attributes.iter().filter(|(key, _)| is_label(key)).map(|(key, text)| (key.clone(), text.clone()));
+            (Id::parse(&said.actor.id), labels.collect())
+        }
         // It says which container joined or left, and nothing else of it.
         "network" => (attributes.get("container").and_then(|id| Id::parse(id)), BTreeMap::new()),
         _ => return Ok(None),
@@ -224,12 +228,12 @@ pub fn cut_container(body: &[u8]) -> Result<Vec<u8>, String> {
     cut::<Inspected>(body)
 }
 
-/// The same of the answer to `/containers/json`.
+/// The same of one container of the answer to `/containers/json`.
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub fn cut_list(body: &[u8]) -> Result<Vec<u8>, String> {
-    cut::<Vec<Line>>(body)
+pub fn cut_listed(one: &[u8]) -> Result<Vec<u8>, String> {
+    cut::<Line>(one)
 }
 
 /// The same of one line of `/events`; `None` when nothing of it is read. An action may have a command behind it (`exec_create: …`).
@@ -242,7 +246,20 @@ pub fn cut_event(line: &[u8]) -> Result<Option<Vec<u8>>, String> {
         return Ok(None);
     }
     said.action.truncate(said.action.find(':').unwrap_or(said.action.len()));
+    let read: fn(&str) -> bool = match said.kind.as_str() {
+        "container" => |key: &str| key == "signal" || is_label(key),
+        _ => |key: &str| key == "container",
+    };
+    if let Some(attributes) = &mut said.actor.attributes {
+        attributes.retain(|key, _| read(key));
+    }
     serde_json::to_vec(&said).map(Some).map_err(|error| error.to_string())
+}
+
+/// An event has a container's labels and the engine's own words (`image`, `exitCode`, `execID`, …) in one. A label of ours has a dot,
+/// because every prefix ends in one, and the engine's words have none.
+fn is_label(key: &str) -> bool {
+    key.contains('.')
 }
 
 fn cut<T: for<'de> Deserialize<'de> + Serialize>(body: &[u8]) -> Result<Vec<u8>, String> {

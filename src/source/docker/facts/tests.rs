@@ -40,13 +40,15 @@ fn a_container_of_a_real_engine_reads_as_what_it_is() {
 }
 
 #[test]
-fn the_list_is_cut_to_what_is_read_of_it() {
-    let body =
-        format!(r#"[{{"Id":"{ID}","Labels":{{"a":"b"}},"Command":"run --token hunter2"}},{{"Id":"x","Labels":null}}]"#);
-    let cut = cut_list(body.as_bytes()).unwrap();
-    assert_eq!((list(&cut), list(&cut).unwrap().len()), (list(body.as_bytes()), 1));
-    assert!(!String::from_utf8(cut).unwrap().contains("hunter2"));
-    assert!(cut_list(b"{}").is_err() && cut_container(b"[]").is_err());
+fn a_line_of_the_list_is_cut_to_what_is_read_of_it() {
+    let one = format!(
+        r#"{{"Id":"{ID}","Names":["/web-1"],"Labels":{{"a":"b"}},"Command":"run --token hunter2","Ports":[]}}"#
+    );
+    let cut = String::from_utf8(cut_listed(one.as_bytes()).unwrap()).unwrap();
+    let read = list(format!("[{cut}]").as_bytes());
+    assert_eq!((&read, read.as_ref().unwrap().len()), (&list(format!("[{one}]").as_bytes()), 1));
+    assert!(!cut.contains("hunter2") && !cut.contains("Ports"), "{cut}");
+    assert!(cut_listed(b"[]").is_err() && cut_container(b"[]").is_err());
 }
 
 #[test]
@@ -142,7 +144,7 @@ fn times_are_nanoseconds_since_1970() {
 fn events_say_what_happened_to_which_container() {
     let line = |kind: &str, action: &str, rest: &str| {
         format!(
-            r#"{{"status":"{action}","Type":"{kind}","Action":"{action}","Actor":{{"ID":"{ID}","Attributes":{{"name":"w"{rest}}}}},
+            r#"{{"status":"{action}","Type":"{kind}","Action":"{action}","Actor":{{"ID":"{ID}","Attributes":{{"name":"w","image":"web:1.27","a.b":"c"{rest}}}}},
             "scope":"local","time":1795769345,"timeNano":1795769345500000000}}"#
         )
     };
@@ -160,10 +162,15 @@ fn events_say_what_happened_to_which_container() {
     ] {
         let read = event(line(kind, action, rest).as_bytes()).unwrap();
         assert_eq!(read.as_ref().map(|event| event.what), want, "{kind} {action}");
-        assert!(read.is_none_or(|event| event.time == 1_795_769_345_500_000_000 && event.labels["name"] == "w"));
+        let labels = BTreeMap::from([("a.b".to_owned(), "c".to_owned())]);
+        assert!(read.is_none_or(|event| event.time == 1_795_769_345_500_000_000 && event.labels == labels));
     }
-    let joined =
-        format!(r#"{{"Type":"network","Action":"connect","Actor":{{"ID":"n","Attributes":{{"container":"{ID}"}}}}}}"#);
+    let joined = format!(
+        r#"{{"Type":"network","Action":"connect","Actor":{{"ID":"n","Attributes":{{"container":"{ID}","name":"shop","type":"bridge"}}}}}}"#
+    );
+    let cut = cut_event(joined.as_bytes()).unwrap().unwrap();
+    assert_eq!(event(&cut), event(joined.as_bytes()));
+    assert!(!String::from_utf8(cut).unwrap().contains("shop"));
     let joined = event(joined.as_bytes()).unwrap().unwrap();
     assert_eq!((joined.id.as_str(), joined.what, joined.time), (ID, What::Changed, 0));
     assert!(joined.labels.is_empty());
@@ -173,7 +180,7 @@ proptest::proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), text in ".{0,40}") {
         let _ = (container(&bytes), list(&bytes), event(&bytes));
-        let _ = (cut_container(&bytes), cut_list(&bytes), cut_event(&bytes));
+        let _ = (cut_container(&bytes), cut_listed(&bytes), cut_event(&bytes));
         let _ = (nanoseconds(&text), signal(&text), attachment(&text), Port::parse(&text), Id::parse(&text));
     }
 }
