@@ -128,6 +128,11 @@ pub fn pinned(asked: &Asked) -> Option<&Path> {
 }
 
 fn is_mounted(mounts: &str, file: &Path) -> bool {
+    // The kernel knows places from the root on and without links, and whoever names a file need not. One that is gone is mounted nowhere.
+    file.canonicalize().is_ok_and(|file| is_mount_point(mounts, &file))
+}
+
+fn is_mount_point(mounts: &str, file: &Path) -> bool {
     // The kernel writes a blank as its number, in octal.
     let point = file.to_string_lossy().replace(' ', "\\040");
     mounts.lines().any(|line| line.split(' ').nth(4) == Some(&point))
@@ -142,10 +147,36 @@ mod tests {
         let mounts = "812 793 253:0 / / rw - overlay overlay rw\n\
                       830 812 253:1 /home/me/edge.toml /etc/strata/strata.toml ro,relatime - ext4 /dev/vda rw\n\
                       831 812 253:1 /home/me/b\\040c /etc/b\\040c ro - ext4 /dev/vda rw\n";
-        assert!(is_mounted(mounts, Path::new("/etc/strata/strata.toml")));
-        assert!(is_mounted(mounts, Path::new("/etc/b c")));
+        assert!(is_mount_point(mounts, Path::new("/etc/strata/strata.toml")));
+        assert!(is_mount_point(mounts, Path::new("/etc/b c")));
         for file in ["/etc/strata", "/etc/strata/other.toml", "/home/me/edge.toml"] {
-            assert!(!is_mounted(mounts, Path::new(file)), "{file}");
+            assert!(!is_mount_point(mounts, Path::new(file)), "{file}");
         }
+    }
+
+    #[test]
+    fn a_mounted_file_is_known_by_whatever_path_it_is_named() {
+        let folder = std::env::temp_dir().join(format!("strata-pinned-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("etc")).unwrap();
+        let folder = folder.canonicalize().unwrap();
+        let file = folder.join("etc/strata.toml");
+        std::fs::write(&file, "").unwrap();
+        std::fs::write(folder.join("etc/other.toml"), "").unwrap();
+        std::os::unix::fs::symlink(folder.join("etc"), folder.join("link")).unwrap();
+        std::os::unix::fs::symlink(&file, folder.join("link.toml")).unwrap();
+        let mounts = format!("830 812 253:1 /home/me/edge.toml {} ro - ext4 /dev/vda rw\n", file.display());
+        // As from a shell somewhere: up to the root, and down from there.
+        let here = std::env::current_dir().unwrap();
+        let up: std::path::PathBuf = here.components().skip(1).map(|_| "..").collect();
+        let relative = |path: &Path| up.join(path.strip_prefix("/").unwrap());
+        let named = ["etc/strata.toml", "link/strata.toml", "link.toml", "etc/../link/strata.toml"];
+        for path in named.map(|path| folder.join(path)) {
+            assert!(is_mounted(&mounts, &path), "{}", path.display());
+            assert!(relative(&path).is_relative() && is_mounted(&mounts, &relative(&path)), "{}", path.display());
+        }
+        for path in ["etc/other.toml", "link/other.toml", "etc", "gone.toml"].map(|path| folder.join(path)) {
+            assert!(!is_mounted(&mounts, &path), "{}", path.display());
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
