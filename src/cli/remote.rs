@@ -120,7 +120,7 @@ pub fn upgrade(admin: &Admin) -> anyhow::Result<ExitCode> {
 pub fn healthcheck(admin: &Admin, of: &Of) -> anyhow::Result<ExitCode> {
     let client = client(admin)?;
     let (ready, word) = ask(async { Ok(client.ready(of).await) })?.map_err(|error| match error {
-        // What a container's check fails by whose file has no [admin], or one elsewhere: `docker inspect` shows this line.
+        // What a container's check also fails by where its file has no [admin], or one elsewhere: `docker inspect` shows this line.
         ClientError::Unreachable { .. } => anyhow::anyhow!("{error}{NO_ADMIN}"),
         error => error.into(),
     })?;
@@ -172,6 +172,6 @@ pub(super) fn ask<T>(question: impl Future<Output = anyhow::Result<T>>) -> anyho
 
 /// Of `deploy/debian/strata.toml`.
 const PACKAGED: &str = "/run/strata/strata/admin.sock";
-const NO_ADMIN: &str =
-    " (the configuration needs an `[admin]` that listens there; STRATA_ADMIN or --admin says where else it does)";
+const NO_ADMIN: &str = " (is it running? If it is, its configuration needs an `[admin]` that listens there; STRATA_ADMIN or --admin says \
+                        where else it does)";
 const TOKEN: &str = "STRATA_ADMIN_TOKEN";
