@@ -1,5 +1,6 @@
 //! Endpoints' containers are killed, stopped, paused and made anew under load in the worlds of packets: a connection is lost only with
-//! its own endpoint, and none where one comes back.
+//! its own endpoint, and surely where that endpoint's process ends. Of those of one that is paused some may live on: they are counted, and
+//! nothing is asked of them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -133,6 +134,7 @@ fn only_its_own_are_lost(profile: &str, vip: &str) {
         talk.await_more(100, &name);
         let lost = talk.stop(&name);
         println!("{name} was {what}: {lost} of its {own} connections were lost, and none of {}", CONNECTIONS - own);
+        // Whoever was paused knows its connections still.
         assert!(what == "paused" || lost == own, "{lost} of {own} of {name}, {what}");
     }
     assert_eq!(project.down(), "", "something is left");
