@@ -374,6 +374,26 @@ fn an_upgrade_serves_what_was_found_though_nobody_answers_any_more() {
     assert_eq!(answerers(&strata), ["200 one", "200 two"]);
 }
 
+#[test]
+fn an_upgrade_serves_what_is_kept_though_nothing_that_a_name_says_may_be_used() {
+    let (server, fleet) = (Dns::start(), fleet(2));
+    server.addresses("web.internal", &ips(&fleet));
+    let strata = Strata::start(&body(&by_name(&server, fleet[0].address.port(), ""), ""));
+    let both = ["200 one", "200 two"];
+    assert_eq!(answerers(&strata), both);
+    server.addresses("web.internal", &["169.254.1.1".parse().unwrap()]);
+    let refused = || strata.scrape().sum_if_any("strata_source_refused", &[("reason", "link-local")]) == 1.0;
+    await_that("it is refused", refused);
+    assert_eq!(answerers(&strata), both);
+    let first = upgrade(&strata);
+    await_that("it is refused by the next one", refused);
+    assert_eq!(answerers(&strata), both);
+    let _second = upgrade(&strata);
+    drop(first);
+    await_that("it is refused by the one after that", refused);
+    assert_eq!(answerers(&strata), both);
+}
+
 /// Has another process take over, which ends with what is returned.
 fn upgrade(strata: &Strata) -> common::Successor {
     let before = strata.pid();

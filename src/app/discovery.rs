@@ -128,12 +128,12 @@ impl Discovery {
     /// at yet.
     pub fn inherit(&mut self, owner: Owner, finding: Finding) {
         self.inherited.insert(owner.clone(), finding.clone());
-        self.found.heard(owner, finding);
+        self.found.inherit(owner, finding);
     }
 
     /// What is in force of each source.
     pub fn findings(&self) -> impl Iterator<Item = (&Owner, &Finding)> {
-        self.found.owners().filter_map(|owner| Some((owner, self.found.of(owner)?)))
+        self.found.in_force().iter()
     }
 
     /// `config` with what is found, for a snapshot after `current`.
@@ -276,7 +276,7 @@ impl Discovery {
         let message = "it has ended by a mistake of Strata's, and is begun again";
         running.heard(&owner, Err(Failure::new(Trouble::Broken, message)));
         let (state, logged) = (running.state.clone(), std::mem::take(&mut running.logged));
-        let before = self.found.of(&owner).cloned().unwrap_or_default();
+        let before = self.found.in_force().get(&owner).cloned().unwrap_or_default();
         if let Some(mut again) = self.begin(&owner, &settings, limits::SOURCE_AGAIN, before) {
             (again.state, again.logged) = (state, logged);
             self.running.insert(owner, again);

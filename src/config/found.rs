@@ -6,7 +6,7 @@
 //!                        ▲                                              │  │ idle, or the source's `drain` has passed
 //!                        └──────────────── told again ──────────────────┘  └──▶ (nobody)
 //! ```
-//! A file's word goes before a source's. The result is a `Config` as a file could say it, and what becomes of it from there on
+//! A file's word goes before a source's, and of two sources that bring a pool of one name, that of the one that had it. The result is a `Config` as a file could say it, and what becomes of it from there on
 //! (ids, tables, the difference to what serves) is what becomes of every other.
 //!
 //! Not here: asking (`source`), nor when a finding comes into force (`app::discovery`).
@@ -16,6 +16,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -29,14 +30,16 @@ use super::value::{Config, Dialled, Endpoint, Pool, Traffic};
 use crate::base::{EndpointAddr, Moment, limits};
 use crate::doc::{Settings, Spanned, quote};
 use crate::health;
+use crate::route::Pattern;
 use crate::seam::source::{Finding, Member, Mistake, Owner, Pool as FoundPool, Refusal, drain, is_same_place};
 
 use admit::Ground;
 
-/// The last good finding of every source, and which members of theirs are in force.
+/// The last good finding of every source, and what of them is in force.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     findings: BTreeMap<Owner, Finding>,
+    in_force: InForce,
     /// By pool and address.
     members: Members,
 }
@@ -45,6 +48,9 @@ pub struct Found {
 type Homes<'s> = HashMap<Arc<str>, &'s Settings>;
 
 type Members = BTreeMap<(Arc<str>, EndpointAddr), Standing>;
+
+/// By source: its members that do not leave, its routes, and the pools that are its to bring.
+type InForce = BTreeMap<Owner, Finding>;
 
 /// A member that is in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +79,7 @@ pub struct Merged {
     /// By source: what it found and is refused, and what becomes of the rest.
     pub verdicts: BTreeMap<Owner, Verdict>,
     members: Members,
+    in_force: InForce,
 }
 
 /// What became of one source's finding.
@@ -134,6 +141,12 @@ impl Found {
         self.findings.insert(owner, finding);
     }
 
+    /// What another process had in force is the last that was heard here.
+    pub fn inherit(&mut self, owner: Owner, finding: Finding) {
+        self.in_force.insert(owner.clone(), finding.clone());
+        self.heard(owner, finding);
+    }
+
     pub fn has(&self, owner: &Owner) -> bool {
         self.findings.contains_key(owner)
     }
@@ -141,6 +154,7 @@ impl Found {
     /// What `merged` holds is in force.
     pub fn commit(&mut self, merged: &Merged) {
         self.members.clone_from(&merged.members);
+        self.in_force.clone_from(&merged.in_force);
         let sources = sources(&merged.config);
         self.findings.retain(|owner, _| sources.contains_key(owner));
     }
@@ -150,13 +164,18 @@ impl Found {
         self.members.values().any(|standing| standing.left.is_some())
     }
 
-    /// What is in force of a pool's source, to be given to another process.
+    /// What a source has told last.
     pub fn of(&self, owner: &Owner) -> Option<&Finding> {
         self.findings.get(owner)
     }
 
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
         self.findings.keys()
+    }
+
+    /// What is in force of each source, to be given to another process: also of whom the source says nothing any more.
+    pub fn in_force(&self) -> &BTreeMap<Owner, Finding> {
+        &self.in_force
     }
 
     /// `config` with what was found.
@@ -169,7 +188,8 @@ impl Found {
                 verdict.refuse(mistake.clone());
             }
         }
-        let mut merged = Merged { config: config.clone(), verdicts, members: Members::new() };
+        let (members, in_force) = (Members::new(), InForce::new());
+        let mut merged = Merged { config: config.clone(), verdicts, members, in_force };
         let ground = Ground::of(config, around);
         for pool in &mut merged.config.pools {
             let owner = Owner::Pool(pool.name.value.clone());
@@ -177,35 +197,103 @@ impl Found {
                 continue;
             };
             let finding = self.findings.get(&owner);
+            let before = self.in_force.get(&owner).into_iter().flat_map(|before| &before.members);
             let standings = self.standings(
-                &pool.name,
+                pool,
                 &owner,
-                finding,
+                finding.map(|finding| finding.members.as_slice()).unwrap_or_default(),
+                before.filter(|member| finding.is_none_or(|finding| self.keeps(&sources, &owner, finding, member))),
                 |member| ground.admit(&pool.name, &pool.endpoints, member),
                 drain(settings),
                 verdict,
                 around,
             );
+            let staying = standings.iter().filter(|standing| standing.left.is_none());
+            let members = staying.map(|standing| standing.member.clone()).collect();
+            merged.in_force.insert(owner, Finding { members, ..Finding::default() });
             join(pool, standings, &mut merged.members);
         }
-        let homes = self.pools(&mut merged, &sources, &ground, around);
-        for (owner, finding) in &self.findings {
-            if let (Owner::Service(_), Some(verdict)) = (owner, merged.verdicts.get_mut(owner)) {
-                verdict.routes = routes::join(&mut merged.config, owner, finding, &homes, verdict);
+        let of_services = self.findings.iter().filter(|(owner, _)| matches!(owner, Owner::Service(_)));
+        let told: BTreeMap<&Owner, Cow<'_, Finding>> =
+            of_services.map(|(owner, finding)| (owner, self.whole(&sources, owner, finding))).collect();
+        let homes = self.pools(&mut merged, &told, &sources, &ground, around);
+        for (owner, finding) in &told {
+            if let Some(verdict) = merged.verdicts.get_mut(*owner) {
+                let joined = routes::join(&mut merged.config, owner, finding, &homes, verdict);
+                verdict.routes = joined.len();
+                merged.in_force.entry((*owner).clone()).or_default().routes = joined;
             }
         }
         merged.verdicts.values_mut().for_each(Verdict::abridge);
         merged
     }
 
+    /// Whether a member that is in force and is not told any more stays, where its pool would have nobody otherwise: nothing is said of it
+    /// because nothing is known.
+    fn keeps(&self, sources: &BTreeMap<Owner, &Settings>, owner: &Owner, finding: &Finding, member: &Member) -> bool {
+        if finding.may_be_empty || finding.unknown.is_empty() {
+            return !finding.may_be_empty;
+        }
+        // Engines give addresses out again, and whoever has this one now may be of any of their tables.
+        let is_near = |other: &Owner| match (sources.get(owner), sources.get(other)) {
+            (Some(one), Some(other)) => is_same_place(one, other),
+            _ => false,
+        };
+        let (ip, port) = (member.address.ip(), member.address.port());
+        let has_it = |told: &Member| {
+            let is_there = told.address.ip() == ip && (port.is_none() || told.address.port() == port);
+            is_there && told.from != member.from
+        };
+        let mut near = self.findings.iter().filter(|(other, _)| is_near(other));
+        finding.unknown.contains(&member.from) && !near.any(|(_, finding)| finding.everybody().any(has_it))
+    }
+
+    /// What a service's source has told, and the pools in force that would have nobody by that though they may: with the routes to them.
+    fn whole<'f>(
+        &'f self,
+        sources: &BTreeMap<Owner, &Settings>,
+        owner: &Owner,
+        finding: &'f Finding,
+    ) -> Cow<'f, Finding> {
+        let Some(before) = self.in_force.get(owner).filter(|_| !finding.may_be_empty) else {
+            return Cow::Borrowed(finding);
+        };
+        let served = finding.pools.iter().filter(|pool| pool.members.iter().any(|member| !member.leaving));
+        let served: HashSet<&Arc<str>> = served.map(|pool| &pool.name).collect();
+        let mut kept: Vec<FoundPool> = Vec::new();
+        for pool in before.pools.iter().filter(|pool| !served.contains(&pool.name)) {
+            let members = pool.members.iter().filter(|member| self.keeps(sources, owner, finding, member));
+            let members: Vec<Member> = members.cloned().collect();
+            if !members.is_empty() {
+                kept.push(FoundPool { members, ..pool.clone() });
+            }
+        }
+        if kept.is_empty() {
+            return Cow::Borrowed(finding);
+        }
+        let mut whole = finding.clone();
+        let told: HashSet<&Pattern> = finding.routes.iter().map(|route| &route.pattern).collect();
+        let names: HashSet<&Arc<str>> = kept.iter().map(|pool| &pool.name).collect();
+        let leads_there = before.routes.iter().filter(|route| names.contains(&route.pool));
+        whole.routes.extend(leads_there.filter(|route| !told.contains(&route.pattern)).cloned());
+        // One that is told without anybody has its settings by that, and one that no route leads to any more is none.
+        let told: HashSet<&Arc<str>> = finding.pools.iter().map(|pool| &pool.name).collect();
+        let led_to: HashSet<&Arc<str>> = whole.routes.iter().map(|route| &route.pool).collect();
+        let lacking = kept.iter().filter(|pool| !told.contains(&pool.name) && led_to.contains(&pool.name));
+        whole.pools.extend(lacking.cloned());
+        Cow::Owned(whole)
+    }
+
     /// Pools that no file has. Returns where the members of every pool come from that has a source.
     fn pools<'s>(
         &self,
         merged: &mut Merged,
+        findings: &BTreeMap<&Owner, Cow<'_, Finding>>,
         sources: &BTreeMap<Owner, &'s Settings>,
         ground: &Ground<'_>,
         around: &Around<'_>,
     ) -> Homes<'s> {
+        let listed = merged.config.pools.len();
         let of_file: HashSet<Arc<str>> = merged.config.pools.iter().map(|pool| pool.name.value.clone()).collect();
         let new_in_file = of_file.iter().filter(|name| !(around.is_known)(name)).count();
         let mut names_left = around.names_left.saturating_sub(new_in_file);
@@ -217,117 +305,137 @@ impl Found {
             })
             .collect();
         let mut by_name: HashMap<Arc<str>, usize> = HashMap::new();
-        for (owner, finding) in &self.findings {
-            let Owner::Service(_) = owner else { continue };
+        let before =
+            self.in_force.iter().flat_map(|(owner, before)| before.pools.iter().map(move |pool| (owner, pool)));
+        let before: HashMap<(&Owner, &Arc<str>), &FoundPool> =
+            before.map(|(owner, pool)| ((owner, &pool.name), pool)).collect();
+        let mut told: Vec<(&Owner, &Finding, &FoundPool)> = Vec::new();
+        for (owner, finding) in findings {
+            told.extend(finding.pools.iter().map(|found| (*owner, &**finding, found)));
+        }
+        // Who has a name or a place keeps it, whatever others say later. Stable: otherwise by the names of services.
+        told.sort_by_key(|(owner, _, found)| !before.contains_key(&(*owner, &found.name)));
+        let mut at_home: Vec<(&Owner, &FoundPool)> = Vec::new();
+        for (owner, finding, found) in told {
             let (Some(settings), Some(verdict)) = (sources.get(owner), merged.verdicts.get_mut(owner)) else {
                 continue;
             };
-            for found in &finding.pools {
-                let home = homes.get(&found.name).copied();
-                let is_at_home = home.is_some_and(|home| is_same_place(home, settings));
-                if of_file.contains(&found.name) {
-                    // One that looks in the same place has the same endpoints by itself.
-                    if !is_at_home && !found.members.is_empty() {
-                        verdict.refuse(match home {
-                            Some(home) if home.name == settings.name => elsewhere(found),
-                            _ => file_has_it(found, settings.name),
-                        });
-                    }
-                    continue;
+            let home = homes.get(&found.name).copied();
+            let is_at_home = home.is_some_and(|home| is_same_place(home, settings));
+            if of_file.contains(&found.name) {
+                // One that looks in the same place has the same endpoints by itself.
+                if is_at_home {
+                    at_home.push((owner, found));
+                } else if !found.members.is_empty() {
+                    verdict.refuse(match home {
+                        Some(home) if home.name == settings.name => elsewhere(found),
+                        _ => file_has_it(found, settings.name),
+                    });
                 }
-                if home.is_some() && !is_at_home {
-                    verdict.refuse(elsewhere(found));
-                    continue;
-                }
-                if let Some(help) = name_fault(&found.name) {
-                    let message = format!("{} cannot be the name of a pool", quote(&found.name));
-                    verdict.refuse(Mistake::new(Refusal::Malformed, &*found.from, message).help(help));
-                    continue;
-                }
-                let place = match by_name.get(&found.name) {
-                    Some(place) => *place,
-                    None if merged.config.pools.len() >= limits::NAMES => {
-                        let message = format!("more than the {} pools that fit", limits::NAMES);
-                        verdict.refuse(Mistake::new(Refusal::TooMany, &*found.from, message));
-                        continue;
-                    }
-                    None if names_left == 0 && !(around.is_known)(&found.name) => {
-                        let message = "no id is left for a new pool: this process has seen 65536 come and go";
-                        let mistake = Mistake::new(Refusal::TooMany, &*found.from, message);
-                        verdict.refuse(mistake.help("restart Strata, or reuse names"));
-                        continue;
-                    }
-                    None => {
-                        names_left -= usize::from(!(around.is_known)(&found.name));
-                        by_name.insert(found.name.clone(), merged.config.pools.len());
-                        homes.insert(found.name.clone(), settings);
-                        merged.config.pools.push(new_pool(found));
-                        merged.config.pools.len() - 1
-                    }
-                };
-                let Some(pool) = merged.config.pools.get_mut(place) else { continue };
-                let whole = Finding { members: found.members.clone(), may_be_empty: true, ..Finding::default() };
-                let standings = self.standings(
-                    &found.name,
-                    owner,
-                    Some(&whole),
-                    |member| ground.admit_to_proxies(&found.name, &pool.endpoints, member),
-                    drain(settings),
-                    verdict,
-                    around,
-                );
-                join(pool, standings, &mut merged.members);
+                continue;
             }
+            if home.is_some() && !is_at_home {
+                verdict.refuse(elsewhere(found));
+                continue;
+            }
+            if let Some(help) = name_fault(&found.name) {
+                let message = format!("{} cannot be the name of a pool", quote(&found.name));
+                verdict.refuse(Mistake::new(Refusal::Malformed, &*found.from, message).help(help));
+                continue;
+            }
+            let place = match by_name.get(&found.name) {
+                Some(place) => *place,
+                None if merged.config.pools.len() >= limits::NAMES => {
+                    let message = format!("more than the {} pools that fit", limits::NAMES);
+                    verdict.refuse(Mistake::new(Refusal::TooMany, &*found.from, message));
+                    continue;
+                }
+                None if names_left == 0 && !(around.is_known)(&found.name) => {
+                    let message = "no id is left for a new pool: this process has seen 65536 come and go";
+                    let mistake = Mistake::new(Refusal::TooMany, &*found.from, message);
+                    verdict.refuse(mistake.help("restart Strata, or reuse names"));
+                    continue;
+                }
+                None => {
+                    names_left -= usize::from(!(around.is_known)(&found.name));
+                    by_name.insert(found.name.clone(), merged.config.pools.len());
+                    homes.insert(found.name.clone(), settings);
+                    merged.config.pools.push(new_pool(found));
+                    merged.config.pools.len() - 1
+                }
+            };
+            let Some(pool) = merged.config.pools.get_mut(place) else { continue };
+            at_home.push((owner, found));
+            let before = before.get(&(owner, &found.name)).into_iter().flat_map(|before| &before.members);
+            let standings = self.standings(
+                pool,
+                owner,
+                &found.members,
+                before.filter(|member| self.keeps(sources, owner, finding, member)),
+                |member| ground.admit_to_proxies(&found.name, &pool.endpoints, member),
+                drain(settings),
+                verdict,
+                around,
+            );
+            join(pool, standings, &mut merged.members);
+        }
+        // Always in the same order, whoever came first.
+        if let Some(found) = merged.config.pools.get_mut(listed..) {
+            found.sort_by(|one, other| one.name.value.cmp(&other.name.value));
+            found.iter_mut().for_each(|pool| pool.endpoints.sort_by_key(|endpoint| endpoint.address.value));
+        }
+        for (owner, found) in at_home {
+            let of_pool = merged.members.range((found.name.clone(), EndpointAddr::LEAST)..);
+            let of_pool = of_pool.take_while(|((of, _), _)| *of == found.name).map(|(_, standing)| standing);
+            let staying = of_pool.filter(|standing| standing.left.is_none());
+            let members = staying.map(|standing| standing.member.clone()).collect();
+            let pool = FoundPool { members, ..found.clone() };
+            merged.in_force.entry(owner.clone()).or_default().pools.push(pool);
         }
         homes
     }
 
-    /// Who is in force of one source in one pool: those that it tells and that may, and those that leave.
+    /// Who is in force of one source in one pool: those that it tells and that may, or else those that are kept, and those that leave.
     #[allow(clippy::too_many_arguments, reason = "one of two callers each has all of it at hand")]
-    fn standings(
+    fn standings<'m>(
         &self,
-        pool: &Arc<str>,
+        pool: &Pool,
         owner: &Owner,
-        finding: Option<&Finding>,
+        told: &'m [Member],
+        kept: impl Iterator<Item = &'m Member>,
         admit: impl Fn(&Member) -> Result<Option<Member>, Mistake>,
         drain: Duration,
         verdict: &mut Verdict,
         around: &Around<'_>,
     ) -> Vec<Standing> {
-        let mut told: BTreeMap<EndpointAddr, Member> = BTreeMap::new();
-        for member in finding.into_iter().flat_map(|finding| &finding.members) {
-            match admit(member) {
-                // The first of two that are one.
-                Ok(Some(member)) => drop(told.entry(member.address).or_insert(member)),
-                Ok(None) => {}
-                Err(mistake) => verdict.refuse(mistake),
+        let name = &pool.name.value;
+        let (mut told, is_usable) = admitted(told.iter(), &admit, verdict);
+        // Nothing that may be used is no reason to serve nothing.
+        if !is_usable {
+            for (address, member) in admitted(kept, &admit, verdict).0 {
+                told.entry(address).or_insert(member);
             }
         }
-        let before = self.members.range((pool.clone(), EndpointAddr::LEAST)..);
-        let before = before.take_while(|((of, _), _)| of == pool).filter(|(_, standing)| standing.owner == *owner);
-        let known: BTreeMap<EndpointAddr, &Standing> =
-            before.map(|((_, address), standing)| (*address, standing)).collect();
-        // Nothing that may be used is no reason to serve nothing.
-        let keeps = told.is_empty() && !finding.is_some_and(|finding| finding.may_be_empty);
+        // Of the file, or of another source of the same engine.
+        let there: HashSet<EndpointAddr> = pool.endpoints.iter().map(|endpoint| endpoint.address.value).collect();
+        let before = self.members.range((name.clone(), EndpointAddr::LEAST)..);
+        let before = before.take_while(|((of, _), _)| of == name).filter(|(_, standing)| standing.owner == *owner);
+        let known = before.map(|((_, address), standing)| (*address, standing));
         let mut standings = Vec::new();
-        for (address, standing) in &known {
-            let stays = keeps && standing.left.is_none() || told.get(address).is_some_and(|member| !member.leaving);
-            if stays {
+        for (address, standing) in known.filter(|(address, _)| !there.contains(address)) {
+            if told.get(&address).is_some_and(|member| !member.leaving) {
                 continue;
             }
             let left = standing.left.unwrap_or((around.now, drain));
-            let over =
-                around.now.since(left.0) >= left.1 || standing.left.is_some() && (around.is_idle)(pool, *address);
+            let over = around.now.since(left.0) >= left.1 || standing.left.is_some() && (around.is_idle)(name, address);
             if !over {
-                let member = Member { leaving: true, ..told.get(address).unwrap_or(&standing.member).clone() };
+                let member = Member { leaving: true, ..told.get(&address).unwrap_or(&standing.member).clone() };
                 standings.push(Standing { member, owner: owner.clone(), left: Some(left) });
                 verdict.leaving += 1;
             }
         }
         let room = limits::POOL_ENDPOINTS.saturating_sub(standings.len());
-        let kept =
-            known.values().filter(|standing| keeps && standing.left.is_none()).map(|standing| standing.member.clone());
-        let staying = kept.chain(told.into_values().filter(|member| !member.leaving));
+        let staying = told.into_values().filter(|member| !member.leaving);
         for (nth, member) in staying.enumerate() {
             if nth >= room {
                 let message =
@@ -341,6 +449,27 @@ impl Found {
         standings.sort_by_key(|standing| standing.member.address);
         standings
     }
+}
+
+/// Those that may serve, and whether anybody may go on to: the file may have him.
+fn admitted<'m>(
+    members: impl Iterator<Item = &'m Member>,
+    admit: &impl Fn(&Member) -> Result<Option<Member>, Mistake>,
+    verdict: &mut Verdict,
+) -> (BTreeMap<EndpointAddr, Member>, bool) {
+    let (mut all, mut is_usable) = (BTreeMap::new(), false);
+    for member in members {
+        match admit(member) {
+            // The first of two that are one.
+            Ok(Some(member)) => {
+                is_usable |= !member.leaving;
+                all.entry(member.address).or_insert(member);
+            }
+            Ok(None) => is_usable = true,
+            Err(mistake) => verdict.refuse(mistake),
+        }
+    }
+    (all, is_usable)
 }
 
 /// Every table that has a source, and what it says of it.

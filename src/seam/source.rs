@@ -74,10 +74,12 @@ pub struct Finding {
     /// What was found, and cannot be used.
     pub mistakes: Vec<Mistake>,
     /// Where nothing is found, nothing is there: the pool becomes empty. Otherwise it keeps what it has, for an empty answer is a
-    /// mistake of somebody's more often than a wish to serve nothing.
+    /// mistake of somebody's more often than a wish to serve nothing. So do pools that it does not tell of, with their routes.
     pub may_be_empty: bool,
     /// Who is there and could not be looked at yet, as `from` names them: what another process had found of those stays until they can.
     pub unseen: BTreeSet<Arc<str>>,
+    /// Who is there and was never looked at, however long ago that was asked for. Those alone keep what a pool has, if there are any.
+    pub unknown: BTreeSet<Arc<str>>,
 }
 
 impl Finding {
@@ -88,8 +90,12 @@ impl Finding {
     }
 
     fn working(&self) -> impl Iterator<Item = EndpointAddr> {
-        let members = self.members.iter().chain(self.pools.iter().flat_map(|pool| &pool.members));
-        members.filter(|member| !member.leaving).map(|member| member.address)
+        self.everybody().filter(|member| !member.leaving).map(|member| member.address)
+    }
+
+    /// Its own members and those of its pools.
+    pub fn everybody(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().chain(self.pools.iter().flat_map(|pool| &pool.members))
     }
 }
 

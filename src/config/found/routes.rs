@@ -10,19 +10,19 @@ use crate::doc::{Place, Spanned, quote, suggest};
 use crate::route::{Path, Pattern};
 use crate::seam::source::{Finding, Mistake, Owner, Refusal, Route as FoundRoute, is_same_place};
 
-/// Adds what `owner`, a service, has found; how many routes that were.
+/// Adds what `owner`, a service, has found; which routes that were.
 pub(super) fn join(
     config: &mut Config,
     owner: &Owner,
     finding: &Finding,
     homes: &Homes<'_>,
     verdict: &mut Verdict,
-) -> usize {
-    let Owner::Service(name) = owner else { return 0 };
+) -> Vec<FoundRoute> {
+    let mut joined = Vec::new();
+    let Owner::Service(name) = owner else { return joined };
     let doors = doors(config, name, homes);
-    let Some(service) = config.services.iter_mut().find(|service| service.name.value == *name) else { return 0 };
-    let Traffic::L7(l7) = &mut service.traffic else { return 0 };
-    let mut joined = 0_usize;
+    let Some(service) = config.services.iter_mut().find(|service| service.name.value == *name) else { return joined };
+    let Traffic::L7(l7) = &mut service.traffic else { return joined };
     for found in &finding.routes {
         // Whatever its priority: it would take all that the other has, and that is not the word of whoever writes labels.
         let taken =
@@ -55,7 +55,7 @@ pub(super) fn join(
         // The service's `pool` stays the last.
         let end = l7.routes.iter().position(|route| route.is_default).unwrap_or(l7.routes.len());
         l7.routes.insert(end, route);
-        joined += 1;
+        joined.push(found.clone());
     }
     joined
 }

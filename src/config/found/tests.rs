@@ -108,6 +108,16 @@ impl World {
         merged
     }
 
+    /// The process that takes over, before any of its sources has spoken.
+    fn heir(&self) -> World {
+        let mut heir =
+            World { config: self.config.clone(), names_left: self.names_left, now: self.now, ..World::new() };
+        for (owner, finding) in self.found.in_force() {
+            heir.found.inherit(owner.clone(), finding.clone());
+        }
+        heir
+    }
+
     fn after(&mut self, seconds: u64) -> Merged {
         self.now = self.now + Duration::from_secs(seconds);
         self.merge()
@@ -120,6 +130,10 @@ fn web() -> Owner {
 
 fn edge() -> Owner {
     Owner::Service("edge".into())
+}
+
+fn apart() -> Owner {
+    Owner::Service("apart".into())
 }
 
 /// `10.0.0.1:80 -10.0.0.2:80`: the second leaves.
@@ -330,8 +344,9 @@ fn what_one_engine_finds_reaches_no_pool_that_has_its_endpoints_from_another() {
         let l7 = |name: &str, port: u16, source: &str| {
             format!("[service.{name}]\nmode = \"l7\"\nlisten = \":{port}\"\npool = \"web\"\n{}", told(source))
         };
-        let (edge_table, second) = (l7("edge", 80, own), l7("second", 81, of_pool));
-        let text = format!("{edge_table}{second}[pool.web]\n{}", told(of_pool));
+        // The first by its name is the last to speak.
+        let (edge_table, apart_table) = (l7("edge", 80, own), l7("apart", 81, of_pool));
+        let text = format!("{edge_table}{apart_table}[pool.web]\n{}", told(of_pool));
         let mut world = World { config: config_of(&text), ..World::new() };
         world.hear(web(), finding(&["10.0.0.9:80"]));
         let of = |pools: [(&str, &str); 2], from: &str| Finding {
@@ -342,16 +357,12 @@ fn what_one_engine_finds_reaches_no_pool_that_has_its_endpoints_from_another() {
         };
         world.hear(edge(), of([("web", "10.0.0.9:80"), ("api", "10.0.0.7:80")], "a"));
         // Nor one that labels have brought, of which the first to say it keeps it.
-        let merged =
-            world.hear(Owner::Service("second".into()), of([("web", "10.0.0.9:80"), ("api", "10.0.0.8:80")], "b"));
-        let second = Owner::Service("second".into());
-        let got = (
-            routes(&merged, "edge"),
-            routes(&merged, "second"),
-            refused(&merged, &edge()),
-            refused(&merged, &second),
-            shown(&merged, "api"),
-        );
+        let of_apart = of([("web", "10.0.0.9:80"), ("api", "10.0.0.8:80")], "b");
+        let first = world.hear(apart(), of_apart.clone());
+        let got = |merged: &Merged| {
+            let (of_edge, of_apart) = (routes(merged, "edge"), routes(merged, "apart"));
+            (of_edge, of_apart, refused(merged, &edge()), refused(merged, &apart()), shown(merged, "api"))
+        };
         let want = match is_reached {
             true => (
                 vec!["+/a/web/* -> web".into(), "+/a/api/* -> api".into(), "* -> web".into()],
@@ -368,7 +379,150 @@ fn what_one_engine_finds_reaches_no_pool_that_has_its_endpoints_from_another() {
                 "10.0.0.7:80".to_owned(),
             ),
         };
-        assert_eq!(got, want, "{of_pool}");
+        assert_eq!(got(&first), want, "{of_pool}");
+        // Nor is it another's the next time, or in a process that takes over and hears all of them at once.
+        let again = world.merge();
+        assert_eq!((got(&again), &again.config), (want.clone(), &first.config), "{of_pool}");
+        let mut heir = world.heir();
+        heir.found.heard(apart(), of_apart);
+        heir.found.heard(edge(), world.found.of(&edge()).unwrap().clone());
+        assert_eq!(got(&heir.merge()), want, "{of_pool}");
+        // Whoever had it has none any more.
+        let merged = world.hear(edge(), Finding { may_be_empty: true, ..Finding::default() });
+        assert_eq!((shown(&merged, "api"), refused(&merged, &apart())), ("10.0.0.8:80".to_owned(), vec![]));
+    }
+}
+
+#[test]
+fn many_pools_that_others_bring_later_put_none_out() {
+    let own = "source = { type = \"told\", socket = \"/a.sock\" }\n";
+    let l7 = |name: &str, port: u16, source: &str| {
+        format!("[service.{name}]\nmode = \"l7\"\nlisten = \":{port}\"\npool = \"web\"\n{source}")
+    };
+    let tables = [l7("edge", 80, own), l7("apart", 81, &own.replace("a.sock", "b.sock"))].concat();
+    let text = format!("{tables}[pool.web]\nendpoints = [\"10.0.0.1:80\"]\n");
+    let mut world = World { config: config_of(&text), names_left: 100_000, ..World::new() };
+    let bring = |pools: Vec<FoundPool>| Finding { pools, may_be_empty: true, ..Finding::default() };
+    world.hear(edge(), bring(vec![pool("zulu", &["10.0.0.7:80"])]));
+    let names: Vec<String> = (0..limits::NAMES).map(|n| format!("p{n}")).collect();
+    let merged = world.hear(apart(), bring(names.iter().map(|name| pool(name, &[])).collect()));
+    assert_eq!((shown(&merged, "zulu"), merged.config.pools.len()), ("10.0.0.7:80".to_owned(), limits::NAMES));
+    assert_eq!(merged.verdicts[&apart()].refused[&Refusal::TooMany], 2);
+    assert!(merged.verdicts[&edge()].refused.is_empty());
+}
+
+#[test]
+fn an_endpoint_that_comes_into_the_file_is_the_files_and_there_once() {
+    for may_be_empty in [false, true] {
+        let mut world = World::new();
+        let found = Finding { may_be_empty, ..finding(&["10.0.0.2:80"]) };
+        world.hear(web(), Finding { may_be_empty, ..finding(&["10.0.0.2:80", "10.0.0.4:80"]) });
+        world.config = config_of(&FILE.replace("[\"10.0.0.1:80\"]", "[\"10.0.0.1:80\", \"10.0.0.2:80\"]"));
+        assert_eq!(shown(&world.merge(), "web"), "10.0.0.1:80 10.0.0.2:80 10.0.0.4:80");
+        // It is told, so that the other one is not all there is.
+        assert_eq!(shown(&world.hear(web(), found), "web"), "10.0.0.1:80 10.0.0.2:80 -10.0.0.4:80");
+    }
+}
+
+/// What an engine tells that lists these and says nothing of them: as after the minute for which it is waited.
+fn ignorant(of: &[&str]) -> Finding {
+    Finding { unknown: of.iter().map(|name| Arc::from(*name)).collect(), ..Finding::default() }
+}
+
+fn from(name: &str, addresses: &[&str]) -> Vec<Member> {
+    addresses.iter().map(|at| Member { from: name.into(), ..member(at) }).collect()
+}
+
+/// What another process would be given.
+fn handed_over(world: &World, owner: &Owner) -> Vec<String> {
+    let finding = &world.found.in_force()[owner];
+    let pools = finding.pools.iter().flat_map(|pool| pool.members.iter().map(move |one| (&*pool.name, one)));
+    let all = finding.members.iter().map(|one| ("", one)).chain(pools);
+    let routes = finding.routes.iter().map(|route| format!("{} -> {}", route.url.as_deref().unwrap(), route.pool));
+    all.map(|(pool, one)| format!("{pool}@{}", one.address)).chain(routes).collect()
+}
+
+#[test]
+fn ignorance_empties_no_pool_of_the_file_and_an_upgrade_hands_over_what_is_kept() {
+    let mut world = World::new();
+    let members = [from("a", &["10.0.0.2:80"]), from("b", &["10.0.0.3:80"]), from("c", &["10.0.0.4:80"])].concat();
+    world.hear(web(), Finding { members: members.clone(), may_be_empty: true, ..Finding::default() });
+    // Of `b` it is known that it leaves, and then that it is out.
+    let leaving = from("b", &["10.0.0.3:80"]).into_iter().map(|member| Member { leaving: true, ..member }).collect();
+    for members in [leaving, Vec::new()] {
+        let merged = world.hear(web(), Finding { members, ..ignorant(&["a", "c", "d"]) });
+        assert_eq!(shown(&merged, "web"), "10.0.0.1:80 10.0.0.2:80 -10.0.0.3:80 10.0.0.4:80");
+    }
+    assert_eq!(shown(&world.after(100), "web"), "10.0.0.1:80 10.0.0.2:80 10.0.0.4:80");
+    assert_eq!(handed_over(&world, &web()), ["@10.0.0.2:80", "@10.0.0.4:80"]);
+    // The next process, and the one after it.
+    for _ in 0..2 {
+        world = world.heir();
+        assert_eq!(shown(&world.hear(web(), ignorant(&["a", "c"])), "web"), "10.0.0.1:80 10.0.0.2:80 10.0.0.4:80");
+    }
+    // Somebody else has an address now, of another table.
+    let other = Finding { members: from("e", &["10.0.0.4:80"]), ..ignorant(&["a", "c"]) };
+    let merged = world.hear(Owner::Pool("flows".into()), other);
+    assert_eq!(shown(&merged, "web"), "10.0.0.1:80 10.0.0.2:80 -10.0.0.4:80");
+    assert_eq!(handed_over(&world, &web()), ["@10.0.0.2:80"]);
+    // There is one that is known, so that nobody has to be kept.
+    let merged = world.hear(web(), Finding { members: from("b", &["10.0.0.3:80"]), ..ignorant(&["a"]) });
+    assert_eq!(shown(&merged, "web"), "10.0.0.1:80 -10.0.0.2:80 10.0.0.3:80 -10.0.0.4:80");
+    // All of them answer, and are none of this pool's.
+    world.hear(web(), Finding { may_be_empty: true, ..Finding::default() });
+    assert_eq!(handed_over(&world, &web()), Vec::<String>::new());
+}
+
+#[test]
+fn a_name_that_leads_to_nobody_of_use_is_handed_over_as_it_is_served() {
+    let mut world = World::new();
+    world.hear(web(), finding(&["10.0.0.2:80", "10.0.0.3:80"]));
+    let useless = finding(&["10.0.0.100:80"]);
+    assert_eq!(shown(&world.hear(web(), useless.clone()), "web"), "10.0.0.1:80 10.0.0.2:80 10.0.0.3:80");
+    let mut heir = world.heir();
+    assert_eq!(shown(&heir.hear(web(), useless), "web"), "10.0.0.1:80 10.0.0.2:80 10.0.0.3:80");
+    assert_eq!(refused(&heir.merge(), &web()), ["own"]);
+}
+
+#[test]
+fn ignorance_empties_no_pool_of_labels_either_and_its_routes_stay_with_it() {
+    let mut world = World::new();
+    let api = FoundPool { members: from("a", &["10.0.0.7:80"]), ..pool("api", &[]) };
+    let shop = FoundPool { members: from("b", &["10.0.0.8:80"]), ..pool("shop", &[]) };
+    let found = Finding {
+        routes: vec![route("/api/*", "api", "a"), route("/shop/*", "shop", "b")],
+        pools: vec![api, shop.clone()],
+        may_be_empty: true,
+        ..Finding::default()
+    };
+    world.hear(edge(), found.clone());
+    let known =
+        Finding { routes: vec![route("/shop/*", "shop", "b")], pools: vec![shop.clone()], ..ignorant(&["a", "c"]) };
+    let want = ["/file/* -> web", "+/shop/* -> shop", "+/api/* -> api", "* -> web"];
+    for _ in 0..3 {
+        let merged = world.hear(edge(), known.clone());
+        assert_eq!(
+            (routes(&merged, "edge"), shown(&merged, "api")),
+            (want.map(str::to_owned).into(), "10.0.0.7:80".into())
+        );
+        assert_eq!(
+            handed_over(&world, &edge()),
+            ["shop@10.0.0.8:80", "api@10.0.0.7:80", "/shop/* -> shop", "/api/* -> api"]
+        );
+        // In one that takes over, it is as if that had been there from the first.
+        world = world.heir();
+    }
+    world.hear(edge(), known.clone());
+    // The url is another's now.
+    let taken = Finding { routes: vec![route("/api/*", "shop", "b")], ..known.clone() };
+    let merged = world.hear(edge(), taken);
+    assert_eq!(routes(&merged, "edge"), ["/file/* -> web", "+/api/* -> shop", "* -> web"]);
+    assert!(merged.config.pools.iter().all(|pool| &*pool.name.value != "api"));
+    // Whoever is known to be out, or not there, keeps nothing.
+    for gone in [ignorant(&["c"]), Finding { may_be_empty: true, ..Finding::default() }] {
+        world.hear(edge(), found.clone());
+        let merged = world.hear(edge(), Finding { pools: vec![shop.clone()], ..gone });
+        assert_eq!(routes(&merged, "edge"), ["/file/* -> web", "* -> web"]);
     }
 }
 

@@ -74,7 +74,8 @@ pub fn finding(world: &World, rules: &Rules, owner: &Owner, owners: &BTreeSet<Ow
     let routes = survey.routes();
     // An engine knows who is there; but one of which nothing is known may be of any pool.
     let unseen = world.unseen().map(|name| labels::place_of(&name).into()).collect();
-    let mut finding = Finding { may_be_empty: !world.has_unknown(), unseen, ..Finding::default() };
+    let unknown = world.unknown().map(|name| labels::place_of(&name).into()).collect();
+    let mut finding = Finding { may_be_empty: !world.has_unknown(), unseen, unknown, ..Finding::default() };
     match owner {
         Owner::Pool(name) => {
             finding.members = members.get(name).cloned().unwrap_or_default();

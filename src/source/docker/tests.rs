@@ -178,6 +178,19 @@ fn a_pool_may_be_empty_where_every_container_is_known() {
         (told(&seen).members.len(), told(&seen).may_be_empty, unseen(&seen)),
         (0, false, vec!["container web-1".into()])
     );
+    // However long that lasts, it may be of this pool: there is nobody yet to be in its place.
+    let mut long = World::new("strata.", Vec::new());
+    long.listed(&[listed(&web), listed(&other)]);
+    while let Some(id) = long.next(NOW) {
+        let answer = if id == other.id { Answer::Is(Box::new(other.clone())) } else { failed("status 403") };
+        long.answered(&id, answer, NOW);
+    }
+    for (seconds, unseen_then) in [(59, 1), (60, 0), (3600, 0)] {
+        long.pass(NOW + std::time::Duration::from_secs(seconds));
+        let told = told(&long);
+        let unknown: Vec<&str> = told.unknown.iter().map(|name| &**name).collect();
+        assert_eq!((told.may_be_empty, told.unseen.len(), unknown), (false, unseen_then, vec!["container web-1"]));
+    }
     seen.answered(&web.id, Answer::Is(Box::new(web.clone())), NOW);
     assert_eq!((told(&seen).members.len(), told(&seen).may_be_empty, unseen(&seen)), (1, true, vec![]));
     // What is known of one stays when it is asked for in vain.

@@ -305,16 +305,24 @@ impl World {
 
     /// Names of containers of which it cannot be said yet where they serve: nothing is known of them, or of whose network they use.
     pub fn unseen(&self) -> impl Iterator<Item = Arc<str>> {
-        let is_unseen = |id: &Id| self.entries.get(id).is_some_and(|entry| entry.unseen_until.is_some());
+        self.nowhere(|entry| entry.unseen_until.is_some())
+    }
+
+    /// The same, however long that has lasted.
+    pub fn unknown(&self) -> impl Iterator<Item = Arc<str>> {
+        self.nowhere(Entry::is_unknown)
+    }
+
+    /// Names of those that are so, or use the network of one that is.
+    fn nowhere(&self, is_so: fn(&Entry) -> bool) -> impl Iterator<Item = Arc<str>> {
         let borrows = move |entry: &Entry| {
-            entry.standing() == Some(Standing::Serving) && entry.borrows_from().is_some_and(is_unseen)
+            let lender = entry.borrows_from().and_then(|id| self.entries.get(id));
+            entry.standing() == Some(Standing::Serving) && lender.is_some_and(is_so)
         };
-        self.entries.iter().filter(move |(_, entry)| entry.unseen_until.is_some() || borrows(entry)).map(
-            |(id, entry)| {
-                let name = entry.container.as_ref().map(|container| &container.name).or(entry.name.as_ref());
-                name.map_or_else(|| id.to_string().into(), Arc::clone)
-            },
-        )
+        self.entries.iter().filter(move |(_, entry)| is_so(entry) || borrows(entry)).map(|(id, entry)| {
+            let name = entry.container.as_ref().map(|container| &container.name).or(entry.name.as_ref());
+            name.map_or_else(|| id.to_string().into(), Arc::clone)
+        })
     }
 
     /// Why nothing is known at all, though there are containers: every answer was of no use.
