@@ -6,8 +6,9 @@
 //!                        ▲                                              │  │ idle, or the source's `drain` has passed
 //!                        └──────────────── told again ──────────────────┘  └──▶ (nobody)
 //! ```
-//! A file's word goes before a source's, and of two sources that bring a pool of one name, that of the one that had it. The result is a `Config` as a file could say it, and what becomes of it from there on
-//! (ids, tables, the difference to what serves) is what becomes of every other.
+//! A file's word goes before a source's, and of two sources that bring a pool of one name, that of the one that had it. The result is a
+//! `Config` as a file could say it, and what becomes of it from there on (ids, tables, the difference to what serves) is what becomes of
+//! every other.
 //!
 //! Not here: asking (`source`), nor when a finding comes into force (`app::discovery`).
 

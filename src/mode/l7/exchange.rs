@@ -326,15 +326,13 @@ async fn unserved(session: &mut Session, service: &Service, facts: &mut Facts<'_
     say(session, service, facts, notice).await
 }
 
-/// A place at an endpoint of `pool` that was not tried yet: at once, or, at the first try and where it has `moved`, in turn. `None`: there is
-/// none left to try.
+/// A place at an endpoint of `pool` that was not tried yet: at once, or, at the first try, in turn. `None`: there is none left to try.
 async fn admit(
     session: &mut Session,
     scratch: &mut Scratch,
     pool: &mut Routed<'_>,
     hash: FlowHash,
     tries: &mut Tries,
-    moved: bool,
 ) -> Result<Option<Picked>, Reason> {
     let (mode, worker) = (session.mode.clone(), session.worker.clone());
     let tried = tries.count() > 0;
@@ -347,8 +345,8 @@ async fn admit(
         match pick(pool) {
             Found::Picked(picked) => return Ok(Some(picked)),
             Found::Nobody => return Ok(None),
-            // It has had its turn, unless it gave up a place for one that another took.
-            Found::Full { .. } if tried && !moved => return Ok(None),
+            // It has had its turn.
+            Found::Full { .. } if tried => return Ok(None),
             Found::Full { idle: idles } => idle = idles,
         }
     }
@@ -376,7 +374,6 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
     let mut stale = None;
     // Taken while it waited at one that went down.
     let mut taken: Option<Picked> = None;
-    let mut moved = false;
     let mut retries = 0;
     loop {
         // Where no other endpoint is left, one that closed a kept connection gets the request on a fresh one.
@@ -385,7 +382,7 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
                 pool.follow(&session.worker);
                 Ok(Some(picked))
             }
-            None => admit(session, scratch, &mut pool, task.hash, &mut tries, moved).await,
+            None => admit(session, scratch, &mut pool, task.hash, &mut tries).await,
         };
         let task = Task { pool: &pool, ..task };
         let other = match admitted {
@@ -464,7 +461,7 @@ async fn forward(session: &mut Session, scratch: &mut Scratch, facts: &mut Facts
             Failed::WentDown(picked) => {
                 cells.error(UpstreamError::WentDown);
                 retries += 1;
-                (taken, moved) = (Some(picked), true);
+                taken = Some(picked);
                 continue;
             }
             Failed::BodyLate => Reason::BodyTimeout,
