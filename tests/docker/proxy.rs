@@ -1,7 +1,9 @@
 //! `strata docker-proxy` before the real engine: what a Docker source asks passes, and nothing that changes anything.
 
+use std::time::Instant;
+
 use super::common::{Wire, metrics};
-use super::engine::{Container, Image, address, await_that, can, docker};
+use super::engine::{Container, Image, PATIENCE, address, await_that, can, docker};
 
 #[test]
 fn questions_reach_the_engine_and_changes_do_not() {
@@ -61,8 +63,12 @@ fn questions_reach_the_engine_and_changes_do_not() {
     events.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
     events.response_head().expect("the head comes before the first event");
     let other = Container::run(&[&image.name, "echo"]);
-    let mut heard = Vec::new();
-    while !String::from_utf8_lossy(&heard).contains(&other.0) {
+    let id = docker(&["inspect", "--format={{.Id}}", &other.0]);
+    let (mut heard, began) = (Vec::new(), Instant::now());
+    while !String::from_utf8_lossy(&heard).contains(&id) {
+        assert!(began.elapsed() < PATIENCE, "{}", String::from_utf8_lossy(&heard));
         heard.extend(events.bytes(1).expect("an event"));
     }
+    // Its name is no label.
+    assert!(!String::from_utf8_lossy(&heard).contains(&other.0), "{}", String::from_utf8_lossy(&heard));
 }

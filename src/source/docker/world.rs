@@ -130,7 +130,11 @@ impl World {
         let lent: BTreeSet<Id> = self.entries.values().filter_map(Entry::borrows_from).cloned().collect();
         let (wanted, asked) = (&self.wanted, &self.asked);
         self.entries.retain(|id, entry| {
-            let ended = entry.container.as_ref().is_some_and(|container| container.state == State::Stopped);
+            let ended = match &entry.container {
+                Some(container) => container.state == State::Stopped,
+                // Lists are of those that run: nobody else would say of it that it does not.
+                None => entry.is_unknown(),
+            };
             // Something has happened to it since, perhaps since that list was made too.
             let moves = wanted.contains(id) || asked.contains(id);
             !ended || moves || listed.contains(id) || lent.contains(id)
@@ -156,6 +160,10 @@ impl World {
             _ => {}
         }
         let Some(entry) = self.entries.get_mut(&event.id) else { return false };
+        if event.what == What::Gone && entry.is_unknown() {
+            self.forget(&event.id);
+            return true;
+        }
         self.wanted.insert(event.id.clone());
         let Some(container) = &mut entry.container else { return false };
         // Of an earlier life of the same container.
@@ -174,12 +182,17 @@ impl World {
                 std::mem::replace(&mut container.state, State::Stopped) != State::Stopped
             }
             What::Gone => {
-                self.entries.remove(&event.id);
-                self.wanted.remove(&event.id);
+                self.forget(&event.id);
                 true
             }
             What::Signal(_) | What::Changed => false,
         }
+    }
+
+    fn forget(&mut self, id: &Id) {
+        self.entries.remove(id);
+        self.wanted.remove(id);
+        self.again.remove(id);
     }
 
     /// The next container to ask the engine for. Its answer is owed to [`World::answered`].

@@ -61,6 +61,27 @@ fn only_containers_with_our_labels_are_asked_for_oldest_first() {
 }
 
 #[test]
+fn one_that_cannot_be_looked_at_is_let_go_when_it_is_removed_or_runs_no_more() {
+    let (one, other) = (container(1, OURS), container(2, OURS));
+    let unknown = |world: &World| world.unknown().map(|name| name.to_string()).collect::<Vec<_>>();
+    for goes in ["removed", "not listed"] {
+        let mut world = knowing(std::slice::from_ref(&other));
+        world.listed(&[listed(&one), listed(&other)]);
+        while let Some(id) = world.next(NOW) {
+            let answer = if id == one.id { failed("status 403") } else { Answer::Is(Box::new(other.clone())) };
+            world.answered(&id, answer, NOW);
+        }
+        assert_eq!(unknown(&world), ["c1"]);
+        match goes {
+            "removed" => assert!(world.happened(&event(1, What::Gone, 0), NOW)),
+            _ => world.listed(&[listed(&other)]),
+        }
+        assert_eq!(unknown(&world), Vec::<String>::new(), "{goes}");
+        assert_eq!(standings(&world), [("c2".to_owned(), Standing::Serving)], "{goes}");
+    }
+}
+
+#[test]
 fn a_container_serves_when_it_runs_and_its_health_check_has_passed() {
     for (state, health, want) in [
         (State::Running, Health::Unchecked, Some(Standing::Serving)),
