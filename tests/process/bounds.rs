@@ -87,7 +87,7 @@ fn j11_a_jump_of_the_clock_ejects_nobody_and_ends_no_connection() {
     let (one, two) = (Gated::new("one"), Gated::new("two"));
     let probe = "[pool.web]\nprobe = { type = \"http\", interval = \"200ms\", timeout = \"1s\", fall = 3 }";
     let strata = Strata::start(&edge(&[one.address(), two.address()]).replace("[pool.web]", probe));
-    super::cli::await_usable(&strata, "web", 2.0);
+    await_that("both are up", || strata.scrape().sum("strata_endpoint_state", &[("health", "up")]) == 2.0);
     let mut kept = strata.connect();
     kept.send(GET);
     assert_eq!(kept.response().unwrap().status(), 200);
