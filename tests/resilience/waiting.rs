@@ -159,15 +159,21 @@ fn probed(servers: &[&Server]) -> String {
     over("l7", servers, PROBE)
 }
 
+/// A request that waits at `server`, the pool's only endpoint, which has gone down meanwhile.
+fn stranded(server: &Server) -> (Strata, Wire) {
+    let strata = Strata::start(&probed(&[server]));
+    await_usable(&strata, "web", 1.0);
+    let client = asking(&strata);
+    await_that("it waits", || server.requests() == 1);
+    server.knobs.mute.store(true, Relaxed);
+    await_that("it is down", || is_out(&strata, server, "down"));
+    (strata, client)
+}
+
 #[test]
 fn who_waits_at_an_endpoint_that_is_down_goes_to_whom_a_reload_brings() {
     let (stalls, new) = (held(), Server::start());
-    let strata = Strata::start(&probed(&[&stalls]));
-    await_usable(&strata, "web", 1.0);
-    let mut client = asking(&strata);
-    await_that("it waits", || stalls.requests() == 1);
-    stalls.knobs.mute.store(true, Relaxed);
-    await_that("it is down", || is_out(&strata, &stalls, "down"));
+    let (strata, mut client) = stranded(&stalls);
     reload(&strata, &probed(&[&stalls, &new]));
     assert_eq!(client.response().expect("an answer").status(), 200);
     assert_eq!((stalls.requests(), new.requests()), (1, 1));
@@ -200,12 +206,7 @@ fn who_waits_at_an_endpoint_that_is_down_is_not_given_to_one_that_a_reload_took_
 #[test]
 fn who_waits_at_an_endpoint_that_is_down_moves_although_it_is_maintained_meanwhile() {
     let (stalls, well) = (held(), Server::start());
-    let strata = Strata::start(&probed(&[&stalls]));
-    await_usable(&strata, "web", 1.0);
-    let mut client = asking(&strata);
-    await_that("it waits", || stalls.requests() == 1);
-    stalls.knobs.mute.store(true, Relaxed);
-    await_that("it is down", || is_out(&strata, &stalls, "down"));
+    let (strata, mut client) = stranded(&stalls);
     // For long enough that every worker has looked.
     let probes = || strata.scrape().sum("strata_probes_total", &[("endpoint", &stalls.name())]);
     let before = probes();
