@@ -30,6 +30,7 @@ pub mod ipv6;
 pub mod line;
 pub mod ndp;
 pub mod packet;
+pub mod partial;
 pub mod pcap;
 pub mod rewrite;
 pub mod segments;
