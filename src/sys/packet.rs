@@ -6,6 +6,8 @@
 //!   and lost.
 //! - [`Ring`]: a receive ring that the kernel writes to and frames are rewritten in, and a send ring: one system call for a batch.
 //!
+//! A ring takes frames from queues of the interface as well ([`Queue`], `AF_XDP`), which come before the kernel has looked at them.
+//!
 //! Neither allocates per frame. Both take apart a frame that stands for several, where one asks for it. Both tell, beside the
 //! bytes, what bytes do not: the tag, the state of the checksum, that a frame stands for several, that a frame is not whole
 //! ([`Frame`]).
@@ -31,6 +33,7 @@ mod frame;
 mod line;
 mod outbox;
 mod plain;
+mod queue;
 mod ring;
 mod sender;
 mod slots;
@@ -40,6 +43,7 @@ mod speaker;
 pub use frame::{Checksum, Frame, Gso, GsoKind, Missing};
 pub use line::Line;
 pub use plain::Plain;
+pub use queue::Queue;
 pub use ring::Ring;
 pub use socket::PacketError;
 pub use speaker::Speaker;
@@ -134,7 +138,8 @@ pub enum Tap {
 pub struct Counters {
     /// Frames handed to the caller.
     pub received: u64,
-    /// Frames that passed the filter and found the tap full: the worker is too slow.
+    /// Frames that were wanted and found the tap full: the worker is too slow. Of a queue also those that were too long for it, since the
+    /// interface's MTU has grown.
     pub overrun: u64,
     /// Frames that came without their end: longer than `limits::PACKET_FRAME_BYTES`.
     pub cut: u64,
@@ -233,7 +238,18 @@ impl Tap {
         }
     }
 
-    /// A system call: not for every frame.
+    /// Takes frames from this queue as well, before its own. It is let go when its interface is gone.
+    ///
+    /// # Errors
+    /// The queue: a plain tap takes none, and a ring no more than `limits::PACKET_QUEUES`.
+    pub fn add(&mut self, queue: Queue) -> Result<(), Queue> {
+        match self {
+            Tap::Plain(_) => Err(queue),
+            Tap::Ring(ring) => ring.add(queue),
+        }
+    }
+
+    /// System calls: not for every frame.
     pub fn counters(&mut self) -> Counters {
         match self {
             Tap::Plain(plain) => plain.counters(),
@@ -242,7 +258,7 @@ impl Tap {
     }
 }
 
-/// To wait for frames beside something else.
+/// To wait for frames beside something else. Those of its queues come by other descriptors.
 impl AsFd for Tap {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {

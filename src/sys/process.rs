@@ -1,4 +1,4 @@
-//! Io: what the kernel grants this process, and what it must not do: descriptors, core dumps.
+//! Io: what the kernel grants this process, and what it must not do: descriptors, locked memory, core dumps.
 
 use std::fs;
 use std::io;
@@ -17,6 +17,25 @@ pub fn raise_descriptors() -> io::Result<u64> {
         check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
     }
     Ok(limit.rlim_cur)
+}
+
+/// Lets this process lock as much memory as anybody allows it to: all there is where it may say so itself, else up to the hard limit.
+/// What it locks has bounds of its own (`limits`).
+///
+/// # Errors
+/// What the kernel said; the limit is as it was.
+pub fn lock_more() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `none` is a live, initialised `rlimit`, only read by this call.
+    if check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none) }).is_ok() {
+        return Ok(());
+    }
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live, writable `rlimit`, the type that this call fills.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is a live, initialised `rlimit`, only read by this call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) })
 }
 
 /// Descriptors that are open now.

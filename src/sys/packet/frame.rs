@@ -257,6 +257,15 @@ impl Vnet {
         }
     }
 
+    /// The checksum is left undone: from `start` on is summed, and it stands at `offset` from there.
+    pub(super) fn needs_sum(start: usize, offset: usize) -> Vnet {
+        match (u16::try_from(start), u16::try_from(offset)) {
+            (Ok(sum_start), Ok(sum_offset)) => Vnet { flags: NEEDS_SUM, sum_start, sum_offset, ..Vnet::default() },
+            // No frame is that long.
+            _ => Vnet::default(),
+        }
+    }
+
     fn emit(self) -> [u8; VNET_LEN] {
         let ([a, b], [c, d]) = (self.gso_size.to_ne_bytes(), self.sum_start.to_ne_bytes());
         let [e, f] = self.sum_offset.to_ne_bytes();

@@ -45,6 +45,35 @@ impl Outbox {
         Ok(Outbox { sender: Sender::open(options)?, batch, room: Room { cells, used: 0 } })
     }
 
+    /// Does with a frame of a ring what was decided about it. `base` is where the frame's buffer begins.
+    ///
+    /// # Safety
+    /// As [`Batch::flush`], for what was pushed before, and from now on for the `frame`'s buffer too, which is at `base`.
+    pub(super) unsafe fn settle<F: Into<Fate>>(
+        &mut self,
+        fate: Fate,
+        (frame, base): (Frame<'_>, *const u8),
+        socket: BorrowedFd<'_>,
+        counters: &mut Counters,
+        decide: &mut impl FnMut(&mut Frame<'_>) -> F,
+    ) {
+        let one = frame.gso().is_none();
+        match fate {
+            Fate::Stay => {}
+            Fate::Send(interface) => match frame.seal() {
+                Ok(range) => {
+                    // SAFETY: `seal` gives a range within the frame's buffer, which begins at `base`, as the caller says.
+                    let base = unsafe { base.add(range.start) };
+                    // SAFETY: the caller's promise for what was pushed before and for this buffer, to which `seal` ended the reference.
+                    unsafe { self.push(interface, Sealed { base, length: range.len(), one }, socket, counters) };
+                }
+                Err(_) => counters.refused += 1,
+            },
+            // SAFETY: the caller's promise; `frame` was not pushed.
+            Fate::Divide => unsafe { self.divide(&frame, socket, counters, decide) },
+        }
+    }
+
     /// Queues a frame, after those that were queued before. Whether its memory is lent until the next `flush`.
     ///
     /// # Safety

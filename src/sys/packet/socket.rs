@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::c_int;
 use socket2::SockRef;
 
-use super::{Fanout, Options, Qdisc};
+use super::{Fanout, Options, Qdisc, queue};
 use crate::base::{MacAddr, limits};
 use crate::sys::classify::Filter;
 
@@ -29,6 +29,12 @@ impl fmt::Display for PacketError {
             Some(libc::EPERM | libc::EACCES) => f.write_str("permission denied: packet modes need CAP_NET_RAW"),
             Some(libc::ENODEV | libc::ENXIO) => f.write_str("there is no such interface"),
             Some(libc::ENETDOWN) => f.write_str("the interface is down"),
+            Some(libc::ENOBUFS) if *step == queue::REGISTER => f.write_str(
+                "this process may lock no more memory: give it CAP_IPC_LOCK, or raise its limit (`ulimits: memlock`)",
+            ),
+            Some(libc::EBUSY) if *step == queue::BIND => f.write_str("another socket has it"),
+            Some(libc::EINVAL) if *step == queue::BIND => f.write_str("the interface has no such queue"),
+            Some(libc::EAFNOSUPPORT) => f.write_str("this kernel has no such sockets"),
             _ => cause.fmt(f),
         }
     }
@@ -225,7 +231,7 @@ pub(super) fn address(interface: c_int) -> libc::sockaddr_ll {
     }
 }
 
-fn set_option<T: Copy>(fd: &impl AsFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
+pub(super) fn set_option<T: Copy>(fd: &impl AsFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is a live reference, and the call reads `length` bytes, its whole size, and no more.
     check(unsafe { libc::setsockopt(fd.as_fd().as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), length) })
