@@ -7,6 +7,8 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+mod queue;
+
 use super::*;
 use crate::sys::allocation::taken;
 use crate::sys::netns::{Namespace, await_that, namespaces};
@@ -110,8 +112,15 @@ fn a_frame_goes_through_and_back_as_it_was() {
 #[test]
 fn a_frame_in_and_out_again_allocates_nothing() {
     let Some(cable) = Cable::new() else { return };
-    for engine in BOTH {
-        let (mut tap, mut far) = (cable.near(engine, Options::default()), cable.far());
+    for (engine, queue) in [(Engine::Plain, false), (Engine::Ring, false), (Engine::Ring, true)] {
+        let options = Options { interface: cable.at_near, ..Options::default() };
+        let mut tap = cable.near(engine, options);
+        let _front = queue.then(|| {
+            let front;
+            (tap, front) = queue::fronted(&cable.near, options);
+            front
+        });
+        let mut far = cable.far();
         let mut round = |count: usize| {
             let (mut seen, mut allocated) = (0, 0);
             for _ in 0..count {
@@ -131,7 +140,7 @@ fn a_frame_in_and_out_again_allocates_nothing() {
             allocated
         };
         round(3);
-        assert_eq!(round(500), 0, "{engine:?}");
+        assert_eq!(round(500), 0, "{engine:?}, a queue: {queue}");
     }
 }
 
@@ -392,7 +401,6 @@ impl Middle {
     /// Hands frames on while `work` runs, each way on a thread of its own. `merged` says whether those that stand for several are
     /// taken apart.
     fn carry(&self, engine: Engine, merged: Fate, work: impl FnOnce()) -> [Passed; 2] {
-        let done = AtomicBool::new(false);
         let [m0, m1] = self.ends;
         // Promiscuous in all but name: frames are to the other end's MAC.
         let macs = [MacAddr([2, 0, 0, 0, 1, 1]), MacAddr([2, 0, 0, 0, 1, 3])];
@@ -400,6 +408,12 @@ impl Middle {
             let options = Options { interface, macs: &macs, wait: Duration::from_millis(5), ..Options::default() };
             (self.middle.run(|| Tap::open(engine, &options).unwrap()), to)
         });
+        self.carry_by(taps, merged, work)
+    }
+
+    /// The same by these taps, each with the interface that its frames go on to.
+    fn carry_by(&self, taps: [(Tap, u32); 2], merged: Fate, work: impl FnOnce()) -> [Passed; 2] {
+        let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let running = taps.map(|(mut tap, to)| {
                 let (done, middle) = (&done, &self.middle);
