@@ -128,6 +128,7 @@ impl Fanout {
 }
 
 /// One worker's end of an interface.
+#[allow(clippy::large_enum_variant, reason = "a worker has one, nearly always the larger, and it stays where it is")]
 pub enum Tap {
     Plain(Plain),
     Ring(Ring),
@@ -242,6 +243,7 @@ impl Tap {
     ///
     /// # Errors
     /// The queue: a plain tap takes none, and a ring no more than `limits::PACKET_QUEUES`.
+    #[allow(clippy::result_large_err, reason = "what is given back is what was given")]
     pub fn add(&mut self, queue: Queue) -> Result<(), Queue> {
         match self {
             Tap::Plain(_) => Err(queue),

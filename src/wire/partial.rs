@@ -68,7 +68,8 @@ fn in_ipv4(ip: &[u8]) -> Option<Where> {
     let view = ipv4::Packet::new_checked(ip).ok()?;
     let segment = (view.header_len(), view.total_len());
     let (source, destination) = (view.source().into(), view.destination().into());
-    (view.fragment() == Fragment::Whole).then(|| Where { source, destination, protocol: view.protocol(), segment })
+    let protocol = view.protocol();
+    (view.fragment() == Fragment::Whole).then_some(Where { source, destination, protocol, segment })
 }
 
 fn in_ipv6(ip: &[u8]) -> Option<Where> {
@@ -76,7 +77,8 @@ fn in_ipv6(ip: &[u8]) -> Option<Where> {
     let upper = view.upper().ok()?;
     let segment = (upper.offset, view.total_len());
     let (source, destination) = (view.source().into(), view.destination().into());
-    (upper.fragment == Fragment::Whole).then(|| Where { source, destination, protocol: upper.protocol, segment })
+    let protocol = upper.protocol;
+    (upper.fragment == Fragment::Whole).then_some(Where { source, destination, protocol, segment })
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl Ring {
         if !self.has_one() && !self.wait_for_one()? {
             return Ok(0);
         }
-        let from_queues = self.from_queues(&mut decide);
+        let before = self.serve_queues(&mut decide);
         let first = self.next;
         let mut taken = 0;
         while taken < limits::PACKET_BATCH.min(self.slots.count) && self.is_ours(self.next) {
@@ -118,13 +118,13 @@ impl Ring {
             // SAFETY: no frame is alive, as above, and those that were pushed have been sent by `flush`.
             unsafe { queue.give_back() };
         }
-        taken += from_queues;
+        taken += before;
         self.counters.received += taken as u64;
         Ok(taken)
     }
 
     /// Has the frames of queues decided about, a batch of each. Their chunks are still ours.
-    fn from_queues<F: Into<Fate>>(&mut self, decide: &mut impl FnMut(&mut Frame<'_>) -> F) -> usize {
+    fn serve_queues<F: Into<Fate>>(&mut self, decide: &mut impl FnMut(&mut Frame<'_>) -> F) -> usize {
         let (out, socket, counters) = (&mut self.out, self.socket.as_fd(), &mut self.counters);
         let mut taken = 0;
         for queue in &mut self.queues {
@@ -144,6 +144,7 @@ impl Ring {
     ///
     /// # Errors
     /// See there.
+    #[allow(clippy::result_large_err, reason = "what is given back is what was given")]
     pub fn add(&mut self, queue: Queue) -> Result<(), Queue> {
         if self.queues.len() == limits::PACKET_QUEUES {
             return Err(queue);
