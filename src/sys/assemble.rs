@@ -38,7 +38,7 @@ impl From<Instruction> for SockFilter {
 pub(super) struct Label(usize);
 
 /// How much of the frame a load reads.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Size {
     Byte,
     /// Two bytes.
@@ -194,6 +194,14 @@ impl Assembler {
 }
 
 impl Size {
+    pub(super) const fn bytes(self) -> u32 {
+        match self {
+            Size::Byte => 1,
+            Size::Half => 2,
+            Size::Word => 4,
+        }
+    }
+
     const fn code(self) -> u32 {
         match self {
             Size::Byte => libc::BPF_B,

@@ -393,8 +393,8 @@ const _: () = assert!(rules_beside(limits::OWN_ADDRESSES) >= 64);
 const HIT: u32 = u32::MAX;
 const MISS: u32 = 0;
 /// A classifier's is an action: `TC_ACT_SHOT` drops, `TC_ACT_UNSPEC` asks the next classifier.
-const SHOT: u32 = 2;
-const GO_ON: u32 = u32::MAX;
+pub(super) const SHOT: u32 = 2;
+pub(super) const GO_ON: u32 = u32::MAX;
 
 // Offsets in a frame without tags.
 const ARP_OPERATION: u32 = 20;
@@ -413,4 +413,4 @@ const SOLICITATION: u32 = 135;
 const ADVERTISEMENT: u32 = 136;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -30,6 +30,7 @@ pub mod terminal;
 pub mod too_big;
 pub mod tun;
 pub mod vitals;
+pub mod xdp;
 
 #[cfg(test)]
 pub(crate) use listen::fall_silent;

@@ -41,11 +41,11 @@ fn is_shot(rules: &[Rule], frame: &[u8]) -> bool {
     }
 }
 
-fn at(text: &str) -> IpAddr {
+pub(in crate::sys) fn at(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn framed(ether_type: u16, payload: &[&[u8]]) -> Vec<u8> {
+pub(in crate::sys) fn framed(ether_type: u16, payload: &[&[u8]]) -> Vec<u8> {
     [b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01", &ether_type.to_be_bytes()[..], &payload.concat()].concat()
 }
 
@@ -57,7 +57,7 @@ fn octets(address: &str) -> Vec<u8> {
 }
 
 /// An IPv4 packet with `options` words of options and a fragment offset.
-fn v4(from: &str, to: &str, protocol: u8, options: u8, offset: u16, ports: [u16; 2]) -> Vec<u8> {
+pub(in crate::sys) fn v4(from: &str, to: &str, protocol: u8, options: u8, offset: u16, ports: [u16; 2]) -> Vec<u8> {
     let [high, low] = offset.to_be_bytes();
     framed(
         0x0800,
@@ -73,16 +73,16 @@ fn v4(from: &str, to: &str, protocol: u8, options: u8, offset: u16, ports: [u16;
     )
 }
 
-fn v6(from: &str, to: &str, next: u8, payload: &[u8]) -> Vec<u8> {
+pub(in crate::sys) fn v6(from: &str, to: &str, next: u8, payload: &[u8]) -> Vec<u8> {
     framed(0x86dd, &[&[0x60, 0, 0, 0, 0, 40, next, 64], &octets(from), &octets(to), payload])
 }
 
-fn arp(operation: u8, sender: &str, target: &str) -> Vec<u8> {
+pub(in crate::sys) fn arp(operation: u8, sender: &str, target: &str) -> Vec<u8> {
     let mac = [0; 6];
     framed(0x0806, &[&[0, 1, 8, 0, 6, 4, 0, operation], &mac, &octets(sender), &mac, &octets(target)])
 }
 
-fn ndp(kind: u8, target: &str) -> Vec<u8> {
+pub(in crate::sys) fn ndp(kind: u8, target: &str) -> Vec<u8> {
     v6("fd00::1", "ff02::1:ff00:100", 58, &[&[kind, 0, 0, 0, 0, 0, 0, 0][..], &octets(target)].concat())
 }
 
@@ -183,7 +183,7 @@ fn what_an_endpoint_sends_to_this_machine_stays_the_kernels() {
 }
 
 /// An IPv4 message of ICMP, about a packet of `protocol` with `options` words of options.
-fn error_v4(sides: [&str; 2], kind: u8, about: [&str; 2], options: u8, protocol: u8, ports: [u16; 2]) -> Vec<u8> {
+pub(in crate::sys) fn error_v4(sides: [&str; 2], kind: u8, about: [&str; 2], options: u8, protocol: u8, ports: [u16; 2]) -> Vec<u8> {
     let embedded = v4(about[0], about[1], protocol, options, 0, ports);
     let mut frame = v4(sides[0], sides[1], 1, options, 0, [u16::from(kind) << 8, 0]);
     frame.truncate(14 + 20 + usize::from(options) * 4 + 4);
@@ -196,7 +196,7 @@ fn error_v6(sides: [&str; 2], kind: u8, about: [&str; 2], next: u8, payload: &[u
 }
 
 /// What a fragment header is, of TCP or UDP from port 80.
-fn fragment(next: u8, offset: u16) -> Vec<u8> {
+pub(in crate::sys) fn fragment(next: u8, offset: u16) -> Vec<u8> {
     let [high, low] = (offset << 3 | 1).to_be_bytes();
     [&[next, 0, high, low, 0, 0, 0, 7, 0, 80, 0x10, 0x92][..], &[0; 20]].concat()
 }
