@@ -172,6 +172,38 @@ fn a_frame_as_long_as_the_interface_takes_comes_whole() {
 }
 
 #[test]
+fn workers_have_a_queue_each_or_one_has_both() {
+    let Some([near]) = namespaces() else { return };
+    near.sh("ip link add near numrxqueues 2 numtxqueues 2 type veth peer name far numrxqueues 2 numtxqueues 2");
+    near.sh(&format!("ip link set near address {NEAR} up; ip link set far address {FAR} up"));
+    let (at_near, at_far) = (near.index("near"), near.index("far"));
+    let options = |interface| Options { interface, wait: Duration::from_millis(1), ..Options::default() };
+    let mut peer = near.run(|| Tap::open(Engine::Ring, &options(at_far)).unwrap());
+    let front = near.run(|| Front::attach(at_near));
+    for workers in [2, 1] {
+        let mut taps: Vec<Tap> =
+            near.run(|| (0..workers).map(|_| Tap::open(Engine::Ring, &options(at_near)).unwrap()).collect());
+        for number in 0..2 {
+            await_that("a queue", || {
+                let Ok(queue) = near.run(|| Queue::bind(at_near, number)) else { return false };
+                front.give(&queue);
+                taps[number as usize % workers].add(queue).is_ok()
+            });
+        }
+        let client = Ipv4Addr::new(10, 0, 0, 2);
+        (0..200).for_each(|port| peer.send(at_far, &udp(NEAR, [client, VIP], [port, 80], b"one of many")));
+        let mut seen = vec![0; workers];
+        await_that("every frame", || {
+            for (tap, seen) in taps.iter_mut().zip(&mut seen) {
+                *seen += tap.receive(|_| None).unwrap();
+            }
+            seen.iter().sum::<usize>() == 200
+        });
+        assert!(seen.iter().all(|seen| *seen > 40), "{seen:?}");
+    }
+}
+
+#[test]
 fn a_queue_that_cannot_be_had_says_why() {
     let Some(cable) = Cable::new() else { return };
     cable.near.run(|| {
