@@ -114,6 +114,19 @@ pub(super) fn relink(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Resul
 /// What the program says of a frame: its `enum xdp_action`.
 #[cfg(test)]
 pub(super) fn run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
+    run_with(program, frame, &[])
+}
+
+/// The same of a frame that has come by this queue.
+#[cfg(test)]
+pub(super) fn run_on(program: BorrowedFd<'_>, frame: &[u8], interface: u32, queue: u32) -> io::Result<u32> {
+    let length = u32::try_from(frame.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    run_with(program, frame, &[0, length, 0, interface, queue, 0])
+}
+
+/// `context` is a `struct xdp_md`, or nothing.
+#[cfg(test)]
+fn run_with(program: BorrowedFd<'_>, frame: &[u8], context: &[u32]) -> io::Result<u32> {
     let mut attributes = TestRun {
         program: number(program),
         verdict: 0,
@@ -123,9 +136,13 @@ pub(super) fn run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
         out: 0,
         repeat: 1,
         duration: 0,
+        context_length: u32::try_from(size_of_val(context)).map_err(|_| io::ErrorKind::InvalidInput)?,
+        context_out_length: 0,
+        context: if context.is_empty() { 0 } else { address(context.as_ptr()) },
+        context_out: 0,
     };
-    // SAFETY: `TestRun` is the command's part of the union up to the duration. `frame` is live and as long as is said, the kernel
-    // only reads it, and it gets no place to write a frame to.
+    // SAFETY: `TestRun` is the command's part of the union up to the contexts. `frame` and `context` are live and as long as is
+    // said, the kernel only reads them, and it gets no place to write any to.
     unsafe { bpf(PROG_TEST_RUN, &mut attributes) }?;
     Ok(attributes.verdict)
 }
@@ -218,6 +235,10 @@ struct TestRun {
     out: u64,
     repeat: u32,
     duration: u32,
+    context_length: u32,
+    context_out_length: u32,
+    context: u64,
+    context_out: u64,
 }
 
 /// As `bpftool prog` and `bpftool map` show it.
