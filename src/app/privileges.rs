@@ -3,7 +3,7 @@
 //! What is given up is gone for good: a reload that needs more is refused and says so, and so is an upgrade. `[process]
 //! keep_capabilities` keeps more than the first configuration needs.
 
-use crate::state::{Snapshot, Traffic};
+use crate::state::{Io, Snapshot, Traffic};
 use crate::sys::capability::Capability;
 use crate::sys::privilege::{self, User};
 
@@ -43,6 +43,9 @@ fn needed(snapshot: &Snapshot) -> Vec<Capability> {
     }
     if snapshot.services().any(|service| matches!(service.traffic, Traffic::Packet(_))) {
         needed.extend([Capability::NetAdmin, Capability::NetRaw, Capability::SysNice]);
+        if settings.packet_io == Some(Io::AfXdp) {
+            needed.extend([Capability::Bpf, Capability::IpcLock]);
+        }
     }
     let probes = snapshot.pools().filter_map(|pool| pool.spec.probe.as_ref());
     if probes.into_iter().any(|probe| matches!(probe.name, "icmp" | "arp")) {

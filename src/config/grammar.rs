@@ -237,9 +237,9 @@ pub static SECTIONS: &[Section] = &[
         about: "what holds for all packet services",
         keys: &[key(
             "io",
-            One(&[Word(&["auto", "ring", "pnet"])]),
+            One(&[Word(&["auto", "ring", "af-xdp", "pnet"])]),
             Default("auto"),
-            "what moves packets; `auto` is a ring where one can be made",
+            "what moves packets; `auto` is a ring where one can be made, `af-xdp` takes most before the kernel makes packets of them",
         )],
     },
     Section {
@@ -255,7 +255,7 @@ pub static SECTIONS: &[Section] = &[
             ),
             key(
                 "keep_capabilities",
-                Many(&[Word(&["net-bind-service", "net-admin", "net-raw"])]),
+                Many(&[Word(&["net-bind-service", "net-admin", "net-raw", "bpf", "ipc-lock"])]),
                 Optional,
                 "for what a reload may bring; default: what the file needs",
             ),

@@ -214,7 +214,8 @@ pub(super) fn called(known: Known) -> String {
     }
 }
 
-const IOS: &[(&str, Option<Io>)] = &[("auto", None), ("ring", Some(Io::Ring)), ("pnet", Some(Io::Pnet))];
+const IOS: &[(&str, Option<Io>)] =
+    &[("auto", None), ("ring", Some(Io::Ring)), ("af-xdp", Some(Io::AfXdp)), ("pnet", Some(Io::Pnet))];
 const AFFINITIES: &[(&str, Affinity)] = &[("flow", Affinity::Flow), ("packet", Affinity::Packet)];
 const ON_DOWN: &[(&str, OnDown)] = &[("rehash", OnDown::Rehash), ("keep", OnDown::Keep), ("reset", OnDown::Reset)];
 

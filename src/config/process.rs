@@ -48,5 +48,10 @@ fn read_user(item: &Item<'_>) -> Option<String> {
 /// Less than any Strata uses, and a mistake of units.
 const LEAST_MEMORY: u64 = 4 * 1024 * 1024;
 const MOST_MEMORY: u64 = 1 << 46;
-const CAPABILITIES: &[(&str, &str)] =
-    &[("net-bind-service", "NET_BIND_SERVICE"), ("net-admin", "NET_ADMIN"), ("net-raw", "NET_RAW")];
+const CAPABILITIES: &[(&str, &str)] = &[
+    ("net-bind-service", "NET_BIND_SERVICE"),
+    ("net-admin", "NET_ADMIN"),
+    ("net-raw", "NET_RAW"),
+    ("bpf", "BPF"),
+    ("ipc-lock", "IPC_LOCK"),
+];

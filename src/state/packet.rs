@@ -128,6 +128,9 @@ impl Engine {
 pub enum Io {
     /// A ring shared with the kernel, and one system call for a batch of sends.
     Ring,
+    /// A ring, and before it AF_XDP sockets that an XDP program of the interface hands most frames to. It changes the interface for others
+    /// too (a veth's other end segments in software), so nobody gets it unasked.
+    AfXdp,
     /// `pnet`'s loop: four system calls a frame, and no VLAN tags.
     Pnet,
 }
@@ -136,6 +139,7 @@ impl Io {
     pub const fn word(self) -> &'static str {
         match self {
             Io::Ring => "ring",
+            Io::AfXdp => "af-xdp",
             Io::Pnet => "pnet",
         }
     }
@@ -144,6 +148,7 @@ impl Io {
     pub const fn engine(self) -> &'static str {
         match self {
             Io::Ring => "userspace",
+            Io::AfXdp => "userspace-af-xdp",
             Io::Pnet => "userspace-pnet",
         }
     }

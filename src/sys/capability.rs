@@ -13,12 +13,21 @@ pub enum Capability {
     NetRaw,
     /// Packet workers go before ordinary threads. They serve without.
     SysNice,
+    /// AF_XDP: memory that frames come in, however much may be locked. Where the limit is high enough it does without.
+    IpcLock,
+    /// AF_XDP: the program that picks frames.
     Bpf,
 }
 
 impl Capability {
-    pub const ALL: [Capability; 5] =
-        [Capability::NetBindService, Capability::NetAdmin, Capability::NetRaw, Capability::SysNice, Capability::Bpf];
+    pub const ALL: [Capability; 6] = [
+        Capability::NetBindService,
+        Capability::NetAdmin,
+        Capability::NetRaw,
+        Capability::SysNice,
+        Capability::IpcLock,
+        Capability::Bpf,
+    ];
 
     /// Its name, as `docker run --cap-add` takes it.
     pub const fn name(self) -> &'static str {
@@ -27,6 +36,7 @@ impl Capability {
             Capability::NetAdmin => "NET_ADMIN",
             Capability::NetRaw => "NET_RAW",
             Capability::SysNice => "SYS_NICE",
+            Capability::IpcLock => "IPC_LOCK",
             Capability::Bpf => "BPF",
         }
     }
@@ -38,6 +48,7 @@ impl Capability {
             Capability::NetAdmin => 12,
             Capability::NetRaw => 13,
             Capability::SysNice => 23,
+            Capability::IpcLock => 14,
             Capability::Bpf => 39,
         }
     }

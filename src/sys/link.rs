@@ -220,7 +220,7 @@ pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// What a card, or the kernel beside it, does in place of whoever sends or receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offloads {
     /// Checksums of what is sent are left to the card. On veth there is none, and nobody finishes them.
     pub tx_checksum: bool,

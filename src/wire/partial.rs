@@ -7,6 +7,8 @@
 //! What cannot be told: a frame whose checksum is wrong, and wrong in just that way. It would be repaired, where a receiver should
 //! have refused it. So frames that came by a wire are not asked about: what corrupts frames is there.
 //!
+//! Nor can it be told of what a tunnel on the sender's host put inside: only the outer packet is looked at.
+//!
 //! Budget: of a whole checksum, its header and the pseudo-header are summed; of a partial one, the segment too.
 
 use std::net::IpAddr;

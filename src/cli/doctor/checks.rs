@@ -41,7 +41,7 @@ pub static CHECKS: &[Check] = &[
     },
     Check {
         name: "offloads",
-        asks: "does a card put segments together that nobody can take apart (LRO)?",
+        asks: "does a card put segments together that nobody can take apart (LRO), or hide VLAN tags from AF_XDP?",
         judge: offloads,
     },
     Check { name: "vip-here", asks: "has this host a VIP itself, so that its kernel answers?", judge: vips_here },
@@ -145,12 +145,24 @@ fn capabilities(facts: &Facts, judged: &mut Judged) {
         }
         let why = match capability {
             Capability::NetRaw => "packets come and go by packet sockets, and so do doctor's questions",
+            Capability::Bpf => "AF_XDP takes an XDP program, which nobody else may load",
             _ => "without it the kernel answers and forwards what is Strata's as well",
         };
         let program = std::env::current_exe().map_or_else(|_| "strata".to_owned(), |path| path.display().to_string());
-        let cure = Cure::here([format!("setcap cap_net_admin,cap_net_raw+ep {program}")])
-            .note("or run it as root; in a container with `cap_add: [NET_ADMIN, NET_RAW]`");
-        judged.error(format!("{name} is not held"), why, Some(cure));
+        let (set, note) = if facts.af_xdp {
+            (
+                "cap_bpf,cap_ipc_lock,cap_net_admin,cap_net_raw",
+                "or run it as root; in a container with `cap_add: [NET_ADMIN, NET_RAW, BPF, IPC_LOCK]`",
+            )
+        } else {
+            ("cap_net_admin,cap_net_raw", "or run it as root; in a container with `cap_add: [NET_ADMIN, NET_RAW]`")
+        };
+        let cure = Cure::here([format!("setcap {set}+ep {program}")]).note(note);
+        let about = format!("{name} is not held");
+        match capability {
+            Capability::IpcLock => judged.warning(about, why, Some(cure)),
+            _ => judged.error(about, why, Some(cure)),
+        }
     }
 }
 
@@ -200,6 +212,11 @@ fn offloads(facts: &Facts, judged: &mut Judged) {
             judged.error(format!("{name} has LRO on"), why, Some(cure));
         } else {
             judged.fine(format!("{name} has no LRO"));
+        }
+        if facts.af_xdp && interface.rx_vlan {
+            let cure = Cure::here([format!("ethtool -K {name} rxvlan off")]);
+            let why = "AF_XDP does not see which: frames of another VLAN for a VIP's address are served as if they had no tag";
+            judged.warning(format!("{name} takes VLAN tags out of frames"), why, Some(cure));
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::sys::tun::TunError;
 pub struct Facts {
     /// Those that packet modes need, and whether they are held.
     pub capabilities: Vec<(Capability, bool)>,
+    /// The file asks for AF_XDP.
+    pub af_xdp: bool,
     pub interfaces: Vec<Interface>,
     /// Names of all there are.
     pub devices: Vec<String>,
@@ -44,6 +46,8 @@ pub struct Interface {
     pub role: Role,
     /// The card puts segments together.
     pub lro: bool,
+    /// The card takes VLAN tags out.
+    pub rx_vlan: bool,
     pub guard: Guard,
 }
 

@@ -18,7 +18,7 @@ use crate::mode::packet::deaf;
 use crate::probe;
 use crate::seam::probe::goes_through;
 use crate::seam::through;
-use crate::state::{self, Forward, PacketSpec, Pool, Snapshot, Traffic, VipMac};
+use crate::state::{self, Forward, Io, PacketSpec, Pool, Snapshot, Traffic, VipMac};
 use crate::sys::capability::Capability;
 use crate::sys::ingress::{self, Guard};
 use crate::sys::link::{self, Link, State};
@@ -36,7 +36,7 @@ pub fn host() -> Facts {
     let interfaces = devices.iter().filter(|name| *name != "lo").map(|name| interface(name, CLIENTS)).collect();
     // One that is down or cannot have a VIP, and that no VIP is on, is none of ours.
     let mut facts =
-        Facts { capabilities: capabilities(), devices, interfaces, forwards: forwards(), ..Facts::default() };
+        Facts { capabilities: capabilities(None), devices, interfaces, forwards: forwards(), ..Facts::default() };
     let runs = |interface: &Interface| {
         let hears = |link: &Link| deaf::why(link, interface.master.as_deref(), false).is_none();
         interface.link.as_ref().is_some_and(|link| link.state == State::Running && hears(link))
@@ -50,7 +50,8 @@ pub fn balancer(snapshot: &Snapshot) -> Facts {
     let own = own();
     let mut facts = Facts { devices: devices(), forwards: forwards(), ..Facts::default() };
     if snapshot.vips().next().is_some() {
-        facts.capabilities = capabilities();
+        facts.capabilities = capabilities(snapshot.settings.packet_io);
+        facts.af_xdp = snapshot.settings.packet_io == Some(Io::AfXdp);
     }
     let mut names: BTreeMap<String, Role> = BTreeMap::new();
     for vip in snapshot.vips() {
@@ -113,8 +114,12 @@ fn passages(snapshot: &Snapshot) -> Passages {
     Passages { device: tun::look(), strict }
 }
 
-fn capabilities() -> Vec<(Capability, bool)> {
-    [Capability::NetRaw, Capability::NetAdmin].map(|capability| (capability, capability.is_held())).to_vec()
+fn capabilities(io: Option<Io>) -> Vec<(Capability, bool)> {
+    let mut needed = vec![Capability::NetRaw, Capability::NetAdmin];
+    if io == Some(Io::AfXdp) {
+        needed.extend([Capability::Bpf, Capability::IpcLock]);
+    }
+    needed.into_iter().map(|capability| (capability, capability.is_held())).collect()
 }
 
 /// Names of all interfaces. `/sys` may show another namespace's.
@@ -139,12 +144,15 @@ fn own() -> Vec<Own> {
 
 fn interface(name: &str, role: Role) -> Interface {
     let found = link::by_name(name).ok();
+    let offloads = link::offloads(name).unwrap_or_default();
     let guard = found.as_ref().and_then(|link| ingress::guard(link.index).ok());
     Interface {
         name: name.to_owned(),
         master: found.as_ref().and_then(Link::whole),
         role,
-        lro: link::offloads(name).is_ok_and(|offloads| offloads.lro),
+        lro: offloads.lro,
+        // Of a veth it says nothing: its other end decides.
+        rx_vlan: offloads.rx_vlan && found.as_ref().is_some_and(|link| link.kind != link::Kind::Veth),
         guard: guard.unwrap_or(Guard::Nobody),
         link: found,
     }

@@ -157,7 +157,7 @@ impl Engine {
             ));
         }
         let (wanted, wayless) = wanted(next, &specs, self.running.as_ref().map(|running| &running.open), &mut errors);
-        let (opened, changed) = self.open(&wanted, &mut errors);
+        let (opened, changed) = self.open(&wanted, true, &mut errors);
         let interfaces: Vec<(Arc<str>, u32)> = wanted.iter().map(|(name, (index, _))| (name.clone(), *index)).collect();
         let machine = match look::machine(&interfaces) {
             Ok(machine) => machine,
@@ -172,14 +172,20 @@ impl Engine {
     }
 
     /// Opens what is wanted and not open, or open and of no more use; and what is open for other frames.
-    fn open(&self, wanted: &Interfaces, errors: &mut Vec<String>) -> (Vec<Opened>, Vec<(Arc<str>, Wanted)>) {
+    /// `strict`: see [`Opened::new`].
+    fn open(
+        &self,
+        wanted: &Interfaces,
+        strict: bool,
+        errors: &mut Vec<String>,
+    ) -> (Vec<Opened>, Vec<(Arc<str>, Wanted)>) {
         let (mut opened, mut changed) = (Vec::new(), Vec::new());
         let known = self.running.as_ref().map(|running| &running.open);
         for (name, (index, wanted)) in wanted {
             match known.and_then(|open| open.get(name)).filter(|open| open.index == *index && open.is_served()) {
                 Some(open) if open.wanted == *wanted => {}
                 Some(open) if open.brings(wanted) => changed.push((name.clone(), wanted.clone())),
-                _ => match Opened::new(name, *index, self.workers, wanted, self.deaf) {
+                _ => match Opened::new(name, *index, self.workers, wanted, (self.deaf, strict)) {
                     Ok(taps) => opened.push(taps),
                     Err(error) => errors.push(format!("interface {name}: {error}")),
                 },
@@ -299,7 +305,7 @@ impl Engine {
                 wanted.insert(name.clone(), (open.index, open.wanted.clone()));
             }
         }
-        let (opened, changed) = self.open(&wanted, &mut errors);
+        let (opened, changed) = self.open(&wanted, false, &mut errors);
         let is_there = |(name, (index, _)): (&Arc<str>, &(u32, Wanted))| {
             let is_open = running.open.get(name).is_some_and(|open| open.index == *index);
             (is_open || opened.iter().any(|opened| opened.name == *name)).then(|| (name.clone(), *index))
@@ -433,6 +439,7 @@ fn wanted(
             }
         };
         let (_, wanted) = all.entry(name.clone()).or_insert_with(|| (found.index, Wanted::default()));
+        wanted.clients = true;
         wanted.tagged |= vip.spec.vlan.is_some();
         for address in &vip.spec.addresses {
             wanted.rules.push(Rule::to(*address));

@@ -5,23 +5,25 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::engine::{Force, Order};
+use super::front::Front;
 use super::meter::Meter;
 use super::taps;
-use super::worker::{Post, WAIT, Want};
-use crate::base::{MacAddr, WorkerId, clock};
+use super::worker::{Ask, Post, WAIT};
+use crate::base::{MacAddr, WorkerId, clock, limits};
 use crate::flow::decide::Shared;
 use crate::observe::Packets;
+use crate::observe::packets::InterfaceCells;
 use crate::state::Io;
 use crate::sys::classify::Rule;
 use crate::sys::ingress::{Ingress, IngressError, PREFERENCE};
-use crate::sys::packet::{Options, Tap};
+use crate::sys::packet::{Options, Queue, Tap};
 use crate::sys::process;
 
 /// Which frames of an interface are wanted.
@@ -31,6 +33,8 @@ pub(super) struct Wanted {
     pub macs: Vec<MacAddr>,
     /// By what they are to come, as the file has it.
     pub io: Option<Io>,
+    /// A VIP is there.
+    pub clients: bool,
     /// Some have a VLAN tag.
     pub tagged: bool,
 }
@@ -43,6 +47,8 @@ pub(super) struct Opened {
     io: Io,
     taps: Vec<Tap>,
     ingress: Ingress,
+    /// Where AF_XDP is asked for.
+    front: Option<Front>,
     /// The taps hear nothing yet.
     deaf: bool,
 }
@@ -54,6 +60,9 @@ pub(super) struct Open {
     io: Io,
     /// Keeps the kernel from handling the same packets.
     ingress: Ingress,
+    front: Option<Front>,
+    /// What the interface counts.
+    cells: Arc<InterfaceCells>,
     stop: Arc<AtomicBool>,
     workers: Vec<Worker>,
 }
@@ -69,13 +78,31 @@ pub(super) struct Hands {
 impl Opened {
     /// The kernel is kept out from here on: that needs a privilege which must not be found missing at the commit. `deaf`: the taps
     /// hear nothing before they are served, because another process serves.
-    pub fn new(name: &Arc<str>, index: u32, workers: usize, wanted: &Wanted, deaf: bool) -> Result<Opened, String> {
+    /// `strict`: where the file asks for AF_XDP and clients' packets come in, it is an error that it cannot be had; else the ring serves.
+    pub fn new(
+        name: &Arc<str>,
+        index: u32,
+        workers: usize,
+        wanted: &Wanted,
+        (deaf, strict): (bool, bool),
+    ) -> Result<Opened, String> {
         let rules: &[Rule] = if deaf { &[] } else { &wanted.rules };
         let options =
             Options { interface: index, rules: Some(rules), macs: &wanted.macs, wait: WAIT, ..Options::default() };
         let (io, taps) = taps::open((wanted.io, wanted.tagged), name, workers, &options)?;
         let ingress = Ingress::new(index, &wanted.rules).map_err(|error| error.to_string())?;
-        Ok(Opened { name: name.clone(), index, wanted: wanted.clone(), io, taps, ingress, deaf })
+        let front = match (io == Io::AfXdp).then(|| Front::new(name, index, wanted)).transpose() {
+            Err(error) if strict && wanted.clients => return Err(error),
+            Err(error) => {
+                tracing::warn!(
+                    interface = &**name,
+                    "AF_XDP takes no packets of this interface, the ring serves: {error}"
+                );
+                None
+            }
+            Ok(front) => front,
+        };
+        Ok(Opened { name: name.clone(), index, wanted: wanted.clone(), io, taps, ingress, front, deaf })
     }
 
     /// Has it served, by a thread a tap.
@@ -83,7 +110,7 @@ impl Opened {
     /// # Errors
     /// A thread cannot be made, and none is left; a tap stays deaf.
     pub fn serve(self, hands: &Hands) -> io::Result<Open> {
-        let Opened { name, index, wanted, io, mut taps, ingress, deaf } = self;
+        let Opened { name, index, wanted, io, mut taps, ingress, mut front, deaf } = self;
         if deaf {
             for tap in &mut taps {
                 tap.want(Some(&wanted.rules), &wanted.macs).map_err(io::Error::other)?;
@@ -91,11 +118,17 @@ impl Opened {
         }
         let cells = hands.packets.interface(&name);
         let count = taps.len();
+        let deal = |queue: Queue| taps[queue.number() as usize % count].add(queue).err();
+        let io = match &mut front {
+            Some(front) => front.hold(&name, true, deal),
+            None if io == Io::AfXdp => Io::Ring,
+            None => io,
+        };
         cells.set_engine(io.engine());
         tracing::info!(interface = &*name, io = io.word(), workers = taps.len(), "packets are taken from an interface");
         let stop = Arc::new(AtomicBool::new(false));
         let workers = start_all((0_u16..).zip(taps), &stop, |(worker, tap)| {
-            let (wants, wanted) = sync_channel(WANTS);
+            let (asks, asked) = sync_channel(ASKS);
             let post = Post {
                 id: WorkerId(worker),
                 interface: index,
@@ -104,14 +137,14 @@ impl Opened {
                 control: hands.control.clone(),
                 packets: hands.packets.clone(),
                 meter: Meter::new(&cells),
-                wanted,
+                asked,
                 stop: stop.clone(),
                 beat: hands.packets.beats.begin(format!("packet worker {worker} of interface {index}"), clock::now()),
             };
             let thread = std::thread::Builder::new().name(format!("packets-{worker}"));
-            Ok((wants, thread.spawn(move || run(post, tap, count))?))
+            Ok((asks, thread.spawn(move || run(post, tap, count))?))
         })?;
-        Ok(Open { index, wanted, io, ingress, stop, workers })
+        Ok(Open { index, wanted, io, ingress, front, cells, stop, workers })
     }
 }
 
@@ -141,9 +174,9 @@ impl Open {
     /// What did not follow. The next reload or look tries again.
     pub async fn want(&mut self, name: &str, wanted: Wanted) -> Result<(), String> {
         let mut waiting = Vec::with_capacity(self.workers.len());
-        for (wants, _) in &self.workers {
+        for (asks, _) in &self.workers {
             let (done, told) = oneshot::channel();
-            let _ = wants.send(Want { wanted: wanted.clone(), done });
+            let _ = asks.send(Ask::Want { wanted: wanted.clone(), done });
             waiting.push(told);
         }
         let mut all = true;
@@ -152,10 +185,14 @@ impl Open {
         }
         // What the kernel is kept from must be served by then.
         self.ingress.replace(&wanted.rules).map_err(|error| not_kept_out(name, &error))?;
+        if let Some(front) = &mut self.front {
+            front.replace(name, &wanted);
+        }
         if !all {
             return Err(format!("interface {name}: a packet socket hears what it did before"));
         }
         self.wanted = wanted;
+        self.go_before(name);
         Ok(())
     }
 
@@ -171,12 +208,27 @@ impl Open {
                  {PREFERENCE}): it is back"
             );
         }
+        self.go_before(name);
         Ok(())
     }
 
-    /// Whether every worker takes packets still.
+    /// Has AF_XDP take frames where it could not before.
+    fn go_before(&mut self, name: &str) {
+        let Some(front) = &mut self.front else { return };
+        let deal = |queue: Queue| {
+            let (asks, _) = &self.workers[queue.number() as usize % self.workers.len()];
+            match asks.try_send(Ask::Add(queue)) {
+                Err(TrySendError::Full(Ask::Add(queue)) | TrySendError::Disconnected(Ask::Add(queue))) => Some(queue),
+                _ => None,
+            }
+        };
+        self.io = front.hold(name, false, deal);
+        self.cells.set_engine(self.io.engine());
+    }
+
+    /// Whether every worker takes packets still, of any length that there may be.
     pub fn is_served(&self) -> bool {
-        self.workers.iter().all(|(_, thread)| !thread.is_finished())
+        self.workers.iter().all(|(_, thread)| !thread.is_finished()) && self.front.as_ref().is_none_or(Front::has_room)
     }
 
     /// Has its workers end, as if they had lost their sockets.
@@ -186,6 +238,8 @@ impl Open {
     }
 
     pub fn close(self) {
+        // Nothing goes to workers' sockets any more.
+        drop(self.front);
         end_all(&self.stop, self.workers);
     }
 }
@@ -194,7 +248,7 @@ fn not_kept_out(name: &str, error: &IngressError) -> String {
     format!("interface {name}: the kernel handles packets of the engine too: {error}")
 }
 
-type Worker = (SyncSender<Want>, JoinHandle<()>);
+type Worker = (SyncSender<Ask>, JoinHandle<()>);
 
 /// Starts a worker for each, or ends those that were started: half of them would be taken for all.
 fn start_all<T>(
@@ -224,8 +278,8 @@ fn end_all(stop: &AtomicBool, workers: Vec<Worker>) {
     }
 }
 
-/// Orders that may wait for a worker: a reload waits for its own.
-const WANTS: usize = 1;
+/// What may wait for a worker: a queue each, and a reload that waits for its own.
+const ASKS: usize = limits::PACKET_QUEUES + 1;
 
 #[cfg(test)]
 mod tests {
@@ -245,7 +299,7 @@ mod tests {
                 }
                 drop(alive);
             });
-            Ok((sync_channel(WANTS).0, thread))
+            Ok((sync_channel(ASKS).0, thread))
         };
         let outcome = start_all(0..4, &stop, start);
         assert_eq!(outcome.map(|workers| workers.len()).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));

@@ -12,6 +12,7 @@ pub mod books;
 mod control;
 pub mod deaf;
 pub mod engine;
+mod front;
 mod herald;
 pub mod inputs;
 mod interface;

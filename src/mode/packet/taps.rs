@@ -52,7 +52,8 @@ fn choose<T, E>(wanted: Option<Io>, open: impl Fn(Io) -> Result<T, E>) -> Result
 
 const fn engine(io: Io) -> packet::Engine {
     match io {
-        Io::Ring => packet::Engine::Ring,
+        // What AF_XDP leaves comes by a ring.
+        Io::Ring | Io::AfXdp => packet::Engine::Ring,
         Io::Pnet => packet::Engine::Plain,
     }
 }
@@ -65,12 +66,13 @@ mod tests {
     fn a_ring_is_first_and_pnet_takes_its_place_only_where_nobody_has_asked_for_one() {
         type Outcome = Result<(Io, Io, Option<Io>), Io>;
         let (ring, pnet, both) = (&[Io::Ring][..], &[Io::Pnet][..], &[Io::Ring, Io::Pnet][..]);
-        let cases: [(Option<Io>, &[Io], Outcome); 8] = [
+        let cases: [(Option<Io>, &[Io], Outcome); 9] = [
             (None, both, Ok((Io::Ring, Io::Ring, None))),
             (None, pnet, Ok((Io::Pnet, Io::Pnet, Some(Io::Ring)))),
             // Nothing can be opened: why no ring is what there is to say.
             (None, &[], Err(Io::Ring)),
             (Some(Io::Ring), both, Ok((Io::Ring, Io::Ring, None))),
+            (Some(Io::AfXdp), pnet, Err(Io::AfXdp)),
             (Some(Io::Ring), pnet, Err(Io::Ring)),
             (Some(Io::Pnet), both, Ok((Io::Pnet, Io::Pnet, None))),
             (Some(Io::Pnet), pnet, Ok((Io::Pnet, Io::Pnet, None))),

@@ -18,7 +18,7 @@ use super::told::Told;
 use crate::base::{Moment, Reason, WorkerId, clock};
 use crate::flow::decide::{Action, FrameBuf, Shared, Verdict, Why, decide};
 use crate::observe::{Beat, Packets};
-use crate::sys::packet::{Checksum, Fate, Frame, Gso, Missing, Tap};
+use crate::sys::packet::{Checksum, Fate, Frame, Gso, Missing, Queue, Tap};
 use crate::wire::checksum::Stored;
 use crate::wire::ethernet::{EtherType, Frame as Ethernet};
 use arc_swap::ArcSwap;
@@ -38,16 +38,18 @@ pub(super) struct Post {
     pub packets: Arc<Packets>,
     /// What the interface counts, this worker among its workers.
     pub meter: Meter,
-    pub wanted: Receiver<Want>,
+    pub asked: Receiver<Ask>,
     pub stop: Arc<AtomicBool>,
     /// Made by who starts the worker: a worker allocates nothing.
     pub beat: Beat,
 }
 
-/// Other frames are wanted; `done` is told whether they come.
-pub(super) struct Want {
-    pub wanted: Wanted,
-    pub done: oneshot::Sender<bool>,
+/// What a worker is asked for while it serves.
+pub(super) enum Ask {
+    /// Other frames are wanted; `done` is told whether they come.
+    Want { wanted: Wanted, done: oneshot::Sender<bool> },
+    /// Frames come by this queue as well.
+    Add(Queue),
 }
 
 impl Post {
@@ -57,8 +59,10 @@ impl Post {
         let mut tally = Tally::new();
         let mut told = Told::new();
         while !self.stop.load(Relaxed) {
-            if let Ok(want) = self.wanted.try_recv() {
-                self.want(&mut tap, want);
+            match self.asked.try_recv() {
+                Ok(Ask::Want { wanted, done }) => self.want(&mut tap, &wanted, done),
+                Ok(Ask::Add(queue)) => add(&mut tap, queue),
+                Err(_) => {}
             }
             // Not before the first frame is here: while a worker waits for it, an endpoint may have been drained.
             let mut batch = None;
@@ -82,7 +86,7 @@ impl Post {
         self.meter.finish(&mut tap);
     }
 
-    fn want(&self, tap: &mut Tap, Want { wanted, done }: Want) {
+    fn want(&self, tap: &mut Tap, wanted: &Wanted, done: oneshot::Sender<bool>) {
         let outcome = tap.want(Some(&wanted.rules), &wanted.macs);
         if let Err(error) = &outcome {
             tracing::error!(interface = self.interface, %error, "a packet socket hears what it did before");
@@ -180,6 +184,11 @@ impl Post {
             carried.bytes.add_shared(bytes);
         }
     }
+}
+
+/// A tap that takes none has none: its interface is asked for another way of taking frames only with new taps.
+fn add(tap: &mut Tap, queue: Queue) {
+    drop(tap.add(queue));
 }
 
 #[cfg(test)]

@@ -183,7 +183,14 @@ fn what_an_endpoint_sends_to_this_machine_stays_the_kernels() {
 }
 
 /// An IPv4 message of ICMP, about a packet of `protocol` with `options` words of options.
-pub(in crate::sys) fn error_v4(sides: [&str; 2], kind: u8, about: [&str; 2], options: u8, protocol: u8, ports: [u16; 2]) -> Vec<u8> {
+pub(in crate::sys) fn error_v4(
+    sides: [&str; 2],
+    kind: u8,
+    about: [&str; 2],
+    options: u8,
+    protocol: u8,
+    ports: [u16; 2],
+) -> Vec<u8> {
     let embedded = v4(about[0], about[1], protocol, options, 0, ports);
     let mut frame = v4(sides[0], sides[1], 1, options, 0, [u16::from(kind) << 8, 0]);
     frame.truncate(14 + 20 + usize::from(options) * 4 + 4);

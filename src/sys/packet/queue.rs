@@ -89,7 +89,7 @@ impl Queue {
         let received = Shared::map(&fd, libc::XDP_PGOFF_RX_RING, &offsets.rx, chunks.count)?;
         // Frames that a wire has brought carry their checksum: it got them here. A veth's other end sends as it would to a card, and
         // so does a virtual machine behind a tun; the kernel knows that of each packet, and does not tell.
-        let unfinished = link.kind == Kind::Veth || link.kind == Kind::Other("tun".to_owned());
+        let unfinished = link.kind != Kind::Card;
         let mut queue = Queue {
             number: queue,
             fill,
@@ -106,6 +106,11 @@ impl Queue {
         queue.fill();
         step(BIND, queue.bind_to(interface))?;
         Ok(queue)
+    }
+
+    /// Bytes of memory for a frame of an interface with this MTU; `None`: more than there can be.
+    pub fn room(mtu: usize) -> Option<usize> {
+        chunk_size(mtu).ok()
     }
 
     pub const fn number(&self) -> u32 {

@@ -102,7 +102,7 @@ impl Code {
     }
 
     /// Makes what was loaded from a frame a number, and the other way round.
-    pub(super) fn from_network(&mut self, size: Size, register: Register) {
+    pub(super) fn swap_from_network(&mut self, size: Size, register: Register) {
         match size {
             Size::Byte => {}
             Size::Half => self.push(ALU | SWAP, register, Register::R0, 0, 16),

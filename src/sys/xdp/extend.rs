@@ -196,7 +196,7 @@ impl Function<'_> {
             self.code.place(within);
         }
         self.code.load(size, ACCUMULATOR, FRAME, place);
-        self.code.from_network(size, ACCUMULATOR);
+        self.code.swap_from_network(size, ACCUMULATOR);
         Ok(())
     }
 

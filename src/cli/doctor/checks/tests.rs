@@ -37,7 +37,7 @@ fn link(name: &str) -> Link {
 
 fn interface() -> Interface {
     let (name, guard, role) = ("eth0".to_owned(), Guard::Running, Role::Clients { has_virtual: false });
-    Interface { link: Some(link(&name)), name, master: None, role, lro: false, guard }
+    Interface { link: Some(link(&name)), name, master: None, role, lro: false, rx_vlan: false, guard }
 }
 
 fn endpoint(name: &str, last: u8, forward: Forward) -> Endpoint {
@@ -64,6 +64,7 @@ fn healthy() -> Facts {
     let own = |address: &str, device: &str| Own { address: ip(address), prefix: 24, device: device.into() };
     Facts {
         capabilities: [Capability::NetRaw, Capability::NetAdmin].map(|capability| (capability, true)).to_vec(),
+        af_xdp: false,
         interfaces: vec![interface()],
         devices: vec!["lo".into(), "eth0".into()],
         own: vec![own("10.0.0.2", "eth0")],
@@ -103,6 +104,23 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "here: setcap cap_net_admin,cap_net_raw+ep",
         ),
         (|f| f.capabilities[1].1 = false, "capabilities", Error, "NET_ADMIN is not held", "here: setcap "),
+        (
+            |f| {
+                f.af_xdp = true;
+                f.capabilities.push((Capability::Bpf, false));
+            },
+            "capabilities",
+            Error,
+            "BPF is not held",
+            "here: setcap cap_bpf,cap_ipc_lock,cap_net_admin,cap_net_raw+ep",
+        ),
+        (
+            |f| (f.af_xdp, f.interfaces[0].rx_vlan) = (true, true),
+            "offloads",
+            Warning,
+            "eth0 takes VLAN tags out of frames",
+            "here: ethtool -K eth0 rxvlan off",
+        ),
         (
             |f| (f.interfaces[0].name, f.interfaces[0].link) = ("eht0".into(), None),
             "interface",

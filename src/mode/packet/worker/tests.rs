@@ -80,7 +80,7 @@ fn allocations(rounds: u16) -> Option<u64> {
     let mut peer = far.run(|| Tap::open(Engine::Ring, &open(at_far)).expect("a tap"));
     // What each packet has to tell would find room.
     let (control, orders) = sync_channel(usize::from(rounds));
-    let (_wants, wanted) = channel();
+    let (_asks, asked) = channel();
     let packets = Arc::new(Packets::default());
     let post = Post {
         id: WorkerId(0),
@@ -90,7 +90,7 @@ fn allocations(rounds: u16) -> Option<u64> {
         control,
         packets: packets.clone(),
         meter: Meter::new(&packets.interface(&"near".into())),
-        wanted,
+        asked,
         stop: Arc::default(),
         beat: packets.beats.begin("the worker", clock::now()),
     };
