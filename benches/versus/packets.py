@@ -7,8 +7,10 @@ A record is `TARGET FLOWS STEP OFFERED DELIVERED CPU_NS BUSY_NS`: rates in a sec
 import statistics
 import sys
 
-NAMES = ["kernel", "l2", "ipip", "gue", "l3-nat", "l3-full-nat", "l4-nat", "l4-full-nat", "pnet:l2", "pnet:l4-nat"]
-TITLES = {"kernel": "kernel: nftables DNAT", "pnet:l2": "pnet's loop, l2", "pnet:l4-nat": "pnet's loop, l4 nat"}
+MODES = ["l2", "ipip", "gue", "l3-nat", "l3-full-nat", "l4-nat", "l4-full-nat"]
+NAMES = ["kernel", *MODES, *(f"af-xdp:{mode}" for mode in MODES), "pnet:l2", "pnet:l4-nat"]
+TITLES = {"kernel": "kernel: nftables DNAT"}
+LOOPS = {"": "", "af-xdp": "AF_XDP, ", "pnet": "pnet's loop, "}
 
 
 def read(path):
@@ -26,6 +28,11 @@ targets = [name for name in NAMES if any(key[0] == name for key in values)]
 counts = sorted({key[1] for key in values})
 
 
+def title(target):
+    loop, _, mode = target.rpartition(":")
+    return TITLES.get(target, LOOPS[loop] + mode.replace("-", " ", 1))
+
+
 def median(target, flows, step, column):
     found = values.get((target, flows, step))
     return statistics.median(row[column] for row in found) if found else None
@@ -38,14 +45,15 @@ def ratio(target, other, flows):
 
 for flows in counts:
     rounds = len(values[(targets[0], flows, "most")])
-    print(f"\n### {flows:,} flow{'s' * (flows > 1)}, {rounds} round(s), medians\n".replace(",", " ", 1))
+    count = f"{flows:,}".replace(",", " ")
+    print(f"\n### {count} flow{'s' * (flows > 1)}, {rounds} round(s), medians\n")
     print("| | most, M packets/s | to the kernel | to pnet's loop | CPU ns/packet then | lost then "
           f"| CPU ns/packet at {fixed / 1e6:g} M/s | flooded, M packets/s |")
     print("|---|---|---|---|---|---|---|---|")
     for target in targets:
-        pnet = "pnet:l2" if target in ("l2", "pnet:l2") else "pnet:l4-nat"
+        pnet = "pnet:l2" if target.endswith("l2") else "pnet:l4-nat"
         offered, most = median(target, flows, "most", 0), median(target, flows, "most", 1)
         cells = [f"{most / 1e6:.2f}", ratio(target, "kernel", flows), ratio(target, pnet, flows),
                  f"{median(target, flows, 'most', 2):.0f}", f"{max(0, 1 - most / offered) * 100:.0f} %",
                  f"{median(target, flows, 'fixed', 2):.0f}", f"{median(target, flows, 'flood', 1) / 1e6:.2f}"]
-        print(f"| {TITLES.get(target, target.replace('-', ' ', 1))} | {' | '.join(cells)} |")
+        print(f"| {title(target)} | {' | '.join(cells)} |")

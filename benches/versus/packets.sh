@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a packet costs in each packet mode of Strata, through the kernel's own nftables DNAT, and through pnet's plain loop,
-# measured alike (docs/performance.md explains what and why).
+# What a packet costs in each packet mode of Strata by its ring and by AF_XDP, through the kernel's own nftables DNAT, and through
+# pnet's plain loop, measured alike (docs/performance.md explains what and why).
 #
 #   benches/versus/packets.sh            five alternating rounds, prints Markdown tables
 #   QUICK=1 benches/versus/packets.sh    one short round; fails if something does not work, never on time
@@ -14,20 +14,21 @@ cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
 strata=${STRATA:-$root/target/release/strata}
 if [ "${QUICK:-0}" = 1 ]; then
-    rounds=1 step_ms=20 final_ms=100
+    rounds=1 step_ms=20 final_ms=100 counts="1 100000"
 else
-    rounds=${ROUNDS:-5} step_ms=${STEP_MS:-150} final_ms=${FINAL_MS:-1000}
+    rounds=${ROUNDS:-5} step_ms=${STEP_MS:-150} final_ms=${FINAL_MS:-1000} counts="1 1000 100000"
 fi
 fixed=200000 # packets a second that every target takes
-read -ra flows <<<"${FLOWS:-1 1000 100000}"
+read -ra flows <<<"${FLOWS:-$counts}"
 
 die() { echo "packets.sh: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || die "network namespaces need root"
 for tool in ip nft ethtool cc python3 taskset chrt; do command -v $tool >/dev/null || die "needs $tool"; done
 [ "$(nproc)" -ge 2 ] || die "needs two cores: one for the balancer, one for load and sink"
 
-# What is before the colon moves the packets: the kernel, Strata's ring, pnet's loop.
-targets=(kernel l2 ipip gue l3-nat l3-full-nat l4-nat l4-full-nat pnet:l2 pnet:l4-nat)
+# What is before the colon moves the packets: the kernel, Strata's ring, AF_XDP, pnet's loop.
+modes=(l2 ipip gue l3-nat l3-full-nat l4-nat l4-full-nat)
+targets=(kernel "${modes[@]}" "${modes[@]/#/af-xdp:}" pnet:l2 pnet:l4-nat)
 if [ ! -x "$strata" ]; then
     echo "packets.sh: SKIPPED: Strata, for $strata does not exist (cargo build --release); measuring the kernel only" >&2
     [ "${STRATA_TEST_ALL:-}" != 1 ] || die "STRATA_TEST_ALL=1 allows no skip"
@@ -181,7 +182,7 @@ start() { # TARGET: sets `threads`, whose time is measured, and `mode`, what pac
         [ "$(within $balancer cat /proc/sys/net/netfilter/nf_conntrack_max)" -ge 200000 ] || die "nf_conntrack_max is below 200000"
         [ "$(cat /proc/sys/net/netfilter/nf_conntrack_buckets)" -ge 65536 ] || die "nf_conntrack_buckets is below 65536"
         return ;;
-    pnet:*) io=pnet mode=${1#pnet:} ;;
+    *:*) io=${1%:*} mode=${1#*:} ;;
     esac
     configuration "$mode" $io >"$work/strata.toml"
     "$strata" check "$work/strata.toml" >"$work/log" || { cat "$work/log" >&2 && die "$1: Strata does not take its configuration"; }
@@ -197,14 +198,30 @@ end() { # TARGET
     esac
 }
 
+# Frames that the wire's XDP program has given to sockets so far.
+taken() { within $balancer ethtool -S $wire | awk '/rx_queue_[0-9]+_xdp_redirect:/ { sum += $2 } END { print sum + 0 }'; }
+
 lost() { within $balancer cat /sys/class/net/$wire/statistics/tx_dropped; }
+
+# Every flow through the target, and for AF_XDP through its socket: until there is one the ring carries everything in its place.
+check() { # TARGET FLOWS: sets `checked`
+    local before try
+    for try in {1..5}; do
+        before=$(taken)
+        if ! checked=$(on_core 1 ip netns exec $load "$work/packets" check $out "$mode" "$2"); then
+            tail -20 "$work/log" >&2
+            die "$1 does not carry $2 flows"
+        fi
+        [[ $1 == af-xdp:* ]] || return 0
+        [ $(($(taken) - before)) -lt "$2" ] || return 0
+    done
+    tail -20 "$work/log" >&2
+    die "$1: AF_XDP takes $(($(taken) - before)) of $2 flows"
+}
 
 measure() { # TARGET FLOWS
     local before after checked
-    if ! checked=$(on_core 1 ip netns exec $load "$work/packets" check $out "$mode" "$2"); then
-        tail -20 "$work/log" >&2
-        die "$1 does not carry $2 flows"
-    fi
+    check "$1" "$2"
     [ "$2" -lt 1000 ] || [ "$(cut -d' ' -f3 <<<"$checked")" = 16 ] || die "$1 does not use all endpoints: $checked"
     [ "$1" != kernel ] || [ "$(within $balancer cat /proc/sys/net/netfilter/nf_conntrack_count)" -ge "$2" ] || die "conntrack lacks flows"
     before=$(lost)
