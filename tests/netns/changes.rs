@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::common::await_that;
 use super::load::{Crowd, shares};
 use super::node::{Node, can};
-use super::rig::{Extra, Member, Rig, SOURCE, Way, source};
+use super::rig::{AF_XDP, Extra, Member, NOTHING, Rig, SOURCE, Way, source};
 use super::talk::{Talk, ask};
 use super::world::{Family, Place, World};
 
@@ -14,27 +14,31 @@ use super::world::{Family, Place, World};
 const PORTS: Extra = Extra { service: "ports = \"8080/tcp\"", ..NOTHING };
 /// Translated connections of a dead endpoint end at once, not with their clients' patience.
 const RESET: Extra = Extra { service: "on_down = \"reset\"", ..NOTHING };
-const NOTHING: Extra = Extra { vip: "", service: "", pool: "", packets: "", unprobed: false, linked: false };
 const MANY: usize = 1000;
 /// Where a mode that moves packets in the same way has a thousand.
 const SOME: usize = 300;
 
 #[test]
 fn ten_thousand_connections_are_spread_evenly() {
-    spread(&[Way::L2, Way::Nat, Way::Ipip, Way::FullNat]);
+    spread(&[Way::L2, Way::Nat, Way::Ipip, Way::FullNat], NOTHING);
 }
 
 #[test]
 fn ten_thousand_connections_through_gue_and_l4_are_spread_evenly() {
-    spread(&[Way::Gue, Way::L4Nat, Way::L4FullNat]);
+    spread(&[Way::Gue, Way::L4Nat, Way::L4FullNat], NOTHING);
 }
 
-fn spread(ways: &[Way]) {
-    if !can(&format!("ten thousand connections through Strata: {ways:?}")) {
+#[test]
+fn ten_thousand_connections_by_af_xdp_are_spread_evenly() {
+    spread(&[Way::L2, Way::L4FullNat], AF_XDP);
+}
+
+fn spread(ways: &[Way], extra: Extra) {
+    if !extra.can(&format!("ten thousand connections through Strata: {ways:?}")) {
         return;
     }
     for way in ways.iter().copied() {
-        let rig = Rig::new(way, Place::Lan, 5, 5, Extra::default());
+        let rig = Rig::new(way, Place::Lan, 5, 5, extra);
         let mut names = [Vec::new(), Vec::new()];
         for index in 0..10_000 {
             let which = index % 2;
@@ -50,6 +54,8 @@ fn spread(ways: &[Way]) {
         }
         let served: u64 = rig.servers.iter().map(|server| server.connections()).sum();
         assert!(served >= 10_000, "{served}");
+        // Four frames of a client at least, and the VIPs' alone where endpoints answer clients themselves.
+        assert!(rig.taken() >= 40_000 || !extra.is_af_xdp(), "{way:?}: {} frames by AF_XDP", rig.taken());
     }
 }
 
@@ -88,9 +94,15 @@ fn gue_transfers_go_on_while_endpoints_come_drain_and_change_weight_and_one_dies
     only_its_own_break(nothing_breaks(Way::Gue, Extra::default(), MANY), SOME);
 }
 
+#[test]
+fn transfers_by_af_xdp_go_on_while_endpoints_come_drain_and_change_weight_and_one_dies() {
+    nothing_breaks(Way::L2, AF_XDP, SOME);
+    only_its_own_break(nothing_breaks(Way::L4FullNat, Extra { packets: AF_XDP.packets, ..RESET }, SOME), SOME);
+}
+
 /// The hosts as they are after that, where there can be any.
 fn nothing_breaks(way: Way, extra: Extra, count: usize) -> Option<Rig> {
-    if !can(&format!("{count} transfers under changes: {way:?}")) {
+    if !extra.can(&format!("{count} transfers under changes: {way:?}")) {
         return None;
     }
     let rig = Rig::new(way, Place::Lan, 5, 4, extra);
@@ -176,10 +188,17 @@ fn nat_transfers_of_declared_ports_outlive_a_killed_balancer() {
     outlives(Way::Nat, PORTS, MANY, &["KILL"]);
 }
 
+/// Whose program and sockets are gone with it, and the next one's there in time.
+#[test]
+fn transfers_by_af_xdp_outlive_the_balancer() {
+    outlives(Way::L2, AF_XDP, SOME, &["TERM", "KILL"]);
+    outlives(Way::Nat, Extra { packets: AF_XDP.packets, ..PORTS }, SOME, &["KILL"]);
+}
+
 /// Of a stop and of a kill, with one endpoint dead and another one's server ended, whose host would refuse what is not its.
 /// All began after that: what only records hold where it is, a restart forgets.
 fn outlives(way: Way, extra: Extra, count: usize, signals: &[&str]) {
-    if !can(&format!("restarts among {count} transfers: {way:?}")) {
+    if !extra.can(&format!("restarts among {count} transfers: {way:?}")) {
         return;
     }
     let mut rig = Rig::new(way, Place::Lan, 5, 5, extra);
@@ -193,6 +212,12 @@ fn outlives(way: Way, extra: Extra, count: usize, signals: &[&str]) {
         let outcome = Crowd::during(&host, count, |crowd| {
             rig.restart_after(signal);
             crowd.await_transfers();
+            if extra.is_af_xdp() {
+                rig.await_taking();
+                let before = rig.taken();
+                crowd.await_transfers();
+                assert!(rig.taken() > before + count as u64, "{way:?}, {signal}: AF_XDP is not back");
+            }
         });
         println!("{way:?}: {signal} and start again, in {:?}: {}", began.elapsed(), outcome.summary());
         assert!(outcome.broken().is_empty(), "{way:?}, {signal}: {}", outcome.summary());

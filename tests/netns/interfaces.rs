@@ -1,15 +1,17 @@
 //! The machine changes under a Strata that serves: interfaces go and come back, addresses are added, others meddle.
 
+use std::net::{IpAddr, UdpSocket};
+
 use super::common::metrics::get;
 use super::common::{Metrics, await_that};
 use super::node::can;
-use super::rig::{Extra, Member, Rig, Way, body, pool};
+use super::rig::{AF_XDP, Extra, Member, NOTHING, Rig, Way, body, pool, taken_by};
 use super::talk::{ask, ping};
 use super::world::{Family, Place, World};
 
 /// A VIP on an interface of its own. Pings are answered for it, whatever is behind.
 const OTHER: &str = "[vip.other]\naddress = \"10.2.0.100\"\ninterface = \"eth1\"\n[service.other]\nmode = \"l2\"\nvip = \"other\"\n\
-    ports = \"8080/tcp\"\npool = \"other\"\n[pool.other]\nendpoints = [\"10.2.0.41\"]\n";
+    ports = [\"8080/tcp\", \"8080/udp\"]\npool = \"other\"\n[pool.other]\nendpoints = [\"10.2.0.41\"]\n";
 
 /// A wire from the balancer to a client on the same network, of which Strata knows by name only.
 fn wire(world: &World) {
@@ -20,13 +22,22 @@ fn wire(world: &World) {
 
 #[test]
 fn an_interface_that_goes_takes_no_other_with_it_and_serves_again_when_it_is_back() {
-    if !can("an interface that goes and comes back") {
+    goes_and_is_back(NOTHING);
+}
+
+#[test]
+fn an_interface_with_an_xdp_program_goes_and_has_one_again_when_it_is_back() {
+    goes_and_is_back(AF_XDP);
+}
+
+fn goes_and_is_back(extra: Extra) {
+    if !extra.can("an interface that goes and comes back") {
         return;
     }
-    let rig = Rig::prepared(Way::L2, Place::Lan, 1, 1, Extra::default(), wire);
-    rig.strata.rewrite(&(body(Way::L2, Place::Lan, &[Member(0, 1)], Extra::default()) + OTHER));
+    let rig = Rig::prepared(Way::L2, Place::Lan, 1, 1, extra, wire);
+    rig.strata.rewrite(&(body(Way::L2, Place::Lan, &[Member(0, 1)], extra) + OTHER));
     rig.command(&["reload"]);
-    let vip = "10.2.0.100".parse().expect("an address");
+    let vip: IpAddr = "10.2.0.100".parse().expect("an address");
     let answers = || ping(&rig.world.near, vip, 8).is_ok();
     await_that("the VIP on the second interface answers", answers);
 
@@ -54,6 +65,15 @@ fn an_interface_that_goes_takes_no_other_with_it_and_serves_again_when_it_is_bac
     await_that("the VIP on the interface that was made again answers", answers);
     let owns = || rig.scrape().sum("strata_vip_owner", &other) == 1.0;
     await_that("Strata owns it", owns);
+    if extra.is_af_xdp() {
+        // A datagram to a service whose endpoint nobody is: it is taken all the same.
+        let socket = rig.world.near.enter(|| UdpSocket::bind("10.2.0.7:0")).expect("a socket");
+        let taken = || taken_by(&rig.world.balancer, "eth1").iter().sum::<u64>();
+        await_that("frames of the new interface come by AF_XDP", || {
+            let _ = socket.send_to(b"anybody?", (vip, 8080));
+            taken() > 0
+        });
+    }
     assert_eq!([ready(&rig, ""), ready(&rig, "?all")], [200; 2], "{}", rig.strata.log_tail());
 }
 

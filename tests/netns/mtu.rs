@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::common::ensure;
 use super::node::{Node, can};
-use super::rig::{Extra, Rig, Way};
+use super::rig::{AF_XDP, Extra, NOTHING, Rig, Way};
 use super::talk::{Talk, ask, datagram};
 use super::world::{Family, Place, World};
 
@@ -16,29 +16,41 @@ fn errors_of_the_path_find_the_endpoint() {
         return;
     }
     let mut failures = Vec::new();
-    for (way, place) in [
-        (Way::L2, Place::Lan),
-        (Way::Ipip, Place::Lan),
-        (Way::Ipip, Place::BehindRouter),
-        (Way::Gue, Place::Lan),
-        (Way::Gue, Place::BehindRouter),
-        (Way::Nat, Place::Lan),
-        (Way::Nat, Place::BehindBalancer),
-        (Way::FullNat, Place::Lan),
-        (Way::FullNat, Place::BehindBalancer),
-        (Way::L4Nat, Place::Lan),
-        (Way::L4Nat, Place::BehindBalancer),
-        (Way::L4FullNat, Place::Lan),
-        (Way::L4FullNat, Place::BehindBalancer),
+    for (way, place, extra) in [
+        (Way::L2, Place::Lan, NOTHING),
+        (Way::Ipip, Place::Lan, NOTHING),
+        (Way::Ipip, Place::BehindRouter, NOTHING),
+        (Way::Gue, Place::Lan, NOTHING),
+        (Way::Gue, Place::BehindRouter, NOTHING),
+        (Way::Nat, Place::Lan, NOTHING),
+        (Way::Nat, Place::BehindBalancer, NOTHING),
+        (Way::FullNat, Place::Lan, NOTHING),
+        (Way::FullNat, Place::BehindBalancer, NOTHING),
+        (Way::L4Nat, Place::Lan, NOTHING),
+        (Way::L4Nat, Place::BehindBalancer, NOTHING),
+        (Way::L4FullNat, Place::Lan, NOTHING),
+        (Way::L4FullNat, Place::BehindBalancer, NOTHING),
+        // The errors come by the ring, what they are about by AF_XDP.
+        (Way::L2, Place::Lan, AF_XDP),
+        (Way::Gue, Place::BehindRouter, AF_XDP),
+        (Way::FullNat, Place::BehindBalancer, AF_XDP),
+        (Way::L4Nat, Place::Lan, AF_XDP),
     ] {
-        let rig = Rig::new(way, place, 3, 3, Extra::default());
+        if !extra.can(&format!("path-MTU discovery through {way:?}")) {
+            continue;
+        }
+        let rig = Rig::new(way, place, 3, 3, extra);
         rig.world.narrow(1300);
         for family in Family::BOTH {
             // Otherwise the client's SYN would tell the endpoint what fits on its own wire.
             announce(&rig.world.client, family, ("198.51.100.1", "2001:db8:51::1"));
             for turn in 0..6 {
                 if let Err(error) = ask(&rig.world.client, family.vip(), 10, 200_000) {
-                    failures.push(format!("{way:?} {place:?} {} turn {turn}: {error}", family.word()));
+                    failures.push(format!(
+                        "{way:?} {place:?} {} {} turn {turn}: {error}",
+                        extra.packets,
+                        family.word()
+                    ));
                     break;
                 }
             }
@@ -53,11 +65,14 @@ fn what_does_not_fit_a_tunnel_is_told_of() {
     if !can("packets that do not fit a tunnel") {
         return;
     }
-    for way in [Way::Ipip, Way::Gue] {
-        let rig = Rig::new(way, Place::Lan, 1, 1, Extra::default());
+    for (way, extra) in [(Way::Ipip, NOTHING), (Way::Gue, NOTHING), (Way::Gue, AF_XDP)] {
+        if !extra.can(&format!("packets that do not fit {way:?}")) {
+            continue;
+        }
+        let rig = Rig::new(way, Place::Lan, 1, 1, extra);
         for family in Family::BOTH {
             announce(&rig.world.endpoints[0], family, ("10.0.0.1", "fd00::1"));
-            let case = format!("{way:?} {}", family.word());
+            let case = format!("{way:?} {} {}", extra.packets, family.word());
             let mut talk =
                 Talk::open(&rig.world.client, family.vip()).unwrap_or_else(|error| panic!("{case}: {error}"));
             assert_eq!(talk.mss(), full(family), "{case}");
@@ -79,7 +94,16 @@ fn what_does_not_fit_the_endpoints_network_is_told_of() {
     if !can("packets that do not fit the endpoints' network") {
         return;
     }
-    for way in [Way::Nat, Way::FullNat, Way::L4Nat, Way::L4FullNat] {
+    for (way, extra) in [
+        (Way::Nat, NOTHING),
+        (Way::FullNat, NOTHING),
+        (Way::L4Nat, NOTHING),
+        (Way::L4FullNat, NOTHING),
+        (Way::L4FullNat, AF_XDP),
+    ] {
+        if !extra.can(&format!("packets that do not fit the network of {way:?}")) {
+            continue;
+        }
         // The endpoints announce what their wires do not take: nothing but the balancer tells the client.
         let narrow = |world: &World| {
             world.balancer.ip("link set eth1 mtu 1300");
@@ -88,9 +112,9 @@ fn what_does_not_fit_the_endpoints_network_is_told_of() {
                 Family::BOTH.iter().for_each(|family| announce(endpoint, *family, ("10.1.0.1", "fd00:1::1")));
             }
         };
-        let rig = Rig::prepared(way, Place::BehindBalancer, 2, 2, Extra::default(), narrow);
+        let rig = Rig::prepared(way, Place::BehindBalancer, 2, 2, extra, narrow);
         for family in Family::BOTH {
-            let case = format!("{way:?} {}", family.word());
+            let case = format!("{way:?} {} {}", extra.packets, family.word());
             let mut talk =
                 Talk::open(&rig.world.client, family.vip()).unwrap_or_else(|error| panic!("{case}: {error}"));
             assert_eq!(talk.mss(), full(family) - 200, "{case}");

@@ -5,10 +5,14 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+use socket2::{Domain, Socket, Type};
 
 use super::binary::Binary;
-use super::common::{Metrics, Strata, await_that};
-use super::node::{Node, Process};
+use super::common::{Metrics, Strata, await_that, skip};
+use super::node::{Node, Process, can};
 use super::server::{PORT, Server};
 use super::talk::ping;
 use super::world::{Family, Place, World};
@@ -82,8 +86,43 @@ pub struct Extra {
     pub pool: &'static str,
     /// Endpoints are taken to be up, and nothing of ours tells them where the balancer is.
     pub unprobed: bool,
+    /// Its interface is none for what moves packets.
+    pub in_vain: bool,
     /// It is run through a link, `strata` in its folder, where an upgrade will find something else.
     pub linked: bool,
+}
+
+/// Nothing but what Strata does by itself.
+pub const NOTHING: Extra =
+    Extra { packets: "", vip: "", service: "", pool: "", unprobed: false, in_vain: false, linked: false };
+/// Frames come by AF_XDP, where the kernel need not have them.
+pub const AF_XDP: Extra = Extra { packets: "io = \"af-xdp\"", ..NOTHING };
+
+impl Extra {
+    /// What moves packets where the test does not say: `STRATA_TEST_IO=af-xdp cargo test --test netns` has all hosts speak through that.
+    fn packets(self) -> String {
+        match std::env::var("STRATA_TEST_IO") {
+            Ok(io) if !self.packets.contains("io =") => format!("{}\nio = \"{io}\"", self.packets),
+            _ => self.packets.to_owned(),
+        }
+    }
+
+    pub fn is_af_xdp(self) -> bool {
+        self.packets().contains("af-xdp")
+    }
+
+    /// Whether this machine can have such hosts, and frames that come to them so counted; says so where it cannot.
+    #[track_caller]
+    pub fn can(self, what: &str) -> bool {
+        static TAKES: LazyLock<Result<(), String>> = LazyLock::new(|| {
+            let socket = Socket::new(Domain::from(libc::AF_XDP), Type::RAW, None);
+            socket.map_err(|error| format!("this kernel has no AF_XDP: {error}"))?;
+            let counts = Command::new("ethtool").arg("--version").stdout(Stdio::null()).status();
+            counts.map(drop).map_err(|error| format!("ethtool: {error}"))
+        });
+        can(what)
+            && (!self.is_af_xdp() || TAKES.as_ref().map_err(|why| skip(&format!("{what}, by AF_XDP"), why)).is_ok())
+    }
 }
 
 fn by_link(command: &mut std::process::Command) {
@@ -149,12 +188,28 @@ impl Rig {
         });
         let rig = Rig { world, way, extra, strata, servers, _decapsulators: decapsulators };
         rig.await_up(members);
+        if extra.is_af_xdp() && !extra.in_vain {
+            rig.await_taking();
+        }
         // Tables are built, and neighbours asked for, beside the start.
         for family in Family::BOTH {
             let answers = || ping(&rig.world.router, family.vip(), 8).is_ok();
             await_that(&format!("{} answers", family.vip()), answers);
         }
         rig
+    }
+
+    /// Waits until the balancer's interface has an XDP program.
+    #[track_caller]
+    pub fn await_taking(&self) {
+        await_that("eth0 has an XDP program", || has_program(&self.world.balancer, "eth0"));
+    }
+
+    /// Frames that XDP programs of the balancer's interfaces have given to sockets so far: they came by AF_XDP, the kernel and the
+    /// rings never had them.
+    #[track_caller]
+    pub fn taken(&self) -> u64 {
+        ["eth0", "eth1"].iter().flat_map(|device| taken_by(&self.world.balancer, device)).sum()
     }
 
     pub fn scrape(&self) -> Metrics {
@@ -263,6 +318,19 @@ pub fn source(family: Family, place: Place, last: u8) -> IpAddr {
 /// The last number of that address where a test does not say another.
 pub const SOURCE: u8 = 3;
 
+/// Whether an interface has a native XDP program, whoever's.
+pub fn has_program(host: &Node, device: &str) -> bool {
+    host.run("ip", &["link", "show", "dev", device]).stdout.windows(6).any(|word| word == b" xdp/i")
+}
+
+/// Frames that an interface's queues have given to sockets, where there is such an interface.
+pub fn taken_by(host: &Node, device: &str) -> Vec<u64> {
+    let said = host.run("ethtool", &["-S", device]).stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let counts = said.lines().filter_map(|line| line.trim().split_once("_xdp_redirect: "));
+    counts.map(|(_, count)| count.parse().expect("a number")).collect()
+}
+
 fn word_of(way: Way, address: IpAddr) -> String {
     if way.is_l4() { SocketAddr::new(address, PORT).to_string() } else { address.to_string() }
 }
@@ -294,7 +362,7 @@ pub fn body(way: Way, place: Place, members: &[Member], extra: Extra) -> String 
 
 fn body_with(way: Way, place: Place, members: &[Member], sources: &[u8], extra: Extra) -> String {
     let mut text = String::from("[cluster]\nhash_key = \"4f1c2a9be0d37758a6c4e1902b7d5f63\"\n");
-    let _ = writeln!(text, "[packets]\n{}", extra.packets);
+    let _ = writeln!(text, "[packets]\n{}", extra.packets());
     for family in Family::BOTH {
         let (name, vip) = (pool(family), family.vip());
         let (mode, extra_vip, more, end) = (way.mode(), extra.vip, extra.service, extra.pool);

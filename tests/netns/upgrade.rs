@@ -9,7 +9,7 @@ use super::binary::Binary;
 use super::common::{Successor, await_that};
 use super::load::Crowd;
 use super::node::can;
-use super::rig::{Extra, Rig, Way};
+use super::rig::{AF_XDP, Extra, NOTHING, Rig, Way};
 use super::talk::{ping, udp};
 use super::world::{Family, Place};
 
@@ -25,16 +25,21 @@ fn upgrade(rig: &Rig) -> Successor {
 #[test]
 fn transfers_go_on_across_upgrades_in_direct_return_and_nat() {
     const COUNT: usize = 100;
-    for way in [Way::L2, Way::Gue, Way::L4Nat] {
-        if !can(&format!("upgrades among {COUNT} transfers: {way:?}")) {
+    for (way, extra) in [(Way::L2, NOTHING), (Way::Gue, NOTHING), (Way::L4Nat, NOTHING), (Way::L4Nat, AF_XDP)] {
+        if !extra.can(&format!("upgrades among {COUNT} transfers: {way:?}")) {
             return;
         }
-        let mut rig = Rig::new(way, Place::Lan, 3, 3, Extra::default());
+        let mut rig = Rig::new(way, Place::Lan, 3, 3, extra);
         let mut successors = Vec::new();
         let outcome = Crowd::during(&rig.world.client, COUNT, |crowd| {
             for _ in 0..2 {
                 successors.push(upgrade(&rig));
                 crowd.await_transfers();
+                if extra.is_af_xdp() {
+                    // The program of before goes with its process, the successor's comes then.
+                    let before = rig.taken();
+                    await_that("the successor takes frames by AF_XDP", || rig.taken() > before + COUNT as u64);
+                }
             }
         });
         println!("{way:?}: 2 upgrades: {}", outcome.summary());

@@ -116,6 +116,18 @@ impl World {
         self.client.ip(&format!("link set eth0 mtu {mtu}"));
     }
 
+    /// Gives the balancer's first interface so many queues each way, and a wire's other end that spreads flows over them.
+    pub fn rewire(&self, queues: usize) {
+        let (balancer, many) = (&self.balancer, format!("numrxqueues {queues} numtxqueues {queues}"));
+        let peer = format!("name eth0 {many} netns {}", balancer.name);
+        balancer.ip("link del eth0");
+        self.switch
+            .batch(&format!("link add balancer {many} type veth peer {peer}\nlink set balancer master lan up\n"));
+        for arm in self.arms().iter().filter(|arm| arm.host.name == balancer.name && arm.device == "eth0") {
+            balancer.batch(&(arm.addresses() + &arm.routes()));
+        }
+    }
+
     /// The hardware address of a host's first interface.
     pub fn mac(host: &Node) -> String {
         let shown = host.ip("-o link show dev eth0");
