@@ -30,7 +30,7 @@ fn ten_thousand_connections_through_gue_and_l4_are_spread_evenly() {
 
 #[test]
 fn ten_thousand_connections_by_af_xdp_are_spread_evenly() {
-    spread(&[Way::L2, Way::L4FullNat], AF_XDP);
+    spread(&[Way::L4FullNat], AF_XDP);
 }
 
 fn spread(ways: &[Way], extra: Extra) {
@@ -54,8 +54,8 @@ fn spread(ways: &[Way], extra: Extra) {
         }
         let served: u64 = rig.servers.iter().map(|server| server.connections()).sum();
         assert!(served >= 10_000, "{served}");
-        // Four frames of a client at least, and the VIPs' alone where endpoints answer clients themselves.
-        assert!(rig.taken() >= 40_000 || !extra.is_af_xdp(), "{way:?}: {} frames by AF_XDP", rig.taken());
+        // Four of a client and two of an endpoint at least.
+        assert!(rig.taken() >= 60_000 || !extra.is_af_xdp(), "{way:?}: {} frames by AF_XDP", rig.taken());
     }
 }
 
@@ -96,7 +96,6 @@ fn gue_transfers_go_on_while_endpoints_come_drain_and_change_weight_and_one_dies
 
 #[test]
 fn transfers_by_af_xdp_go_on_while_endpoints_come_drain_and_change_weight_and_one_dies() {
-    nothing_breaks(Way::L2, AF_XDP, SOME);
     only_its_own_break(nothing_breaks(Way::L4FullNat, Extra { packets: AF_XDP.packets, ..RESET }, SOME), SOME);
 }
 
@@ -191,7 +190,7 @@ fn nat_transfers_of_declared_ports_outlive_a_killed_balancer() {
 /// Whose program and sockets are gone with it, and the next one's there in time.
 #[test]
 fn transfers_by_af_xdp_outlive_the_balancer() {
-    outlives(Way::L2, AF_XDP, SOME, &["TERM", "KILL"]);
+    outlives(Way::L2, AF_XDP, SOME, &["KILL"]);
     outlives(Way::Nat, Extra { packets: AF_XDP.packets, ..PORTS }, SOME, &["KILL"]);
 }
 

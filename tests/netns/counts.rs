@@ -64,7 +64,7 @@ fn every_packet_is_counted_for_its_service_its_endpoint_and_its_interface() {
         let metrics = rig.scrape();
         assert!(metrics.sum("strata_interface_workers", &eth0) > 0.0);
         assert_eq!(metrics.sum("strata_interface_frames_lost_total", &[]), 0.0, "{way:?}");
-        assert_eq!(metrics.sum("strata_service_info", &[("engine", "userspace")]), 2.0, "{way:?}");
+        assert_eq!(metrics.sum("strata_service_info", &[("engine", Extra::default().engine())]), 2.0, "{way:?}");
         // Tables are there, those of a tunnel for both families at once.
         let fingerprint = |service: &str, family: &str| {
             metrics.sum("strata_slots_fingerprint", &[("service", service), ("family", family)])
@@ -151,17 +151,16 @@ fn status_shows_packets_vips_and_the_engine_and_json_the_same() {
     let said = ask(&["status"]);
     assert_eq!(said.code, 0, "{said:?}");
     let mac = World::mac(&rig.world.balancer);
-    for words in ["SERVICE  MODE    ENGINE", "l3 nat  userspace", "PACKETS", "flow records", "INTERFACE", mac.as_str()]
+    let engine = Extra::default().engine();
+    for words in
+        ["SERVICE  MODE    ENGINE", &format!("l3 nat  {engine}"), "PACKETS", "flow records", "INTERFACE", mac.as_str()]
     {
         assert!(said.out.contains(words), "no {words:?} in\n{}", said.out);
     }
     assert!(!said.out.contains("CONNECTIONS"), "{}", said.out);
     let json: serde_json::Value = serde_json::from_str(&ask(&["status", "--json"]).out).expect("JSON");
     let four = &json["services"][0];
-    assert_eq!(
-        (&four["name"], &four["forward"], &four["engine"]),
-        (&"four".into(), &"nat".into(), &"userspace".into())
-    );
+    assert_eq!((&four["name"], &four["forward"], &four["engine"]), (&"four".into(), &"nat".into(), &engine.into()));
     assert!(four["packets_total"].as_u64() >= Some(10) && four["connections"].is_null(), "{four}");
     let vip = &json["vips"][0];
     assert_eq!((&vip["interface"], &vip["addresses"][0]["mac"]), (&"eth0".into(), &mac.as_str().into()), "{vip}");

@@ -86,15 +86,12 @@ pub struct Extra {
     pub pool: &'static str,
     /// Endpoints are taken to be up, and nothing of ours tells them where the balancer is.
     pub unprobed: bool,
-    /// Its interface is none for what moves packets.
-    pub in_vain: bool,
     /// It is run through a link, `strata` in its folder, where an upgrade will find something else.
     pub linked: bool,
 }
 
 /// Nothing but what Strata does by itself.
-pub const NOTHING: Extra =
-    Extra { packets: "", vip: "", service: "", pool: "", unprobed: false, in_vain: false, linked: false };
+pub const NOTHING: Extra = Extra { packets: "", vip: "", service: "", pool: "", unprobed: false, linked: false };
 /// Frames come by AF_XDP, where the kernel need not have them.
 pub const AF_XDP: Extra = Extra { packets: "io = \"af-xdp\"", ..NOTHING };
 
@@ -109,6 +106,15 @@ impl Extra {
 
     pub fn is_af_xdp(self) -> bool {
         self.packets().contains("af-xdp")
+    }
+
+    /// The engine that services have by it.
+    pub fn engine(self) -> &'static str {
+        match self.packets() {
+            io if io.contains("af-xdp") => "userspace-af-xdp",
+            io if io.contains("pnet") => "userspace-pnet",
+            _ => "userspace",
+        }
     }
 
     /// Whether this machine can have such hosts, and frames that come to them so counted; says so where it cannot.
@@ -188,7 +194,7 @@ impl Rig {
         });
         let rig = Rig { world, way, extra, strata, servers, _decapsulators: decapsulators };
         rig.await_up(members);
-        if extra.is_af_xdp() && !extra.in_vain {
+        if extra.is_af_xdp() {
             rig.await_taking();
         }
         // Tables are built, and neighbours asked for, beside the start.
@@ -320,7 +326,7 @@ pub const SOURCE: u8 = 3;
 
 /// Whether an interface has a native XDP program, whoever's.
 pub fn has_program(host: &Node, device: &str) -> bool {
-    host.run("ip", &["link", "show", "dev", device]).stdout.windows(6).any(|word| word == b" xdp/i")
+    String::from_utf8_lossy(&host.run("ip", &["link", "show", "dev", device]).stdout).contains("prog/xdp ")
 }
 
 /// Frames that an interface's queues have given to sockets, where there is such an interface.
