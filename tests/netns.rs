@@ -1,5 +1,5 @@
 //! Real hosts in network namespaces: client, router, switch, balancer and endpoints, and what they say to each other through
-//! the real binary. Needs root and iproute2, and says so loudly where they are missing.
+//! the real binary. Needs root and iproute2, by AF_XDP ethtool too, and says so loudly where they are missing.
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time")]
 
