@@ -134,14 +134,18 @@ impl Front {
         let outcome = self.bind();
         while let Some(queue) = self.bound.pop() {
             let (number, socket) = (queue.number(), queue.as_fd().try_clone_to_owned());
-            let dealt = socket.map_err(|error| error.to_string()).map(|socket| (socket, deal(queue)));
-            match dealt? {
-                (socket, None) => drop(self.dealt.insert(number, socket)),
-                (_, Some(queue)) => {
+            let socket = match socket {
+                Ok(socket) => socket,
+                Err(error) => {
                     self.bound.push(queue);
-                    break;
+                    return Err(error.to_string());
                 }
+            };
+            if let Some(queue) = deal(queue) {
+                self.bound.push(queue);
+                break;
             }
+            self.dealt.insert(number, socket);
         }
         outcome
     }
@@ -201,9 +205,9 @@ impl Front {
     }
 }
 
-/// What frames of the interface take, as it is now.
+/// What frames of the interface take, as it is now; of one that is gone, nothing.
 fn room(interface: u32) -> usize {
-    link::by_index(interface).ok().and_then(|link| Queue::room(link.mtu as usize)).unwrap_or(0)
+    link::by_index(interface).map_or(0, |link| Queue::room(link.mtu as usize).unwrap_or(usize::MAX))
 }
 
 fn tell_of_excess(interface: &str, wanted: &Wanted) {

@@ -61,7 +61,8 @@ impl Post {
         while !self.stop.load(Relaxed) {
             match self.asked.try_recv() {
                 Ok(Ask::Want { wanted, done }) => self.want(&mut tap, &wanted, done),
-                Ok(Ask::Add(queue)) => add(&mut tap, queue),
+                // A plain tap would not have it, and is asked for none.
+                Ok(Ask::Add(queue)) => drop(tap.add(queue)),
                 Err(_) => {}
             }
             // Not before the first frame is here: while a worker waits for it, an endpoint may have been drained.
@@ -184,11 +185,6 @@ impl Post {
             carried.bytes.add_shared(bytes);
         }
     }
-}
-
-/// A tap that takes none has none: its interface is asked for another way of taking frames only with new taps.
-fn add(tap: &mut Tap, queue: Queue) {
-    drop(tap.add(queue));
 }
 
 #[cfg(test)]
