@@ -44,7 +44,9 @@ fn needed(snapshot: &Snapshot) -> Vec<Capability> {
     if snapshot.services().any(|service| matches!(service.traffic, Traffic::Packet(_))) {
         needed.extend([Capability::NetAdmin, Capability::NetRaw, Capability::SysNice]);
         if settings.packet_io == Some(Io::AfXdp) {
-            needed.extend([Capability::Bpf, Capability::IpcLock]);
+            // Far more than is needed, and kept only where there is nothing less.
+            let load = if Capability::Bpf.is_held() { Capability::Bpf } else { Capability::SysAdmin };
+            needed.extend([load, Capability::IpcLock]);
         }
     }
     let probes = snapshot.pools().filter_map(|pool| pool.spec.probe.as_ref());

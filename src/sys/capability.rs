@@ -17,16 +17,19 @@ pub enum Capability {
     IpcLock,
     /// AF_XDP: the program that picks frames.
     Bpf,
+    /// What stands for `Bpf` where nobody can give that: engines for containers that do not know it.
+    SysAdmin,
 }
 
 impl Capability {
-    pub const ALL: [Capability; 6] = [
+    pub const ALL: [Capability; 7] = [
         Capability::NetBindService,
         Capability::NetAdmin,
         Capability::NetRaw,
         Capability::SysNice,
         Capability::IpcLock,
         Capability::Bpf,
+        Capability::SysAdmin,
     ];
 
     /// Its name, as `docker run --cap-add` takes it.
@@ -38,6 +41,7 @@ impl Capability {
             Capability::SysNice => "SYS_NICE",
             Capability::IpcLock => "IPC_LOCK",
             Capability::Bpf => "BPF",
+            Capability::SysAdmin => "SYS_ADMIN",
         }
     }
 
@@ -50,6 +54,7 @@ impl Capability {
             Capability::SysNice => 23,
             Capability::IpcLock => 14,
             Capability::Bpf => 39,
+            Capability::SysAdmin => 21,
         }
     }
 

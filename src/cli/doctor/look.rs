@@ -119,7 +119,10 @@ fn capabilities(io: Option<Io>) -> Vec<(Capability, bool)> {
     if io == Some(Io::AfXdp) {
         needed.extend([Capability::Bpf, Capability::IpcLock]);
     }
-    needed.into_iter().map(|capability| (capability, capability.is_held())).collect()
+    let is_held = |capability: Capability| {
+        capability.is_held() || (capability == Capability::Bpf && Capability::SysAdmin.is_held())
+    };
+    needed.into_iter().map(|capability| (capability, is_held(capability))).collect()
 }
 
 /// Names of all interfaces. `/sys` may show another namespace's.

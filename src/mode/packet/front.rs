@@ -104,8 +104,9 @@ impl Front {
     /// on, when the worker waits for them too. By what packets of the interface, of this name, come now.
     pub fn hold(&mut self, name: &str, at_once: bool, deal: impl FnMut(Queue) -> Option<Queue>) -> Io {
         let mut why = self.take(deal).err();
-        if at_once && why.is_none() {
-            why = self.give().err();
+        if at_once {
+            // Whether or not there could have been more.
+            why = why.or(self.give().err());
         }
         let queues = if self.hook.is_attached() { self.served.len() } else { 0 };
         let hold = match (queues, why) {
