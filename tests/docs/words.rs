@@ -16,7 +16,7 @@ pub fn of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
     let packets = || Reason::ALL.iter().filter(|reason| reason.is_of_packets()).map(|reason| reason.word());
     Some(match (label, metric) {
         ("mode", _) => vec!["l2", "l3", "l4", "l7"],
-        ("engine", _) => vec!["http", "proxy", Io::Ring.engine(), Io::Pnet.engine(), "none"],
+        ("engine", _) => vec!["http", "proxy", Io::Ring.engine(), Io::AfXdp.engine(), Io::Pnet.engine(), "none"],
         ("family", _) => Family::ALL.map(Family::word).to_vec(),
         ("intent", _) => Intent::ALL.map(Intent::word).to_vec(),
         ("health", _) => Health::ALL.map(Health::word).to_vec(),

@@ -74,12 +74,7 @@ impl Front {
     /// # Errors
     /// What will not change by waiting: a driver without native XDP, a missing privilege, memory that must not be locked, tags that cannot be seen.
     pub fn new(name: &str, interface: u32, wanted: &Wanted) -> Result<Front, String> {
-        if wanted.tagged && xdp::hides_tags(interface).unwrap_or(true) {
-            return Err(format!(
-                "AF_XDP cannot see VLAN tags that the card takes out of frames, and a VIP has `vlan`: `ethtool -K {name} rxvlan off`, or \
-                 `io = \"ring\"`"
-            ));
-        }
+        sees_tags(name, interface, wanted)?;
         tell_of_excess(name, wanted);
         let hook = xdp::Front::new(interface, &wanted.rules, &wanted.macs).map_err(|error| error.to_string())?;
         let mut front = Front {
@@ -168,13 +163,12 @@ impl Front {
         room(self.interface) <= self.room
     }
 
-    /// From now on it takes other frames.
-    ///
-    /// # Errors
-    /// It takes none where it cannot take those, for what it took before may be the kernel's by now.
+    /// From now on it takes other frames, or none where it cannot take those: what it took before may be the kernel's by now.
     pub fn replace(&mut self, name: &str, wanted: &Wanted) {
         tell_of_excess(name, wanted);
-        self.lost = self.hook.replace(&wanted.rules, &wanted.macs).err().map(|error| error.to_string());
+        let replaced = sees_tags(name, self.interface, wanted)
+            .and_then(|()| self.hook.replace(&wanted.rules, &wanted.macs).map_err(|error| error.to_string()));
+        self.lost = replaced.err();
         if self.lost.is_some() {
             self.hook.detach();
         }
@@ -209,6 +203,17 @@ impl Front {
 /// What frames of the interface take, as it is now; of one that is gone, nothing.
 fn room(interface: u32) -> usize {
     link::by_index(interface).map_or(0, |link| Queue::room(link.mtu as usize).unwrap_or(usize::MAX))
+}
+
+/// A tagged frame that looks as if it had no tag would be taken for one, and dropped.
+fn sees_tags(name: &str, interface: u32, wanted: &Wanted) -> Result<(), String> {
+    if wanted.tagged && xdp::hides_tags(interface).unwrap_or(true) {
+        return Err(format!(
+            "AF_XDP cannot see VLAN tags that the card takes out of frames, and a VIP has `vlan`: `ethtool -K {name} rxvlan off`, or \
+             `io = \"ring\"`"
+        ));
+    }
+    Ok(())
 }
 
 fn tell_of_excess(interface: &str, wanted: &Wanted) {

@@ -98,3 +98,24 @@ fn an_interface_without_native_xdp_is_refused_by_that_name() {
         assert!(errors[0].contains("interface bridge: ") && errors[0].contains("no native XDP"), "{errors:?}");
     });
 }
+
+#[test]
+fn a_vip_with_a_vlan_is_refused_where_its_tags_are_hidden_and_served_by_the_ring_after_a_reload() {
+    within(|_| {
+        let mut rig = Rig::new();
+        let fixed = TEXT
+            .replace("mode = \"l3\"\nforward = \"nat\"", "mode = \"l2\"")
+            .replace("[\"10.0.0.41\"]", "[{ address = \"10.0.0.41\", mac = \"02:00:00:00:00:41\" }]");
+        let tagged = snapshot_of(&fixed.replace("interface = \"near\"", "interface = \"near\"\nvlan = 7"));
+        let errors = rig.serve(&tagged).unwrap_err();
+        assert!(errors[0].contains("rxvlan off"), "{errors:?}");
+        let plain = snapshot_of(&fixed);
+        rig.serve(&plain).unwrap();
+        rig.await_engine(&plain, "userspace-af-xdp");
+        rig.serve(&tagged).unwrap();
+        assert_eq!(rig.packets.engine("near"), Some("userspace"));
+        rig.serve(&plain).unwrap();
+        rig.await_engine(&plain, "userspace-af-xdp");
+        rig.engine.stop();
+    });
+}
