@@ -201,10 +201,12 @@ fn outlives(way: Way, extra: Extra, count: usize, signals: &[&str]) {
         return;
     }
     let mut rig = Rig::new(way, Place::Lan, 5, 5, extra);
+    // One after the other: of two moves awaited at once the first would be taken for both.
     let moves = rig.moves();
     rig.servers.pop();
+    rig.await_moved(moves);
+    let moves = rig.moves();
     rig.plug(3, "down");
-    rig.await_up(3);
     rig.await_moved(moves);
     for signal in signals {
         let (began, host) = (Instant::now(), rig.world.client.twin());
