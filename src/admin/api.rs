@@ -1,22 +1,16 @@
 //! Shell: one request to the metrics listener or the admin API, and its answer. Knows HTTP, no sockets.
-//!
-//! The admin API may have no token on loopback, so a browser on this machine must not be talked into using it: requests whose Host
-//! is no loopback name are refused (DNS rebinding), and so are changes that a page of another origin sends, and bodies that a form
-//! could send. There is no CORS. A unix socket may be forwarded to where a browser is (`ssh -L`), so there a name that DNS could give
-//! out is refused as well. Where other machines reach it, and wherever a token is set, nothing is answered without the token
-//! but whether the process lives and serves. Changes are made by POST only, and logged with who asked and what came of it.
+
+mod answer;
+mod guard;
+mod input;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
-use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
-use serde::Serialize;
+use hyper::{Request, StatusCode};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::control::{self, Control};
@@ -30,10 +24,15 @@ use super::operations::{Action, Does, Operation, Reach};
 use super::ready::{Of, Readiness, readiness};
 use super::refusal::{Refusal, RefusalCounts, Why};
 use crate::balance;
-use crate::base::{Moment, Weight, clock, limits};
+use crate::base::{Moment, clock, limits};
 use crate::explain::Fault;
 use crate::health::Intent;
 use crate::observe::{Beats, events};
+
+use answer::{Answer, TEXT, answer, asset, json, refused};
+use input::{page, read_body, segments, weight};
+
+pub(super) use input::decode;
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +65,6 @@ struct Untold {
     count: u64,
     told: Option<Moment>,
 }
-
-type Answer = Response<Full<Bytes>>;
 
 impl Api {
     pub fn new(control: Control) -> Api {
@@ -149,71 +146,6 @@ impl Api {
             outcome
         });
         change.await.unwrap_or_else(|_| Err(stopping()))
-    }
-
-    /// Whether whoever asks may.
-    fn admit(&self, face: Face, reach: Reach, head: &Parts) -> Result<(), Refusal> {
-        let host = head.headers.get(HOST);
-        if face == Face::Unix && host.is_some_and(may_be_rebound) {
-            return Err(Refusal::new(Why::Host, "the admin API does not answer to names that DNS gives out")
-                .help("forward it to `localhost`"));
-        }
-        if face == Face::Loopback && !host.is_some_and(is_loopback) {
-            return Err(Refusal::new(Why::Host, "the admin API answers to names of this machine only")
-                .help("use `localhost`, `127.0.0.1` or `[::1]`"));
-        }
-        let reads = matches!(head.method, Method::GET | Method::HEAD);
-        if !reads && !is_own_origin(&head.headers) {
-            return Err(Refusal::new(Why::Origin, "a page of another origin may not change anything"));
-        }
-        if face != Face::Metrics && reach.needs_token() {
-            self.authorise(face, &head.headers)?;
-        }
-        // What a form of a web page can send, whatever its browser says of where it comes from.
-        let kind = head.headers.get(CONTENT_TYPE);
-        if !reads && kind.is_some_and(|kind| !is_json(kind)) {
-            return Err(
-                Refusal::new(Why::ContentType, "a body is JSON here").help("send `Content-Type: application/json`")
-            );
-        }
-        Ok(())
-    }
-
-    /// A token, where there is one, is asked of everybody; from other machines nobody comes in without.
-    fn authorise(&self, face: Face, headers: &HeaderMap) -> Result<(), Refusal> {
-        let snapshot = self.control.crew.snapshot.load();
-        let Some(token) = &snapshot.settings.admin_token else {
-            // So for a moment only, while a reload takes the token and this listener away.
-            return if face == Face::Remote { Err(Refusal::unauthorised(false)) } else { Ok(()) };
-        };
-        let mut given = headers.get_all(AUTHORIZATION).iter();
-        match (given.next(), given.next()) {
-            (None, _) => Err(Refusal::unauthorised(false)),
-            (Some(field), None) if bearer(field).is_some_and(|given| token.is(given)) => Ok(()),
-            (Some(_), _) => Err(Refusal::unauthorised(true)),
-        }
-    }
-
-    /// Logs who may not ask, but not each time: whoever guesses tokens does not fill the log.
-    fn note_refusal(&self, peer: &str, refusal: &Refusal) {
-        let Untold { count, told } = self.untold.get();
-        let now = clock::now();
-        let count = count.saturating_add(1);
-        if told.is_some_and(|told| now.since(told) < limits::ADMIN_REFUSED_LOG) {
-            return self.untold.set(Untold { count, told });
-        }
-        self.untold.set(Untold { count: 0, told: Some(now) });
-        let (status, why) = (refusal.why.status(), &*refusal.problem.error);
-        tracing::warn!(peer, status, why, count, "a request to the admin API is refused");
-    }
-
-    /// Where it is read-only, changes are made by the file, and by signals.
-    fn may_change(&self) -> Result<(), Refusal> {
-        if !self.control.crew.snapshot.load().settings.admin_read_only {
-            return Ok(());
-        }
-        Err(Refusal::new(Why::ReadOnly, "the admin API is read-only")
-            .help("change the file, and reload by `kill -HUP`; or set `read_only = false` of [admin]"))
     }
 
     async fn read(&self, action: Action, names: &[&str], query: &str) -> Result<Answer, Refusal> {
@@ -426,167 +358,3 @@ fn note_change(peer: &str, action: Action, names: &[&str], outcome: &Result<Answ
         }
     }
 }
-
-/// `since=SEQ&limit=N`.
-fn page(query: &str) -> Result<(Option<u64>, usize), Refusal> {
-    let bad = |why: String| {
-        let usage = format!("as in /api/events?since=12&limit=100, limit from 1 to {}", limits::EVENTS);
-        Refusal::new(Why::BadRequest, why).help(usage)
-    };
-    let (mut since, mut limit) = (None, None);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let place = match key {
-            "since" => &mut since,
-            "limit" => &mut limit,
-            other => return Err(bad(format!("`{}` is nothing that can be said", other.escape_debug()))),
-        };
-        let number: u64 = value.parse().map_err(|_| bad(format!("`{key}` is a number")))?;
-        if place.replace(number).is_some() {
-            return Err(bad(format!("`{key}` is given twice")));
-        }
-    }
-    match limit {
-        None => Ok((since, limits::EVENTS)),
-        Some(limit) => match usize::try_from(limit) {
-            Ok(limit) if (1..=limits::EVENTS).contains(&limit) => Ok((since, limit)),
-            _ => Err(bad("`limit` is more than are kept, or none".to_owned())),
-        },
-    }
-}
-
-async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
-where
-    B: Body,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let too_large = || Refusal::new(Why::BodyTooLarge, format!("a body has at most {limit} bytes here"));
-    // What says beforehand that it is too large need not be waited for.
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_large());
-    }
-    let whole = Limited::new(body, limit).collect();
-    match tokio::time::timeout(limits::ADMIN_IDLE, whole).await {
-        Err(_) => Err(Refusal::new(Why::BodyTimeout, "the body did not arrive in time")),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Refusal::new(Why::BadRequest, format!("the body cannot be read: {error}"))),
-    }
-}
-
-fn weight(body: &[u8]) -> Result<Weight, Refusal> {
-    let read: document::SetWeight = serde_json::from_slice(body).map_err(|error| {
-        Refusal::new(Why::BadRequest, format!("the body does not say a weight: {error}")).help("send `{\"weight\": 5}`")
-    })?;
-    Weight::new(read.weight).ok_or_else(|| {
-        Refusal::new(Why::BadRequest, format!("a weight is 1 to {}", limits::WEIGHT))
-            .help("drain the endpoint to send it nothing")
-    })
-}
-
-/// The decoded segments of a path; `None` where one is not text. `/a/b/` ends in an empty one and finds nothing.
-fn segments(path: &str) -> Option<Vec<String>> {
-    path.strip_prefix('/')?.split('/').map(decode).collect()
-}
-
-pub(super) fn decode(segment: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(segment.len());
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
-        let (high, low) = (digit()?, digit()?);
-        out.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(out).ok()
-}
-
-/// Whether a Host, or what follows the scheme of an Origin, names this machine.
-fn is_loopback(host: &HeaderValue) -> bool {
-    host.to_str().is_ok_and(is_loopback_name)
-}
-
-fn is_loopback_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-    match bare {
-        Some(address) => address.parse().is_ok_and(|address: std::net::Ipv6Addr| address.to_canonical().is_loopback()),
-        None => {
-            name.eq_ignore_ascii_case("localhost")
-                || name.parse().is_ok_and(|address: std::net::Ipv4Addr| address.is_loopback())
-        }
-    }
-}
-
-/// Whether somebody else's DNS could have brought a browser here by this name (hardening J14): not by one that names this machine,
-/// nor by one without a dot, which is no public domain.
-fn may_be_rebound(host: &HeaderValue) -> bool {
-    !is_loopback(host) && host.as_bytes().contains(&b'.')
-}
-
-/// What follows `Bearer`; the scheme in any case (RFC 9110 §11.1).
-fn bearer(field: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, token) = field.as_bytes().split_at_checked(BEARER.len())?;
-    scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim_ascii())
-}
-
-/// `application/json`, whatever parameters it has.
-fn is_json(kind: &HeaderValue) -> bool {
-    let kind = kind.to_str().unwrap_or_default();
-    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// No browser sent it, or a page that came from this very listener did.
-fn is_own_origin(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
-    let origin = headers.get(ORIGIN).is_none_or(|origin| {
-        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
-    });
-    site && origin
-}
-
-/// Says why, and what helps.
-fn refused(refusal: Refusal) -> Answer {
-    let status = StatusCode::from_u16(refusal.why.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer = json(status, &refusal.problem);
-    if let Some((name, value)) = refusal.field {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    answer
-}
-
-fn json(status: StatusCode, document: &impl Serialize) -> Answer {
-    // Our documents have text keys only, so nothing in them can fail to be JSON.
-    let mut text = serde_json::to_vec_pretty(document).unwrap_or_default();
-    text.push(b'\n');
-    answer(status, "application/json", text)
-}
-
-fn asset(asset: &'static dashboard::Asset) -> Answer {
-    dashboard::guard(answer(StatusCode::OK, asset.kind, asset.text))
-}
-
-fn answer(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    if let Ok(kind) = HeaderValue::from_str(kind) {
-        headers.insert(CONTENT_TYPE, kind);
-    }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    // Nor may a page of another origin load it as a script or a picture.
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
-    answer
-}
-
-const BEARER: &[u8] = b"Bearer ";
-const TEXT: &str = "text/plain; charset=utf-8";

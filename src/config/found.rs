@@ -13,9 +13,12 @@
 //! Not here: asking (`source`), nor when a finding comes into force (`app::discovery`).
 
 mod admit;
+mod marks;
+mod pools;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,18 +26,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::pool::default_picker;
-use super::root::name_fault;
-use super::value::{Config, Dialled, Endpoint, Pool, Traffic};
+use super::value::{Config, Endpoint, Pool, Traffic};
 use crate::base::{EndpointAddr, Moment, limits};
-use crate::doc::{Settings, Spanned, quote};
-use crate::health;
+use crate::doc::{Settings, Spanned};
 use crate::route::Pattern;
 use crate::seam::source::{Finding, Member, Mistake, Owner, Pool as FoundPool, Refusal, drain, is_same_place};
 
 use admit::Ground;
+
+pub use marks::mark;
+pub use verdict::Verdict;
 
 /// The last good finding of every source, and what of them is in force.
 #[derive(Clone, Debug, Default)]
@@ -81,59 +82,6 @@ pub struct Merged {
     pub verdicts: BTreeMap<Owner, Verdict>,
     members: Members,
     in_force: InForce,
-}
-
-/// What became of one source's finding.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Verdict {
-    /// Members in force, those that leave not among them.
-    pub members: usize,
-    pub leaving: usize,
-    pub routes: usize,
-    /// As many of them as somebody reads, and how many there are by their reason.
-    pub mistakes: Vec<Mistake>,
-    pub refused: BTreeMap<Refusal, u64>,
-}
-
-impl Verdict {
-    fn refuse(&mut self, mistake: Mistake) {
-        *self.refused.entry(mistake.why).or_default() += 1;
-        self.mistakes.push(mistake);
-    }
-
-    /// Leaves as many mistakes as somebody reads, the first of everybody before the second of anybody: whoever makes many hides nobody
-    /// else's one.
-    fn abridge(&mut self) {
-        let mut made: HashMap<String, usize> = HashMap::new();
-        // With how many each stands for.
-        let mut ranked: Vec<(usize, usize, Mistake)> = Vec::new();
-        for mistake in std::mem::take(&mut self.mistakes) {
-            let nth = made.entry(mistake.maker().to_owned()).or_default();
-            *nth += 1;
-            // The one after the last that is told says how many there are in its place.
-            if *nth <= limits::MAKER_MISTAKES + 1 {
-                ranked.push((*nth, 1, mistake));
-            }
-        }
-        for (_, count, mistake) in ranked.iter_mut().filter(|(nth, ..)| *nth > limits::MAKER_MISTAKES) {
-            *count = made.get(mistake.maker()).map_or(1, |made| made - limits::MAKER_MISTAKES);
-            if *count > 1 {
-                *mistake =
-                    Mistake::new(mistake.why, mistake.maker(), format!("{count} more mistakes, which are not told"));
-            }
-        }
-        // Stable: otherwise in the order in which they were found.
-        ranked.sort_by_key(|(nth, ..)| *nth);
-        if ranked.len() > limits::SOURCE_MISTAKES {
-            let rest = ranked.split_off(limits::SOURCE_MISTAKES - 1);
-            let count = rest.iter().map(|(_, count, _)| count).sum();
-            if let Some((nth, _, first)) = rest.first() {
-                let message = format!("{count} more mistakes of these and others, which are not told");
-                ranked.push((*nth, count, Mistake::new(first.why, "the rest", message)));
-            }
-        }
-        self.mistakes = ranked.into_iter().map(|(.., mistake)| mistake).collect();
-    }
 }
 
 impl Found {
@@ -285,117 +233,6 @@ impl Found {
         Cow::Owned(whole)
     }
 
-    /// Pools that no file has. Returns where the members of every pool come from that has a source.
-    fn pools<'s>(
-        &self,
-        merged: &mut Merged,
-        findings: &BTreeMap<&Owner, Cow<'_, Finding>>,
-        sources: &BTreeMap<Owner, &'s Settings>,
-        ground: &Ground<'_>,
-        around: &Around<'_>,
-    ) -> Homes<'s> {
-        let listed = merged.config.pools.len();
-        let of_file: HashSet<Arc<str>> = merged.config.pools.iter().map(|pool| pool.name.value.clone()).collect();
-        let new_in_file = of_file.iter().filter(|name| !(around.is_known)(name)).count();
-        let mut names_left = around.names_left.saturating_sub(new_in_file);
-        let mut homes: Homes<'s> = sources
-            .iter()
-            .filter_map(|(owner, settings)| match owner {
-                Owner::Pool(name) => Some((name.clone(), *settings)),
-                Owner::Service(_) => None,
-            })
-            .collect();
-        let mut by_name: HashMap<Arc<str>, usize> = HashMap::new();
-        let before =
-            self.in_force.iter().flat_map(|(owner, before)| before.pools.iter().map(move |pool| (owner, pool)));
-        let before: HashMap<(&Owner, &Arc<str>), &FoundPool> =
-            before.map(|(owner, pool)| ((owner, &pool.name), pool)).collect();
-        let mut told: Vec<(&Owner, &Finding, &FoundPool)> = Vec::new();
-        for (owner, finding) in findings {
-            told.extend(finding.pools.iter().map(|found| (*owner, &**finding, found)));
-        }
-        // Who has a name or a place keeps it, whatever others say later. Stable: otherwise by the names of services.
-        told.sort_by_key(|(owner, _, found)| !before.contains_key(&(*owner, &found.name)));
-        let mut at_home: Vec<(&Owner, &FoundPool)> = Vec::new();
-        for (owner, finding, found) in told {
-            let (Some(settings), Some(verdict)) = (sources.get(owner), merged.verdicts.get_mut(owner)) else {
-                continue;
-            };
-            let home = homes.get(&found.name).copied();
-            let is_at_home = home.is_some_and(|home| is_same_place(home, settings));
-            if of_file.contains(&found.name) {
-                // One that looks in the same place has the same endpoints by itself.
-                if is_at_home {
-                    at_home.push((owner, found));
-                } else if !found.members.is_empty() {
-                    verdict.refuse(match home {
-                        Some(home) if home.name == settings.name => elsewhere(found),
-                        _ => file_has_it(found, settings.name),
-                    });
-                }
-                continue;
-            }
-            if home.is_some() && !is_at_home {
-                verdict.refuse(elsewhere(found));
-                continue;
-            }
-            if let Some(help) = name_fault(&found.name) {
-                let message = format!("{} cannot be the name of a pool", quote(&found.name));
-                verdict.refuse(Mistake::new(Refusal::Malformed, &*found.from, message).help(help));
-                continue;
-            }
-            let place = match by_name.get(&found.name) {
-                Some(place) => *place,
-                None if merged.config.pools.len() >= limits::NAMES => {
-                    let message = format!("more than the {} pools that fit", limits::NAMES);
-                    verdict.refuse(Mistake::new(Refusal::TooMany, &*found.from, message));
-                    continue;
-                }
-                None if names_left == 0 && !(around.is_known)(&found.name) => {
-                    let message = "no id is left for a new pool: this process has seen 65536 come and go";
-                    let mistake = Mistake::new(Refusal::TooMany, &*found.from, message);
-                    verdict.refuse(mistake.help("restart Strata, or reuse names"));
-                    continue;
-                }
-                None => {
-                    names_left -= usize::from(!(around.is_known)(&found.name));
-                    by_name.insert(found.name.clone(), merged.config.pools.len());
-                    homes.insert(found.name.clone(), settings);
-                    merged.config.pools.push(new_pool(found));
-                    merged.config.pools.len() - 1
-                }
-            };
-            let Some(pool) = merged.config.pools.get_mut(place) else { continue };
-            at_home.push((owner, found));
-            let before = before.get(&(owner, &found.name)).into_iter().flat_map(|before| &before.members);
-            let standings = self.standings(
-                pool,
-                owner,
-                &found.members,
-                before.filter(|member| self.keeps(sources, owner, finding, member)),
-                |member| ground.admit_to_proxies(&found.name, &pool.endpoints, member),
-                drain(settings),
-                verdict,
-                around,
-            );
-            join(pool, standings, &mut merged.members);
-        }
-        // Always in the same order, whoever came first.
-        if let Some(found) = merged.config.pools.get_mut(listed..) {
-            found.sort_by(|one, other| one.name.value.cmp(&other.name.value));
-            found.iter_mut().for_each(|pool| pool.endpoints.sort_by_key(|endpoint| endpoint.address.value));
-        }
-        for (owner, found) in at_home {
-            let of_pool = merged.members.range((found.name.clone(), EndpointAddr::LEAST)..);
-            let of_pool = of_pool.take_while(|((of, _), _)| *of == found.name).map(|(_, standing)| standing);
-            let staying = of_pool.filter(|standing| standing.left.is_none());
-            let members = staying.map(|standing| standing.member.clone()).collect();
-            let pool = FoundPool { members, ..found.clone() };
-            merged.in_force.entry(owner.clone()).or_default().pools.push(pool);
-        }
-        homes
-    }
-
     /// Who is in force of one source in one pool: those that it tells and that may, or else those that are kept, and those that leave.
     #[allow(clippy::too_many_arguments, reason = "one of two callers each has all of it at hand")]
     fn standings<'m>(
@@ -502,75 +339,11 @@ pub fn imagine(config: &mut Config) {
     }
 }
 
-/// Says of everything that was found where that was, in `places` of the effective configuration.
-pub fn mark(config: &Config, places: &mut Value) {
-    for pool in &config.pools {
-        let Some(place) = places.pointer_mut(&format!("/pool/{}", pool.name.value)) else { continue };
-        if let Some(from) = &pool.found {
-            fill(place, from);
-        }
-        let staying = pool.endpoints.iter().filter(|endpoint| !endpoint.leaving);
-        let places = place.get_mut("endpoints").and_then(Value::as_array_mut);
-        for (place, endpoint) in places.into_iter().flatten().zip(staying) {
-            if let Some(from) = &endpoint.found {
-                fill(place, from);
-            }
-        }
-    }
-    for service in &config.services {
-        let Traffic::L7(l7) = &service.traffic else { continue };
-        let routes =
-            places.pointer_mut(&format!("/service/{}/route", service.name.value)).and_then(Value::as_array_mut);
-        let listed = l7.routes.iter().filter(|route| !route.is_default);
-        for (place, route) in routes.into_iter().flatten().zip(listed) {
-            if let Some(from) = &route.found {
-                fill(place, from);
-            }
-        }
-    }
-}
-
-fn fill(place: &mut Value, from: &str) {
-    match place {
-        Value::Object(map) => map.values_mut().for_each(|value| fill(value, from)),
-        Value::Array(elements) => elements.iter_mut().for_each(|value| fill(value, from)),
-        other => *other = from.into(),
-    }
-}
-
 fn join(pool: &mut Pool, standings: Vec<Standing>, members: &mut Members) {
     for standing in standings {
         let Member { address, weight, backup, zone, leaving, from } = standing.member.clone();
         let endpoint = Endpoint::new(Spanned::implied(address));
         pool.endpoints.push(Endpoint { weight, backup, zone, leaving, found: Some(from), ..endpoint });
         members.insert((pool.name.value.clone(), address), standing);
-    }
-}
-
-fn file_has_it(found: &FoundPool, kind: &str) -> Mistake {
-    let message = format!("pool {} stands in the file, and has its endpoints from there", quote(&found.name));
-    let help = format!("give it `source = {{ type = \"{kind}\" }}` there, or name another pool here");
-    Mistake::new(Refusal::Conflict, &*found.from, message).help(help)
-}
-
-fn elsewhere(found: &FoundPool) -> Mistake {
-    let message =
-        format!("pool {} has its endpoints from another engine, or by labels of another prefix", quote(&found.name));
-    Mistake::new(Refusal::Conflict, &*found.from, message)
-        .help("give both sources one `socket` and one `labels`, or name another pool")
-}
-
-fn new_pool(found: &FoundPool) -> Pool {
-    Pool {
-        name: Spanned::implied(found.name.clone()),
-        balance: Spanned::implied(found.balance.clone().unwrap_or_else(|| Settings::defaults(default_picker(false)))),
-        probe: found.probe.clone().map(Spanned::implied),
-        damping: Spanned::implied(Settings::defaults(&health::DAMPING)),
-        panic_percent: None,
-        zones: None,
-        dialled: Some(Dialled::default()),
-        source: None,
-        endpoints: Vec::new(),
-        found: Some(found.from.clone()),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Heir, Said, Supervisor};
+use super::Supervisor;
+use super::reload::Said;
+use super::succession::Heir;
 use crate::app::discovery::Draft;
 use crate::app::load;
 use crate::app::upgrade::found::{self, FoundMember};

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{DRAIN_POLL, Refusal, SIGNAL, Supervisor, Wish as Signalled, order};
+use super::reload::SIGNAL;
+use super::signals::Wish as Signalled;
+use super::{DRAIN_POLL, Supervisor, order};
 use crate::admin::document::Upgraded;
 use crate::app::notify;
 use crate::app::upgrade::{Legacy, Predecessor, Successor, Talk, Wish};
@@ -278,17 +280,5 @@ impl Supervisor {
         let snapshot = self.crew.snapshot.load();
         let (services, generation) = (snapshot.services().count(), snapshot.generation);
         format!("serves {services} services, generation {generation} of the configuration")
-    }
-}
-
-impl Refusal {
-    /// One line for systemd's status.
-    pub(super) fn brief(&self) -> &'static str {
-        match self {
-            Refusal::Invalid(_) | Refusal::Machine(_) => {
-                "the last reload was refused; the configuration before serves on"
-            }
-            Refusal::Unserved(_) => "not all of the last configuration is served",
-        }
     }
 }
