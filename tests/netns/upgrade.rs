@@ -10,7 +10,7 @@ use super::common::{Successor, await_that};
 use super::load::Crowd;
 use super::node::can;
 use super::rig::{AF_XDP, Extra, NOTHING, Rig, Way};
-use super::talk::{ping, udp};
+use super::talk::{ask, ping, udp};
 use super::world::{Family, Place};
 
 /// Has another process serve, which goes with what is returned.
@@ -135,4 +135,34 @@ fn packets_go_on_where_a_successor_fails_when_it_is_to_take_over() {
             await_that("the VIP is answered for", || ping(&rig.world.router, family.vip(), 8).is_ok());
         }
     }
+}
+
+/// The old process wants back what it had, and that cannot be had any more: less is better than nothing.
+#[test]
+fn packets_go_on_by_the_ring_where_a_successor_fails_late_and_af_xdp_is_lost_meanwhile() {
+    let extra = Extra { linked: true, ..AF_XDP };
+    if !extra.can("an upgrade that fails late without AF_XDP afterwards") {
+        return;
+    }
+    let rig = Rig::new(Way::L4Nat, Place::Lan, 2, 2, extra);
+    let (_, dies, _) = LATE[0];
+    let [told, go] = ["told", "go"].map(|name| rig.strata.folder().join(name));
+    let waits = format!("open({told:?}, 'w').close()\nwhile not os.path.exists({go:?}):\n    time.sleep(0.01)\n{dies}");
+    Binary::late_and_real(&waits).put(&rig.strata.folder().join("strata"));
+    let said = thread::scope(|scope| {
+        let upgrade = scope.spawn(|| rig.world.balancer.strata(&["upgrade", "--admin", &rig.strata.admin.to_string()]));
+        await_that("nobody serves packets", || told.exists());
+        // A veth whose other end is that long takes no XDP.
+        rig.world.switch.ip("link set balancer mtu 9000");
+        std::fs::write(&go, "").expect("a file");
+        upgrade.join().expect("the command")
+    });
+    assert_eq!(said.status.code(), Some(1), "{}", String::from_utf8_lossy(&said.stderr));
+    let taken = rig.taken();
+    for family in Family::BOTH {
+        let vip = family.vip();
+        await_that("the VIP is answered for", || ping(&rig.world.router, vip, 8).is_ok());
+        await_that("connections are forwarded", || ask(&rig.world.client, vip, 1000, 1000).is_ok());
+    }
+    assert_eq!(rig.taken(), taken, "by AF_XDP all the same");
 }

@@ -172,7 +172,9 @@ impl Supervisor {
             }
             Err(why) => {
                 successor.end();
-                self.take_packets_back().await;
+                // Whatever of them can be had at once. The rest is looked for each second, as ever: nobody else has them.
+                let snapshot = self.crew.snapshot.load_full();
+                self.packets.mend(&snapshot).await;
                 if reload {
                     let _ = Box::pin(self.reload(SIGNAL)).await;
                 }
@@ -211,17 +213,6 @@ impl Supervisor {
             }
         }
         wishes
-    }
-
-    async fn take_packets_back(&mut self) {
-        let snapshot = self.crew.snapshot.load_full();
-        let outcome = match self.packets.prepare(&snapshot) {
-            Ok(prepared) => self.packets.commit(prepared, &snapshot).await,
-            Err(errors) => Err(errors),
-        };
-        if let Err(errors) = outcome {
-            tracing::error!("packets are not served after an upgrade that failed: {}", errors.join("\n"));
-        }
     }
 
     /// Takes no more connections: what `successor` serves is let go, the rest is given up.

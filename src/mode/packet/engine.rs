@@ -279,11 +279,17 @@ impl Engine {
     }
 
     /// Brings taps in step with the machine: interfaces that went or came back, workers that ended, addresses of ours and ways to
-    /// endpoints that have changed, classifiers that somebody removed. What stands in the way is logged once, and tried again at the
-    /// next call.
+    /// endpoints that have changed, classifiers that somebody removed. After [`Engine::stop`] it serves again whatever can be had. What
+    /// stands in the way is logged once, and tried again at the next call.
     pub async fn mend(&mut self, snapshot: &Arc<Snapshot>) {
         if self.running.is_none() {
-            return;
+            if snapshot.vips().next().is_none() {
+                return;
+            }
+            match Running::start(snapshot, self.secret, self.packets.clone()) {
+                Ok(running) => self.running = Some(running),
+                Err(error) => return self.hinder(vec![format!("the packet engine cannot start: {error}")]),
+            }
         }
         let ground = match look::ground() {
             Ok(ground) => ground,
@@ -312,11 +318,14 @@ impl Engine {
         };
         let interfaces: Vec<(Arc<str>, u32)> = wanted.iter().filter_map(is_there).collect();
         self.ground = Some(ground);
-        let is_same = interfaces.len() == running.open.len() && opened.is_empty() && changed.is_empty();
+        let wish = Wish::of(snapshot, self.passages.as_ref()).map_err(|error| errors.push(error)).ok();
+        let is_same = interfaces.len() == running.open.len()
+            && opened.is_empty()
+            && changed.is_empty()
+            && wish.as_ref().is_none_or(Wish::is_granted);
         if is_same {
             self.tell_of(wayless);
         } else {
-            let wish = Wish::of(snapshot, self.passages.as_ref()).map_err(|error| errors.push(error)).ok();
             match look::machine(&interfaces) {
                 Ok(machine) => {
                     let mut prepared = Prepared { machine, interfaces, opened, changed, wish, wayless };
@@ -327,6 +336,11 @@ impl Engine {
                 Err(error) => errors.push(format!("links, routes and neighbours cannot be read: {error}")),
             }
         }
+        self.hinder(errors);
+    }
+
+    /// Says what stands in the way now and did not before, or that nothing does any more.
+    fn hinder(&mut self, errors: Vec<String>) {
         for error in errors.iter().filter(|error| !self.hindrances.contains(error)) {
             tracing::error!(
                 "{error}: its packets are not served until that is mended, which is looked for each second"
@@ -343,8 +357,9 @@ impl Engine {
         self.running.is_some()
     }
 
-    /// Ends every thread. Packets are not served from here on, until something is prepared and committed again.
+    /// Ends every thread. Packets are not served from here on, until something is prepared and committed again, or mended.
     pub fn stop(&mut self) {
+        (self.ground, self.hindrances) = (None, Vec::new());
         self.passages.take().into_iter().for_each(Passages::stop);
         let Some(running) = self.running.take() else { return };
         running.open.into_values().for_each(Open::close);

@@ -66,6 +66,11 @@ impl Wish {
         Ok(Wish { wanted, made: Some((tun, speaker)) })
     }
 
+    /// Whether there is nothing to make.
+    pub fn is_granted(&self) -> bool {
+        self.made.is_none()
+    }
+
     /// Makes `current` what was wished for.
     ///
     /// # Errors

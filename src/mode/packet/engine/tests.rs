@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::config::{self, Catalogs};
+use crate::doc::Grammar;
 use crate::flow::key::TCP;
 use crate::flow::{Carried, Datagram, FlowKey, Kind, nat};
+use crate::seam::probe::{FALL, INTERVAL, PORT, RISE, THROUGH, TIMEOUT};
 use crate::sys::ingress::{self, Guard};
 use crate::sys::netns::{Namespace, await_that, namespaces};
 
@@ -17,8 +19,13 @@ fn snapshot() -> Arc<Snapshot> {
     snapshot_of(TEXT)
 }
 
+/// A probe that may go through a VIP. Nobody makes it.
+static PROBE: Grammar =
+    Grammar { name: "tcp", summary: "", fields: &[INTERVAL, TIMEOUT, RISE, FALL, PORT, THROUGH], example: "" };
+
 fn snapshot_of(text: &str) -> Arc<Snapshot> {
-    let loaded = config::read("test", text.as_bytes().to_vec(), &crate::doc::Nowhere, &Catalogs::default());
+    let catalogs = Catalogs { probes: &[&PROBE], ..Catalogs::default() };
+    let loaded = config::read("test", text.as_bytes().to_vec(), &crate::doc::Nowhere, &catalogs);
     let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
     let machine = config::Machine { cores: 1, random_key: HashKey::new([7; 16]) };
     Arc::new(config::compile(&config, &Snapshot::empty(crate::net::rig::settings()), &machine).expect("a snapshot"))
@@ -200,6 +207,87 @@ fn an_endpoint_behind_an_interface_without_ethernet_is_told_of_in_every_mode() {
             assert_eq!(taps, ["near"], "{forward} {endpoint}: nothing that comes by there can be read");
         }
     });
+}
+
+const XDP: &str = "[packets]\nio = \"af-xdp\"\n";
+const PROBED: &str = "[vip.v]\naddress = \"10.0.0.100\"\ninterface = \"near\"\n[service.game]\nmode = \"l2\"\nvip = \"v\"\n\
+    pool = \"p\"\n[pool.p]\nprobe = { type = \"tcp\", port = 80, through = \"vip\" }\nendpoints = [\"10.0.0.41\"]\n";
+
+/// As where a successor has failed late: nobody else has the packets.
+#[test]
+fn after_a_stop_what_can_be_had_is_served_and_the_rest_is_looked_for() {
+    let Some([near, far]) = namespaces() else { return };
+    near.cable(("near", OWN), &far, ("far", FAR));
+    near.sh("ip addr add 10.0.0.1/24 dev near; ip link add spare type veth peer name end; ip link set spare up; ip link set end up");
+    let spare = "[vip.w]\naddress = \"10.0.0.101\"\ninterface = \"spare\"\n[service.other]\nmode = \"l2\"\nvip = \"w\"\npool = \"p\"\n";
+    // What goes wrong meanwhile, what may be said of it, and what is mended then.
+    let gone = "ip link del near; ip link add near type veth peer name back; ip link set near up; ip link set back up; \
+        ip addr add 10.0.0.1/24 dev near";
+    for (text, wrong, said, mended) in [
+        (
+            format!("{TEXT}{spare}"),
+            "ip link del spare",
+            "spare",
+            "ip link add spare type veth peer name end; ip link set spare up; ip link set end up",
+        ),
+        (format!("{PROBED}{spare}"), "true", "", "true"),
+        (format!("{XDP}{TEXT}{spare}"), gone, "", "ip link set back mtu 1500"),
+    ] {
+        near.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let (packets, snapshot) = (Arc::new(Packets::default()), snapshot_of(&text));
+            let mut engine = Engine::new(2, HashKey::new([1; 16]), packets.clone(), Arc::default());
+            let mut prepared = engine.prepare(&snapshot).unwrap_or_else(|errors| panic!("{errors:?}"));
+            engine.let_probes_through(&mut prepared, &snapshot).unwrap();
+            runtime.block_on(engine.commit(prepared, &snapshot)).unwrap();
+            let passes = engine.passages.is_some();
+            assert_eq!(passes, text.contains("through"));
+            engine.stop();
+            near.sh(wrong);
+            if text.starts_with(XDP) {
+                // Too long for XDP: the interface's far end.
+                near.sh("ip link set back mtu 9000");
+            }
+            for _ in 0..2 {
+                runtime.block_on(engine.mend(&snapshot));
+                assert!(open(&engine).is_served(), "{wrong}");
+                assert_eq!(engine.passages.is_some(), passes, "{wrong}: probes go through VIPs as before");
+                assert_eq!(engine.hindrances.is_empty(), said.is_empty(), "{wrong}: {:?}", engine.hindrances);
+                assert!(engine.hindrances.iter().all(|why| why.contains(said)), "{wrong}: {:?}", engine.hindrances);
+            }
+            near.sh(mended);
+            runtime.block_on(engine.mend(&snapshot));
+            assert_eq!((packets.unserved(), &engine.hindrances), (None, &Vec::new()), "{mended}");
+            engine.stop();
+        });
+    }
+}
+
+#[test]
+fn probes_that_could_not_go_through_vips_do_when_it_is_mended() {
+    let Some([near, far]) = namespaces() else { return };
+    near.cable(("near", OWN), &far, ("far", FAR));
+    near.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let snapshot = snapshot_of(PROBED);
+        let mut engine = Engine::new(1, HashKey::new([1; 16]), Arc::default(), Arc::default());
+        let prepared = engine.prepare(&snapshot).unwrap_or_else(|errors| panic!("{errors:?}"));
+        runtime.block_on(engine.commit(prepared, &snapshot)).unwrap();
+        assert!(engine.passages.is_none(), "nobody lets them");
+        for _ in 0..2 {
+            runtime.block_on(engine.mend(&snapshot));
+            assert!(engine.passages.is_some());
+        }
+        engine.stop();
+    });
+}
+
+#[test]
+fn an_engine_without_packets_stays_nothing_when_it_is_mended() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut engine = Engine::new(1, HashKey::new([1; 16]), Arc::default(), Arc::default());
+    runtime.block_on(engine.mend(&Arc::new(Snapshot::empty(crate::net::rig::settings()))));
+    assert!(!engine.is_running());
 }
 
 #[test]
