@@ -61,7 +61,7 @@ put deploy/debian/logrotate etc/logrotate.d/strata
 for unit in strata.service strata@.service; do
     put "deploy/systemd/$unit" "usr/lib/systemd/system/$unit"
 done
-for example in packets.conf probes.conf strata.socket; do
+for example in packets.conf af-xdp.conf probes.conf strata.socket; do
     put "deploy/systemd/$example" "usr/share/strata/systemd/$example"
 done
 put deploy/debian/sysusers.conf usr/lib/sysusers.d/strata.conf

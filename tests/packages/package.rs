@@ -75,6 +75,7 @@ fn the_package_has_what_debian_expects_and_nothing_of_the_builder() {
         "./usr/share/zsh/vendor-completions/_strata",
         "./usr/share/fish/vendor_completions.d/strata.fish",
         "./usr/share/strata/systemd/packets.conf",
+        "./usr/share/strata/systemd/af-xdp.conf",
         "./usr/share/doc/strata/copyright",
         "./usr/share/doc/strata/changelog.gz",
         "./usr/share/doc/strata/examples/strata.toml",

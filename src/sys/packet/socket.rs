@@ -34,7 +34,9 @@ impl fmt::Display for PacketError {
             ),
             Some(libc::EBUSY) if *step == queue::BIND => f.write_str("another socket has it"),
             Some(libc::EINVAL) if *step == queue::BIND => f.write_str("the interface has no such queue"),
-            Some(libc::EAFNOSUPPORT) => f.write_str("this kernel has no such sockets"),
+            Some(libc::EAFNOSUPPORT) => f.write_str(
+                "this kernel has no such sockets, or the service's unit keeps them from it (`RestrictAddressFamilies`)",
+            ),
             _ => cause.fmt(f),
         }
     }
