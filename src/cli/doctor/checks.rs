@@ -146,6 +146,7 @@ fn capabilities(facts: &Facts, judged: &mut Judged) {
         let why = match capability {
             Capability::NetRaw => "packets come and go by packet sockets, and so do doctor's questions",
             Capability::Bpf => "AF_XDP takes an XDP program, which nobody else may load",
+            Capability::IpcLock => "AF_XDP locks 8 MiB a queue, without it only as far as `ulimit -l` goes",
             _ => "without it the kernel answers and forwards what is Strata's as well",
         };
         let program = std::env::current_exe().map_or_else(|_| "strata".to_owned(), |path| path.display().to_string());

@@ -532,3 +532,21 @@ const FIRST_PORT: u16 = 61_000;
 /// Clients that are nobody: addresses for documentation (RFC 5737, RFC 3849). What is sent to them ends at the first router.
 const FOREIGN_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const FOREIGN_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn af_xdp_is_asked_for_what_it_needs_beside_the_ring() {
+        use Capability::{Bpf, IpcLock, NetAdmin, NetRaw};
+        for (io, needed) in [
+            (None, &[NetRaw, NetAdmin][..]),
+            (Some(Io::Ring), &[NetRaw, NetAdmin]),
+            (Some(Io::AfXdp), &[NetRaw, NetAdmin, Bpf, IpcLock]),
+        ] {
+            let looked: Vec<Capability> = capabilities(io).into_iter().map(|(capability, _)| capability).collect();
+            assert_eq!(looked, needed, "{io:?}");
+        }
+    }
+}

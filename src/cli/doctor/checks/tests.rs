@@ -115,6 +115,16 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "here: setcap cap_bpf,cap_ipc_lock,cap_net_admin,cap_net_raw+ep",
         ),
         (
+            |f| {
+                f.af_xdp = true;
+                f.capabilities.push((Capability::IpcLock, false));
+            },
+            "capabilities",
+            Warning,
+            "IPC_LOCK is not held",
+            "here: setcap cap_bpf,cap_ipc_lock,cap_net_admin,cap_net_raw+ep",
+        ),
+        (
             |f| (f.af_xdp, f.interfaces[0].rx_vlan) = (true, true),
             "offloads",
             Warning,
