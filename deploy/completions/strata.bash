@@ -326,7 +326,7 @@ _strata() {
             return 0
             ;;
         strata__subcmd__doctor)
-            opts="-h --endpoint --mode --vip --interface --balancer --userspace --json --checks --help"
+            opts="-h --endpoint --mode --vip --interface --balancer --userspace --mtu --json --checks --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -345,6 +345,10 @@ _strata() {
                     return 0
                     ;;
                 --balancer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mtu)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1238,7 +1242,7 @@ _strata() {
             return 0
             ;;
         strata__subcmd__setup__subcmd__endpoint)
-            opts="-h --mode --vip --interface --balancer --userspace --apply --undo --state --help"
+            opts="-h --mode --vip --interface --balancer --userspace --mtu --apply --undo --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1257,6 +1261,10 @@ _strata() {
                     return 0
                     ;;
                 --balancer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mtu)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -183,6 +183,7 @@ nat\t'Replies leave through the balancer'"
 complete -c strata -n "__fish_strata_using_subcommand doctor" -l vip -d 'An address that clients reach; may be given several times. `nat` needs none' -r
 complete -c strata -n "__fish_strata_using_subcommand doctor" -l interface -d 'Where packets come in; default: the interface of the default route' -r
 complete -c strata -n "__fish_strata_using_subcommand doctor" -l balancer -d 'Strata\'s own address, which `nat` needs' -r
+complete -c strata -n "__fish_strata_using_subcommand doctor" -l mtu -d 'Bytes of a packet that fit on the way from the balancer to a tunnel\'s end, where that is less than the interface\'s MTU' -r
 complete -c strata -n "__fish_strata_using_subcommand doctor" -l endpoint -d 'This host is an endpoint: look whether it is set up for --mode'
 complete -c strata -n "__fish_strata_using_subcommand doctor" -l userspace -d '`strata decapsulate` takes the place of a tunnel device'
 complete -c strata -n "__fish_strata_using_subcommand doctor" -l json -d 'One JSON document'
@@ -195,6 +196,7 @@ nat\t'Replies leave through the balancer'"
 complete -c strata -n "__fish_strata_using_subcommand setup-endpoint" -l vip -d 'An address that clients reach; may be given several times. `nat` needs none' -r
 complete -c strata -n "__fish_strata_using_subcommand setup-endpoint" -l interface -d 'Where packets come in; default: the interface of the default route' -r
 complete -c strata -n "__fish_strata_using_subcommand setup-endpoint" -l balancer -d 'Strata\'s own address. For `nat` it becomes the gateway; for tunnels its family is the outer header\'s' -r
+complete -c strata -n "__fish_strata_using_subcommand setup-endpoint" -l mtu -d 'Bytes of a packet that fit on the way from the balancer to a tunnel\'s end, where that is less than the interface\'s MTU' -r
 complete -c strata -n "__fish_strata_using_subcommand setup-endpoint" -l state -d 'Keeps the record of what has been changed' -r -F
 complete -c strata -n "__fish_strata_using_subcommand setup-endpoint" -l userspace -d 'No tunnel device: `strata decapsulate` runs here and takes its place'
 complete -c strata -n "__fish_strata_using_subcommand setup-endpoint" -l apply -d 'Do it, instead of printing it'

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::setup_endpoint::{Mode, Wants};
+use super::setup_endpoint::{LEAST_MTU, Mode, Wants};
 use super::{read_config, say};
 use finding::Report;
 
@@ -43,6 +43,9 @@ pub(super) struct Arguments {
     /// `strata decapsulate` takes the place of a tunnel device
     #[arg(long, requires = "endpoint")]
     userspace: bool,
+    /// Bytes of a packet that fit on the way from the balancer to a tunnel's end, where that is less than the interface's MTU
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(LEAST_MTU..=65_535), requires = "endpoint")]
+    mtu: Option<u32>,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -65,6 +68,7 @@ pub(super) fn doctor(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 interface: arguments.interface.clone(),
                 balancers: arguments.balancers.clone(),
                 userspace: arguments.userspace,
+                mtu: arguments.mtu,
             };
             wants.owners()?;
             endpoint::judge(wants.needs(), &wants.command())

@@ -87,7 +87,13 @@ pub struct Wants {
     /// No tunnel device: `strata decapsulate` runs here and takes its place
     #[arg(long)]
     pub userspace: bool,
+    /// Bytes of a packet that fit on the way from the balancer to a tunnel's end, where that is less than the interface's MTU
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(LEAST_MTU..=65_535))]
+    pub mtu: Option<u32>,
 }
+
+/// What every host of IPv4 takes (RFC 791 §3.1).
+pub const LEAST_MTU: i64 = 576;
 
 pub fn setup(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let owners = arguments.wants.owners()?;
@@ -132,6 +138,9 @@ impl Wants {
     /// Who holds a change: a mode and an address. A change stays until its last owner lets it go.
     pub fn owners(&self) -> anyhow::Result<Vec<String>> {
         let addresses = if self.mode == Mode::Nat { &self.balancers } else { &self.vips };
+        if self.mtu.is_some() && !matches!(self.mode, Mode::Ipip | Mode::Gue) {
+            bail!("`--mtu` is for tunnels: `--mode {}` puts no headers before packets", self.mode.word());
+        }
         match (self.mode, addresses.is_empty()) {
             (Mode::Nat, true) => bail!("`--mode nat` needs `--balancer ADDRESS`: replies leave through it"),
             (_, true) => bail!("`--mode {}` needs `--vip ADDRESS`", self.mode.word()),
@@ -154,6 +163,9 @@ impl Wants {
         if self.userspace {
             command.push_str(" --userspace");
         }
+        if let Some(mtu) = self.mtu {
+            command.push_str(&format!(" --mtu {mtu}"));
+        }
         command + " --apply"
     }
 
@@ -167,7 +179,8 @@ impl Wants {
                 None => host::default_interface(address)?,
             };
             let outer = self.balancers.first().copied().unwrap_or(address).is_ipv6();
-            let wish = Wish { mode: self.mode, address, interface, outer_ipv6: outer, userspace: self.userspace };
+            let (mode, userspace, mtu) = (self.mode, self.userspace, self.mtu);
+            let wish = Wish { mode, address, interface, outer_ipv6: outer, userspace, mtu };
             let facts = host::facts(&wish)?;
             for mut need in plan::plan(&wish, &facts)? {
                 need.owners = vec![owner(self.mode, address)];

@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::facts::{Endpoint, Facts, Interface, Passages, Role, Seen, Way};
+use super::facts::{Endpoint, Facts, Interface, Passages, Role, Seen, Tcp, Way};
 use super::finding::{Cure, Finding, Severity};
 use crate::cli::setup_endpoint::Mode;
 use crate::doc::suggest::nearest;
@@ -286,6 +286,9 @@ fn setup(endpoint: &Endpoint, vip: IpAddr) -> Cure {
     {
         let _ = write!(command, " --balancer {balancer}");
     }
+    if let (true, Way::Out { path: Some(path), .. }) = (mode != Mode::L2, &endpoint.way) {
+        let _ = write!(command, " --mtu {path}");
+    }
     let cure = Cure::on(&endpoint.name, [command + " --apply"]);
     if mode == Mode::L2 { cure } else { cure.note("with --userspace where its kernel has no tunnels") }
 }
@@ -420,12 +423,16 @@ fn setup_mode(endpoint: &Endpoint) -> &'static str {
 /// Strata never sees the SYN-ACK of a tunnel's endpoint, so it cannot make it smaller.
 fn segments(facts: &Facts, judged: &mut Judged) {
     for endpoint in &facts.endpoints {
-        let (Way::Out { mtu, .. }, overhead @ 1..) = (&endpoint.way, endpoint.overhead()) else { continue };
+        let (Way::Out { mtu, path, .. }, overhead @ 1..) = (&endpoint.way, endpoint.overhead()) else { continue };
+        let fits = path.unwrap_or(*mtu).saturating_sub(overhead);
         for seen in endpoint.vips.iter().filter(|seen| seen.answered == Some(true)) {
             let headers = if seen.vip.is_ipv6() { 60 } else { 40 };
-            let most = mtu.saturating_sub(overhead + headers);
+            let most = fits.saturating_sub(headers);
             let (name, vip) = (&endpoint.name, seen.vip);
+            // The endpoint sees nothing of it.
+            let told = path.map_or_else(String::new, |path| format!(" --mtu {path}"));
             match seen.mss.map(u32::from) {
+                _ if seen.tcp == Tcp::Never => judged.fine(format!("{name} has no TCP of {vip}")),
                 Some(mss) if mss > most => {
                     let about = format!(
                         "endpoint {name} tells clients of {vip} to send segments of {mss} bytes, and {most} fit"
@@ -435,12 +442,12 @@ fn segments(facts: &Facts, judged: &mut Judged) {
                     judged.error(about, why, Some(setup(endpoint, vip)));
                 }
                 Some(_) => judged.fine(format!("{name} tells clients of segments that fit")),
-                None if mtu.saturating_sub(overhead) >= ETHERNET => judged.fine(format!("{name}: every packet fits")),
+                None if fits >= ETHERNET => judged.fine(format!("{name}: every packet fits")),
                 None => {
                     let about =
                         format!("endpoint {name} was not asked for its segment size: no TCP port of {vip} answers");
                     let why = "its routes to clients need `advmss` for TCP to fit";
-                    let command = format!("strata doctor --endpoint --mode {} --vip {vip}", setup_mode(endpoint));
+                    let command = format!("strata doctor --endpoint --mode {} --vip {vip}{told}", setup_mode(endpoint));
                     judged.warning(format!("{about}; {most} fit"), why, Some(Cure::on(name, [command])));
                 }
             }

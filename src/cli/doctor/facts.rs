@@ -134,18 +134,38 @@ pub enum Way {
     /// By an interface that carries no frames: what would be sent there is dropped.
     Frameless { interface: String },
     /// `router`: the next hop, if that is not the endpoint itself.
-    Out { interface: String, link: LinkId, mtu: u32, router: Option<IpAddr> },
+    /// `path`: bytes of a packet that fit, where the route says, or the kernel has learned, that it is less than the interface's `mtu`.
+    Out { interface: String, link: LinkId, mtu: u32, path: Option<u32>, router: Option<IpAddr> },
 }
 
 /// What an endpoint did about packets for the VIP.
 #[derive(Debug)]
 pub struct Seen {
     pub vip: IpAddr,
-    /// The TCP port that was asked.
-    pub port: Option<u16>,
+    pub tcp: Tcp,
     pub answered: Option<bool>,
     /// The largest segment that its SYN-ACK let us send.
     pub mss: Option<u16>,
+}
+
+/// The TCP that comes to the VIP by a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tcp {
+    /// The service's ports are all UDP's.
+    Never,
+    /// To ports that nobody has named.
+    Somewhere,
+    /// To this port among others, where a server should answer.
+    Port(u16),
+}
+
+impl Tcp {
+    pub const fn port(self) -> Option<u16> {
+        match self {
+            Tcp::Port(port) => Some(port),
+            Tcp::Never | Tcp::Somewhere => None,
+        }
+    }
 }
 
 impl Vip {

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::ask::{self, Ear, Heard, Kind, Path, Question};
-use super::facts::{Endpoint, Facts, Interface, Own, Passages, Role, Seen, Source, Vip, Way};
+use super::facts::{Endpoint, Facts, Interface, Own, Passages, Role, Seen, Source, Tcp, Vip, Way};
 use crate::base::ports::Transport;
 use crate::base::{MacAddr, limits};
 use crate::flow::tables::LinkId;
@@ -171,18 +171,18 @@ fn endpoint(service: &str, spec: &PacketSpec, vip: &state::Vip, pool: &Pool, fou
         Ok(route) if route.way == neighbour::Way::Local => Way::Here,
         // Frames to a MAC address of the file ask no route: they leave by the VIP's link, whatever the endpoint's address is.
         _ if spec.forward == Forward::Mac && fixed.is_some() => {
-            out(link::by_name(&vip.spec.interface), vip.spec.vlan.unwrap_or(0), None)
+            out(link::by_name(&vip.spec.interface), vip.spec.vlan.unwrap_or(0), None, None)
         }
         Ok(route) => {
             let router = (route.next_hop != address).then_some(route.next_hop);
-            out(link::by_index(route.interface), 0, router)
+            out(link::by_index(route.interface), 0, router, route.mtu)
         }
         Err(error) => Way::Nowhere(error.to_string()),
     };
     let direct = matches!(spec.forward, Forward::Mac | Forward::Ipip | Forward::Gue);
     let served = |vip: &&IpAddr| direct && (spec.forward.is_tunnel() || vip.is_ipv6() == address.is_ipv6());
-    let port = port(spec, pool);
-    let seen = |vip: &IpAddr| Seen { vip: *vip, port, answered: None, mss: None };
+    let tcp = tcp(spec, pool);
+    let seen = |vip: &IpAddr| Seen { vip: *vip, tcp, answered: None, mss: None };
     Endpoint {
         service: service.to_owned(),
         name: found.name.to_string(),
@@ -198,24 +198,31 @@ fn endpoint(service: &str, spec: &PacketSpec, vip: &state::Vip, pool: &Pool, fou
     }
 }
 
-fn out(link: io::Result<Link>, vlan: u16, router: Option<IpAddr>) -> Way {
+fn out(link: io::Result<Link>, vlan: u16, router: Option<IpAddr>, path: Option<u32>) -> Way {
     match link {
         Ok(link) if !deaf::is_ethernet(&link) => Way::Frameless { interface: link.name },
         Ok(link) => {
             let at = LinkId { interface: link.index, vlan };
-            Way::Out { interface: link.name, link: at, mtu: link.mtu, router }
+            Way::Out {
+                interface: link.name,
+                link: at,
+                mtu: link.mtu,
+                path: path.filter(|path| *path < link.mtu),
+                router,
+            }
         }
         Err(error) => Way::Nowhere(error.to_string()),
     }
 }
 
-/// A TCP port at which a server should answer: the service's, or the probe's.
-fn port(spec: &PacketSpec, pool: &Pool) -> Option<u16> {
-    let declared = spec.ports.as_ref().map(|ports| ports.of(Transport::Tcp).first().map(|range| range.first));
-    declared.unwrap_or_else(|| {
-        let probe = pool.spec.probe.as_ref().filter(|probe| ["tcp", "http"].contains(&probe.name))?;
-        u16::try_from(probe.integer("port")).ok().filter(|port| *port > 0)
-    })
+/// A server should answer at the service's port, or else at the probe's.
+fn tcp(spec: &PacketSpec, pool: &Pool) -> Tcp {
+    if let Some(ports) = &spec.ports {
+        return ports.of(Transport::Tcp).first().map_or(Tcp::Never, |range| Tcp::Port(range.first));
+    }
+    let probe = pool.spec.probe.as_ref().filter(|probe| ["tcp", "http"].contains(&probe.name));
+    let port = probe.and_then(|probe| u16::try_from(probe.integer("port")).ok()).filter(|port| *port > 0);
+    port.map_or(Tcp::Somewhere, Tcp::Port)
 }
 
 /// A link that can be asked on.
@@ -436,7 +443,7 @@ fn behaviour(facts: &mut Facts, places: &Places) {
             };
             let path = Path { tunnel, ..path.clone() };
             put(What::Echo(at, index), &path, client, seen.vip);
-            if seen.port.is_some() {
+            if seen.tcp.port().is_some() {
                 put(What::Syn(at, index), &path, client, seen.vip);
             }
         }
@@ -469,7 +476,7 @@ fn question(what: What, number: usize, path: &Path, (from, to): (IpAddr, IpAddr)
             (Head::Echo { reply: false, identifier: identifier(), sequence: number }, (0, 0))
         }
         What::Syn(endpoint, vip) => {
-            let port = facts.endpoints.get(endpoint)?.vips.get(vip)?.port?;
+            let port = facts.endpoints.get(endpoint)?.vips.get(vip)?.tcp.port()?;
             let head = Head::Tcp { flags: Flags::SYN, sequence: 1, acknowledgment: 0, mss: Some(1460) };
             (head, (FIRST_PORT.checked_add(number)?, port))
         }

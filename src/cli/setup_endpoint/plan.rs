@@ -20,6 +20,8 @@ pub struct Wish {
     pub interface: String,
     pub outer_ipv6: bool,
     pub userspace: bool,
+    /// Bytes of a packet that fit on the way here, if less than the interface's.
+    pub mtu: Option<u32>,
 }
 
 /// What the host is like now.
@@ -195,7 +197,7 @@ fn advertise(wish: &Wish, facts: &Facts, needs: &mut Vec<Need>) {
     let between = if wish.mode == Mode::Gue { gue::Variant::Header.overhead() } else { 0 };
     let headers = if ipv6 { 60 } else { 40 };
     let overhead = headers + outer + u32::try_from(between).unwrap_or(0);
-    let mss = facts.mtu.saturating_sub(overhead);
+    let mss = wish.mtu.map_or(facts.mtu, |mtu| mtu.min(facts.mtu)).saturating_sub(overhead);
     for line in facts.routes.iter().filter(|line| leads_to_clients(line, &wish.interface)) {
         let (bare, now) = split_advmss(line);
         let done = now.is_some_and(|now| now <= mss);

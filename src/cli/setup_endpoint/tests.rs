@@ -31,7 +31,7 @@ fn facts(routes: &[&str]) -> Facts {
 }
 
 fn wish(mode: Mode, address: &str, outer_ipv6: bool) -> Wish {
-    Wish { mode, address: address.parse().unwrap(), interface: "eth0".into(), outer_ipv6, userspace: false }
+    Wish { mode, address: address.parse().unwrap(), interface: "eth0".into(), outer_ipv6, userspace: false, mtu: None }
 }
 
 fn commands(needs: &[Need]) -> Vec<String> {
@@ -53,7 +53,11 @@ fn quiet_and<'a>(rest: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn each_mode_needs_what_the_table_says() {
-    let cases: [(Wish, &[&str], Vec<&str>); 8] = [
+    let narrow = |mtu| Wish { userspace: true, mtu: Some(mtu), ..wish(Mode::Ipip, "10.0.0.100", false) };
+    let told = |to: &'static str| quiet_and(&["ip address add 10.0.0.100/32 dev lo", to]);
+    let cases: [(Wish, &[&str], Vec<&str>); 10] = [
+        (narrow(1380), &[DEFAULT], told("ip route replace default via 10.0.0.1 dev eth0 advmss 1320")),
+        (narrow(9000), &[DEFAULT], told("ip route replace default via 10.0.0.1 dev eth0 advmss 1440")),
         (wish(Mode::L2, "10.0.0.100", false), &[DEFAULT], quiet_and(&["ip address add 10.0.0.100/32 dev lo"])),
         (
             wish(Mode::L2, "fd00::100", true),

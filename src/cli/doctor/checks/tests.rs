@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::super::facts::{Facts, Own, Source, Vip};
+use super::super::facts::{Facts, Own, Source, Tcp, Vip};
 use super::*;
 use crate::base::MacAddr;
 use crate::flow::tables::LinkId;
@@ -41,10 +41,10 @@ fn interface() -> Interface {
 }
 
 fn endpoint(name: &str, last: u8, forward: Forward) -> Endpoint {
-    let way = Way::Out { interface: "eth0".into(), link: LinkId::plain(2), mtu: 1500, router: None };
+    let way = Way::Out { interface: "eth0".into(), link: LinkId::plain(2), mtu: 1500, path: None, router: None };
     let direct = matches!(forward, Forward::Mac | Forward::Ipip | Forward::Gue);
     let mss = forward.is_tunnel().then_some(1400);
-    let seen = Seen { vip: ip("10.0.0.100"), port: Some(80), answered: Some(true), mss };
+    let seen = Seen { vip: ip("10.0.0.100"), tcp: Tcp::Port(80), answered: Some(true), mss };
     Endpoint {
         service: "game".into(),
         name: name.into(),
@@ -356,6 +356,23 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "10.0.0.42: strata setup-endpoint --mode ipip --vip 10.0.0.100 --apply",
         ),
         (
+            |f| narrow(f, 1),
+            "advmss",
+            Error,
+            "segments of 1400 bytes, and 1320 fit",
+            "10.0.0.42: strata setup-endpoint --mode ipip --vip 10.0.0.100 --mtu 1380 --apply",
+        ),
+        (
+            |f| {
+                narrow(f, 1);
+                f.endpoints[1].vips[0].mss = None;
+            },
+            "advmss",
+            Warning,
+            "was not asked for its segment size: no TCP port of 10.0.0.100 answers; 1320 fit",
+            "10.0.0.42: strata doctor --endpoint --mode ipip --vip 10.0.0.100 --mtu 1380",
+        ),
+        (
             |f| f.endpoints[1].vips[0].mss = None,
             "advmss",
             Warning,
@@ -400,6 +417,13 @@ fn router(facts: &mut Facts, endpoint: usize) {
     }
 }
 
+/// The route to it says what fits.
+fn narrow(facts: &mut Facts, endpoint: usize) {
+    if let Way::Out { path, .. } = &mut facts.endpoints[endpoint].way {
+        *path = Some(1380);
+    }
+}
+
 #[test]
 fn each_ailment_is_found_by_its_check_alone_with_its_cure() {
     for (number, (ailment, check, severity, about, cure)) in CASES.iter().enumerate() {
@@ -438,6 +462,13 @@ fn a_tunnel_that_everything_fits_needs_no_advmss() {
         *mtu = 1520;
     }
     assert!(judge(&facts).iter().all(|finding| finding.severity == Severity::Ok));
+}
+
+#[test]
+fn a_tunnel_that_no_tcp_comes_by_needs_no_advmss() {
+    let mut facts = healthy();
+    (facts.endpoints[1].vips[0].tcp, facts.endpoints[1].vips[0].mss) = (Tcp::Never, None);
+    assert!(judge(&facts).iter().all(|finding| finding.severity == Severity::Ok), "{:#?}", judge(&facts));
 }
 
 #[test]
