@@ -64,7 +64,7 @@ fn own_address(vip: IpAddr, endpoint: IpAddr) -> Result<IpAddr, Failure> {
 
 fn answers_pass(vip: IpAddr, way: &Route, to_vip: Option<Route>) -> Result<(), Failure> {
     let Some(name) = dropped_by(vip, way, to_vip).map_err(|error| ours(&error))? else { return Ok(()) };
-    let cure = format!("set `sysctl -w net.ipv4.conf.{name}.rp_filter=2`");
+    let cure = format!("set `sysctl -w net/ipv4/conf/{name}/rp_filter=2`");
     Err(Failure::Ours(format!("strict rp_filter drops answers of {vip} that come by {name}: {cure}").into()))
 }
 

@@ -399,7 +399,7 @@ fn what_this_machine_would_drop_takes_no_endpoint_out() {
     let [four, six] = Family::BOTH.map(|family| [0, 1].map(|index| family.endpoint(Place::Lan, index)));
     await_that("it is said", || rig.strata.log().contains("probes cannot be made"));
     let words = "cannot be probed: strict rp_filter drops answers of 10.0.0.100 that come by eth0: \
-        set `sysctl -w net.ipv4.conf.eth0.rp_filter=2`";
+        set `sysctl -w net/ipv4/conf/eth0/rp_filter=2`";
     let said = || status(&rig.world.balancer, &rig.strata);
     // IPv6 has no such check.
     await_that("status has the reason and the cure", || said().matches(words).count() == 2);

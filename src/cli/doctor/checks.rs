@@ -516,7 +516,7 @@ fn passages(facts: &Facts, judged: &mut Judged) {
         }
     }
     for (vip, name) in strict {
-        let cure = Cure::here([format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2")]);
+        let cure = Cure::here([format!("sysctl -w net/ipv4/conf/{name}/rp_filter=2")]);
         let about = format!("strict rp_filter drops answers of {vip} to probes, which come by {name}");
         judged.error(about, "the VIP is routed to another interface: no probe through it tells anything", Some(cure));
     }

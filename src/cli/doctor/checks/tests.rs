@@ -206,7 +206,7 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             "probe-through",
             Error,
             "strict rp_filter drops answers of 10.0.0.100 to probes, which come by eth1",
-            "here: sysctl -w net.ipv4.conf.eth1.rp_filter=2",
+            "here: sysctl -w net/ipv4/conf/eth1/rp_filter=2",
         ),
         (|f| f.interfaces[0].lro = true, "offloads", Error, "eth0 has LRO on", "here: ethtool -K eth0 lro off"),
         (|f| replies(f).lro = true, "offloads", Error, "eth1 has LRO on", "here: ethtool -K eth1 lro off"),
