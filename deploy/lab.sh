@@ -94,7 +94,12 @@ network() { # MODE
     arm router eth0 10.0.0.1 fd00::1
     arm balancer eth0 10.0.0.2 fd00::2
     for host in $ends; do arm "$host" eth0 "10.0.0.$(last_of "$host")" "fd00::$(last_of "$host")"; done
-    on router bash -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
+    local routers=router
+    # Where endpoints have the balancer for a gateway, its kernel forwards what they send of their own.
+    case $1 in nat | l4-nat | all) routers+=' balancer' ;; esac
+    for host in $routers; do
+        on "$host" bash -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
+    done
     ip -n "$lab-client" route add default via 198.51.100.1
     ip -n "$lab-client" route add default via 2001:db8:51::1
     for host in balancer $ends; do

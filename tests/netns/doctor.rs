@@ -6,7 +6,7 @@ use std::process::Output;
 use serde_json::Value;
 
 use super::node::{Node, can};
-use super::rig::{Extra, Rig, Way};
+use super::rig::{Extra, NOTHING, Rig, Way};
 use super::world::{Family, Place, World};
 
 /// A report, and the exit code.
@@ -88,15 +88,18 @@ fn a_healthy_balancer_has_nothing_wrong_in_any_mode() {
     if !can("`strata doctor` on healthy hosts") {
         return;
     }
-    for (way, place) in [
-        (Way::L2, Place::Lan),
-        (Way::Ipip, Place::Lan),
-        (Way::Gue, Place::BehindRouter),
-        (Way::Nat, Place::Lan),
-        (Way::L4Nat, Place::BehindBalancer),
-        (Way::FullNat, Place::BehindBalancer),
+    let datagrams = Extra { service: "ports = \"8080/udp\"", ..NOTHING };
+    for (way, place, extra) in [
+        (Way::L2, Place::Lan, NOTHING),
+        (Way::Ipip, Place::Lan, NOTHING),
+        (Way::Gue, Place::BehindRouter, NOTHING),
+        // Nobody tells anybody of segments.
+        (Way::Gue, Place::Lan, datagrams),
+        (Way::Nat, Place::Lan, NOTHING),
+        (Way::L4Nat, Place::BehindBalancer, NOTHING),
+        (Way::FullNat, Place::BehindBalancer, NOTHING),
     ] {
-        let rig = Rig::new(way, place, 2, 2, Extra::default());
+        let rig = Rig::new(way, place, 2, 2, extra);
         let report = rig.doctor();
         assert_eq!((report.code, report.counts()), (0, [Some(0); 2]), "{way:?} {place:?}: {:#}", report.document);
         let unknown =
@@ -223,6 +226,35 @@ fn each_ailment_of_nat_is_found_and_cured_by_the_printed_command() {
         "",
     );
     assert_eq!(rig.doctor().code, 0, "{:#}", rig.doctor().document);
+    // Without ports nothing that endpoints send of their own goes on, whatever the kernel may.
+    let stop = |world: &World| {
+        for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            world.balancer.set(key, "0");
+        }
+    };
+    stop(&rig.world);
+    assert_eq!(rig.doctor().counts(), [Some(0); 2], "{:#}", rig.doctor().document);
+    let rig = Rig::new(Way::L4Nat, Place::BehindBalancer, 1, 1, Extra::default());
+    cured(
+        &rig,
+        &[
+            (stop, "gateway", "net/ipv4/ip_forward is 0", "sysctl -w net/ipv4/ip_forward=1"),
+            (
+                |world| world.balancer.set("net/ipv6/conf/all/forwarding", "0"),
+                "gateway",
+                "net/ipv6/conf/all/forwarding is 0",
+                "sysctl -w net/ipv6/conf/all/forwarding=1",
+            ),
+            (
+                |world| world.balancer.set("net/ipv4/conf/eth1/forwarding", "0"),
+                "gateway",
+                "net/ipv4/conf/eth1/forwarding is 0",
+                "sysctl -w net/ipv4/conf/eth1/forwarding=1",
+            ),
+        ],
+        "",
+    );
+    assert_eq!(rig.doctor().counts(), [Some(0); 2], "{:#}", rig.doctor().document);
     let rig = Rig::new(Way::FullNat, Place::Lan, 1, 1, Extra::default());
     for (source, bits) in [("10.0.0.3", 24), ("fd00::3", 64)] {
         let quiet = if bits == 64 { "nodad" } else { "" };
@@ -259,6 +291,13 @@ fn each_ailment_of_a_tunnel_is_found_and_cured_by_the_printed_command() {
             "strata setup-endpoint --mode ipip --vip 10.0.0.100 --apply"
         };
         let segments: Ailment = (plain, "advmss", "endpoint 10.0.0.41 tells clients of 10.0.0.100", command);
+        let narrow = |world: &World| drop(world.balancer.ip("route add 10.0.0.41/32 dev eth0 mtu 1380"));
+        let command_narrow: &'static str = if mode == "gue" {
+            "strata setup-endpoint --mode gue --vip 10.0.0.100 --mtu 1380 --apply"
+        } else {
+            "strata setup-endpoint --mode ipip --vip 10.0.0.100 --mtu 1380 --apply"
+        };
+        let narrow: Ailment = (narrow, "advmss", "endpoint 10.0.0.41 tells clients of 10.0.0.100", command_narrow);
         let missing: Ailment = (
             |world| drop(world.endpoints[1].ip("address del 10.0.0.100/32 dev lo")),
             "vip-on-endpoint",
@@ -266,7 +305,7 @@ fn each_ailment_of_a_tunnel_is_found_and_cured_by_the_printed_command() {
             command,
         );
         // The note says so: this kernel has no tunnels.
-        cured(&rig, &[segments, missing], " --userspace");
+        cured(&rig, &[segments, narrow, missing], " --userspace");
         assert_eq!(rig.doctor().code, 0, "{:#}", rig.doctor().document);
     }
 }

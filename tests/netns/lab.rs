@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::node::{can, hosts, prefix};
+use super::common::await_that;
+use super::node::{Node, can, hosts, prefix};
+use super::talk::ping;
+use super::world::Family;
 
 struct Lab {
     name: String,
@@ -26,6 +29,16 @@ impl Lab {
             .expect("the script");
         let text = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// That an endpoint gets to the client by itself, whoever its gateway is.
+    #[track_caller]
+    fn reaches_the_client(&self, endpoint: &str) {
+        let host = Node::found(format!("{}-{endpoint}", self.name));
+        for family in Family::BOTH {
+            let to = family.client();
+            await_that(&format!("{to} answers {endpoint}"), || ping(&host, to, 8).is_ok());
+        }
     }
 
     fn hosts(&self) -> usize {
@@ -74,6 +87,7 @@ fn goes_through(lab: &Lab, mode: &str) {
     for pool in ["pool lab4  3 of 3 usable", "pool lab6  3 of 3 usable"] {
         assert!(said.contains(pool), "{mode}: {pool}: {said}");
     }
+    lab.reaches_the_client("e1");
     let (code, said) = lab.run("up l4");
     assert!(code == 1 && said.contains("it is up already"), "{mode}: {said}");
     assert_eq!(lab.run("down").0, 0);
@@ -143,6 +157,7 @@ fn every_layer(lab: &Lab) {
     for pool in ["game", "mail", "names", "database", "web", "api"] {
         assert!(said.contains(&format!("pool {pool}  2 of 2 usable")), "{pool}: {said}");
     }
+    lab.reaches_the_client("e51");
     assert_eq!(lab.run("down").0, 0);
     assert_eq!(lab.hosts(), 0);
 }

@@ -24,14 +24,19 @@ impl Node {
     /// A new host with `lo` up, forwarding nothing. IPv6 addresses serve at once: nobody here has the same.
     pub fn new(name: String) -> Node {
         run("ip", &["netns", "add", &name]);
-        let namespace = File::open(format!("/run/netns/{name}")).expect("the namespace's file");
-        let node = Node { name, namespace };
+        let node = Node::found(name);
         for scope in ["all", "default"] {
             node.set(&format!("net/ipv6/conf/{scope}/accept_dad"), "0");
             node.set(&format!("net/ipv6/conf/{scope}/accept_ra"), "0");
         }
         node.ip("link set lo up");
         node
+    }
+
+    /// One that somebody else has made.
+    pub fn found(name: String) -> Node {
+        let namespace = File::open(format!("/run/netns/{name}")).expect("the namespace's file");
+        Node { name, namespace }
     }
 
     /// The same host once more, for who cannot borrow it.

@@ -59,7 +59,11 @@ pub static CHECKS: &[Check] = &[
         judge: on_endpoints,
     },
     Check { name: "advmss", asks: "do endpoints behind tunnels tell clients of segments that fit?", judge: segments },
-    Check { name: "gateway", asks: "do replies of endpoints come back through this host (nat)?", judge: gateways },
+    Check {
+        name: "gateway",
+        asks: "do replies of endpoints come back through this host, and does it forward the rest (nat)?",
+        judge: gateways,
+    },
     Check { name: "kernel", asks: "is the kernel kept from forwarding what is Strata's?", judge: kernel },
     Check {
         name: "probe-through",
@@ -459,7 +463,12 @@ fn gateways(facts: &Facts, judged: &mut Judged) {
     for endpoint in facts.endpoints.iter().filter(|endpoint| endpoint.forward == Forward::Nat) {
         let name = &endpoint.name;
         match (endpoint.returned, endpoint.pinged) {
-            (Some(true), _) => judged.fine(format!("{name} answers through this host")),
+            (Some(true), _) => {
+                judged.fine(format!("{name} answers through this host"));
+                if let Some(key) = &endpoint.unforwarded {
+                    stranded(key, endpoint.address.is_ipv6(), judged);
+                }
+            }
             (Some(false), Some(true)) => {
                 let about = format!("replies of endpoint {name} to clients do not come back through this host");
                 let why = "clients get answers from an address that they never asked, and reset the connection";
@@ -477,6 +486,18 @@ fn gateways(facts: &Facts, judged: &mut Judged) {
             (None, _) => judged.unknown += 1,
         }
     }
+}
+
+/// Once for all of them: it is one setting.
+fn stranded(key: &str, ipv6: bool, judged: &mut Judged) {
+    let about = format!("what endpoints of nat send of their own ends here: {key} is 0");
+    let why = "their default route is this host: clients are served, but questions for names, updates and all else of theirs, \
+               which this kernel would forward, go nowhere";
+    let cure = Cure::here([format!("sysctl -w {key}=1")]);
+    // A host that forwards takes no routers' word (`accept_ra` of 1), and would lose a default route that it has from one.
+    let note =
+        "first with `accept_ra=2` on the interface whose router tells this host its default route, where one does";
+    judged.warning(about, why, Some(if ipv6 { cure.note(note) } else { cure }));
 }
 
 fn kernel(facts: &Facts, judged: &mut Judged) {

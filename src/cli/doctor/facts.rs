@@ -118,6 +118,9 @@ pub struct Endpoint {
     pub pinged: Option<bool>,
     /// NAT: whether what it sends to clients comes by here.
     pub returned: Option<bool>,
+    /// NAT: the setting that has the kernel not forward what it sends of its own. `None` as well where none of that comes to the
+    /// kernel, for want of `ports`.
+    pub unforwarded: Option<String>,
     /// Direct return: whether it takes packets for each address of the VIP.
     pub vips: Vec<Seen>,
     /// The address of ours that it reaches us at.

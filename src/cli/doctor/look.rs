@@ -78,6 +78,15 @@ pub fn balancer(snapshot: &Snapshot) -> Facts {
         facts.sources.extend(spec.sources.iter().map(source));
         facts.endpoints.extend(pool.endpoints.iter().map(|found| endpoint(&name, spec, vip, pool, found)));
     }
+    // Whose every packet may be a reply, of one service at least.
+    let recorded: BTreeSet<IpAddr> = recorded(snapshot).collect();
+    for endpoint in &mut facts.endpoints {
+        if let (Forward::Nat, Way::Out { interface, .. }) = (endpoint.forward, &endpoint.way)
+            && !recorded.contains(&endpoint.address)
+        {
+            endpoint.unforwarded = unforwarded(endpoint.address, interface);
+        }
+    }
     for endpoint in &facts.endpoints {
         // What NAT's endpoints answer comes in by the way to them, wherever clients come in.
         if let (Forward::Nat | Forward::FullNat, Way::Out { interface, .. }) = (endpoint.forward, &endpoint.way) {
@@ -132,8 +141,29 @@ fn devices() -> Vec<String> {
 }
 
 fn forwards() -> [bool; 2] {
-    ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
-        .map(|path| std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "1"))
+    [IPV4_FORWARDING, IPV6_FORWARDING]
+        .map(|key| std::fs::read_to_string(format!("/proc/sys/{key}")).is_ok_and(|value| value.trim() == "1"))
+}
+
+/// What has the kernel not forward packets of this address, which come in by `interface`: IPv4 goes by the interface's own setting,
+/// IPv6 by that of all (`ip_route_input_slow`, `ip6_forward`).
+fn unforwarded(address: IpAddr, interface: &str) -> Option<String> {
+    let is_off = |key: &str| std::fs::read_to_string(format!("/proc/sys/{key}")).is_ok_and(|value| value.trim() == "0");
+    let (all, own) = if address.is_ipv6() {
+        (IPV6_FORWARDING, IPV6_FORWARDING.to_owned())
+    } else {
+        (IPV4_FORWARDING, format!("net/ipv4/conf/{interface}/forwarding"))
+    };
+    is_off(&own).then(|| if is_off(all) { all.to_owned() } else { own })
+}
+
+/// Endpoints of NAT without `ports`.
+fn recorded(snapshot: &Snapshot) -> impl Iterator<Item = IpAddr> {
+    let pools = snapshot.services().filter_map(|service| match &service.traffic {
+        Traffic::Packet(spec) if spec.forward == Forward::Nat && spec.ports.is_none() => snapshot.pool(spec.pool),
+        _ => None,
+    });
+    pools.flat_map(|pool| pool.endpoints.iter().map(|endpoint| endpoint.address.ip()))
 }
 
 fn own() -> Vec<Own> {
@@ -193,6 +223,7 @@ fn endpoint(service: &str, spec: &PacketSpec, vip: &state::Vip, pool: &Pool, fou
         mac: None,
         pinged: None,
         returned: None,
+        unforwarded: None,
         vips: vip.spec.addresses.iter().filter(served).map(seen).collect(),
         balancer,
     }
@@ -533,6 +564,8 @@ fn identifier() -> u16 {
 }
 
 const CLIENTS: Role = Role::Clients { has_virtual: false };
+const IPV4_FORWARDING: &str = "net/ipv4/ip_forward";
+const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 const PAYLOAD: &[u8] = b"strata doctor";
 /// A SYN's source port is this and its question's number.
 const FIRST_PORT: u16 = 61_000;

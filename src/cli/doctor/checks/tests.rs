@@ -55,6 +55,7 @@ fn endpoint(name: &str, last: u8, forward: Forward) -> Endpoint {
         mac: Some(Some(mac(last))),
         pinged: Some(true),
         returned: (forward == Forward::Nat).then_some(true),
+        unforwarded: None,
         vips: if direct { vec![seen] } else { Vec::new() },
         balancer: Some(ip("10.0.0.2")),
     }
@@ -385,6 +386,20 @@ const CASES: &[(Ailment, &str, Severity, &str, &str)] = {
             Error,
             "replies of endpoint 10.0.0.43 to clients do not come back",
             "10.0.0.43: strata setup-endpoint --mode nat --balancer 10.0.0.2 --apply",
+        ),
+        (
+            |f| {
+                f.endpoints[2].unforwarded = Some("net/ipv4/ip_forward".into());
+                let other = Endpoint {
+                    unforwarded: f.endpoints[2].unforwarded.clone(),
+                    ..endpoint("10.0.0.45", 45, Forward::Nat)
+                };
+                f.endpoints.push(other);
+            },
+            "gateway",
+            Warning,
+            "what endpoints of nat send of their own ends here: net/ipv4/ip_forward is 0",
+            "here: sysctl -w net/ipv4/ip_forward=1",
         ),
         (
             |f| (f.endpoints[2].returned, f.endpoints[2].pinged) = (Some(false), Some(false)),
