@@ -6,7 +6,7 @@
 //!    │
 //!    IP ─ to a VIP ─ guards ─ parse ─ ICMP ──▶ echo, errors about a flow, neighbour discovery
 //!    │                          └─ anything ─▶ flow: service, slot or record, endpoint ─▶ forward: l2, tunnel, nat
-//!    ├─ to a group ──────────────────────────▶ neighbors: solicitations of a VIP
+//!    ├─ to a group, or an advertisement ─────▶ neighbors: is it a VIP that is asked for, or claimed?
 //!    └─ from an endpoint, NAT ───────────────▶ back: its client, who knows only the VIP
 //! ```
 //!
@@ -96,7 +96,7 @@ impl Engine<'_> {
             return self.to_vip(frame, entry);
         }
         match destination {
-            IpAddr::V6(group) if group.is_multicast() => self.to_group(frame),
+            IpAddr::V6(group) if group.is_multicast() || self.is_advertisement(frame) => self.to_others(frame),
             _ if self.tables.ways().is_empty() => Verdict::pass(Why::NotOurs),
             destination => self.back(frame, destination),
         }

@@ -10,9 +10,10 @@
 //! several, further and further apart, because a switch's port may take half a minute to forward. The slow ones after that
 //! are for hosts that slept, and for switches, which forget a MAC that is silent (IEEE 802.1D §7.9.2: 300 s).
 //!
-//! **Strangers** are asked for with the first announcement and each slow one, by an ARP probe: one that has the address and
-//! keeps silent, such as an endpoint with the VIP on `lo` and no `arp_ignore`, answers it. IPv6's only question that names no
-//! asker is duplicate address detection, whose answer goes to all nodes and would mislead them: nobody is asked there.
+//! **Strangers** are asked for with the first announcement and each slow one, by an ARP probe or a neighbour solicitation: one that
+//! has the address and keeps silent, such as an endpoint with the VIP on `lo` and no `arp_ignore`, answers it. IPv6's only question
+//! that names no asker is duplicate address detection, whose answer goes to all nodes and would mislead them: there somebody asks who
+//! is not the VIP.
 //!
 //! Not here: frames, sockets, and defending at once, which the data path does (`flow::decide`).
 
@@ -47,7 +48,7 @@ pub struct Claim {
 pub enum Saying {
     /// To all: the address is here.
     Announce(Claim),
-    /// To all who have the address: speak up. IPv4 only.
+    /// To all who have the address: speak up.
     Ask(Claim),
     /// To switches: the MAC is here.
     Remind(Claim),
@@ -134,7 +135,7 @@ impl Schedule {
     fn announce(&mut self, address: IpAddr, now: Moment, say: &mut impl FnMut(Saying)) {
         let Some(held) = self.claims.get_mut(&address) else { return };
         let contested = held.contested.is_some_and(|at| now.since(at) < limits::CONTESTED);
-        if address.is_ipv4() && (contested || held.said == 0 || held.said >= limits::ANNOUNCEMENTS) {
+        if contested || held.said == 0 || held.said >= limits::ANNOUNCEMENTS {
             say(Saying::Ask(held.claim));
         }
         say(Saying::Announce(held.claim));
@@ -231,8 +232,8 @@ mod tests {
         assert_eq!(
             all,
             [
-                "0?1", "0a1", "0a2", "1a1", "1a2", "3a1", "3a2", "7a1", "7a2", "15a1", "15a2", "75?1", "75a1", "75a2",
-                "135?1", "135a1", "135a2"
+                "0?1", "0a1", "0?2", "0a2", "1a1", "1a2", "3a1", "3a2", "7a1", "7a2", "15a1", "15a2", "75?1", "75a1",
+                "75?2", "75a2", "135?1", "135a1", "135?2", "135a2"
             ]
         );
         assert!(schedule.holds("10.0.0.1".parse().unwrap()) && !schedule.holds("10.0.0.9".parse().unwrap()));
@@ -297,17 +298,19 @@ mod tests {
 
     #[test]
     fn a_contested_address_is_told_and_asked_for_again_when_that_is_proper() {
-        let mut schedule = Schedule::default();
-        let claims = [claim("10.0.0.1", MAC, 2)];
-        schedule.follow(&claims, |_| Some(0), at(0));
-        said(&mut schedule, 0, 20);
-        schedule.contested(claims[0].address, at(20_000));
-        // Said once more meanwhile: that puts nothing off.
-        schedule.contested(claims[0].address, at(25_000));
-        assert_eq!(said(&mut schedule, 20, 60), ["30?1", "30a1", "40?1", "40a1", "50?1", "50a1"]);
-        // It was asked for three times and did not answer.
-        assert_eq!(said(&mut schedule, 60, 130), ["60?1", "60a1", "120?1", "120a1"]);
-        schedule.contested("10.0.0.9".parse().unwrap(), at(130_000));
+        for address in ["10.0.0.1", "fd00::1"] {
+            let mut schedule = Schedule::default();
+            let claims = [claim(address, MAC, 2)];
+            schedule.follow(&claims, |_| Some(0), at(0));
+            said(&mut schedule, 0, 20);
+            schedule.contested(claims[0].address, at(20_000));
+            // Said once more meanwhile: that puts nothing off.
+            schedule.contested(claims[0].address, at(25_000));
+            assert_eq!(said(&mut schedule, 20, 60), ["30?1", "30a1", "40?1", "40a1", "50?1", "50a1"], "{address}");
+            // It was asked for three times and did not answer.
+            assert_eq!(said(&mut schedule, 60, 130), ["60?1", "60a1", "120?1", "120a1"], "{address}");
+            schedule.contested("10.0.0.9".parse().unwrap(), at(130_000));
+        }
     }
 
     #[test]

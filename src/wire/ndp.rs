@@ -173,6 +173,12 @@ impl Neighbor {
     }
 }
 
+/// The address on the link that follows from a MAC address (RFC 4291 appendix A).
+pub const fn link_local(mac: MacAddr) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    Ipv6Addr::from_bits(u128::from_be_bytes([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]))
+}
+
 /// `ff02::1:ff00:0/104`.
 const SOLICITED_NODE_PREFIX: [u8; 13] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
 
@@ -312,6 +318,12 @@ mod tests {
         detection[38..54].copy_from_slice(&vip().octets());
         fix(&mut detection);
         assert_eq!(parse(&detection), bad, "detection that asks one node only");
+    }
+
+    #[test]
+    fn a_mac_address_makes_an_address_of_its_link() {
+        let mac = MacAddr([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
+        assert_eq!(link_local(mac).to_string(), "fe80::3656:78ff:fe9a:bcde");
     }
 
     #[test]

@@ -190,13 +190,38 @@ fn a_stranger_that_claims_the_vip_is_reported_and_not_believed() {
     let status = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(status.contains("VIP") && status.lines().any(|line| line.starts_with("four  no ")), "{status}");
     // It keeps silent from here on, but answers when it is asked for, and so the address stays contested.
-    let counted = conflicts(&rig, Family::V4);
-    let asked = || conflicts(&rig, Family::V4) > counted;
-    assert!(holds_within(Duration::from_secs(30), asked), "nobody asks for the stranger");
+    let counted = Family::BOTH.map(|family| conflicts(&rig, family));
+    for (family, counted) in Family::BOTH.into_iter().zip(counted) {
+        let asked = || conflicts(&rig, family) > counted;
+        assert!(holds_within(Duration::from_secs(30), asked), "nobody asks for the stranger by {}", family.word());
+    }
     stranger.batch(&format!("address del {v4}/32 dev eth0\naddress del {v6}/128 dev eth0\n"));
     for family in Family::BOTH {
         let patience = Duration::from_secs(60);
         assert!(holds_within(patience, || owner(&rig, family) == 1.0), "{} stays contested", family.word());
+    }
+}
+
+/// It had the VIP before Strata came, and never says a word that is not an answer.
+#[test]
+fn a_stranger_that_keeps_silent_is_asked_for() {
+    if !can("a silent stranger with the VIP") {
+        return;
+    }
+    let virtual_mac = Extra { vip: "mac = { type = \"virtual\", id = 51 }", ..Extra::default() };
+    for extra in [Extra::default(), virtual_mac] {
+        let rig = Rig::prepared(Way::L4FullNat, Place::Lan, 2, 1, extra, |world| {
+            let [v4, v6] = Family::BOTH.map(Family::vip);
+            world.endpoints[1].batch(&format!("address add {v4}/32 dev eth0\naddress add {v6}/128 dev eth0 nodad\n"));
+        });
+        let other = World::mac(&rig.world.endpoints[1]);
+        for family in Family::BOTH {
+            let said = format!("another machine claims the VIP vip={} mac={other}", family.vip());
+            // A question that is lost comes again within 75 s.
+            let is_found = || rig.strata.log().contains(&said);
+            assert!(holds_within(Duration::from_secs(120), is_found), "nobody asks for {}", family.vip());
+            await_that("it is counted", || conflicts(&rig, family) > 0.0 && owner(&rig, family) == 0.0);
+        }
     }
 }
 

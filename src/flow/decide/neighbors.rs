@@ -13,9 +13,10 @@ use crate::flow::tables::Vip;
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::ethernet::{self, EtherType};
 use crate::wire::icmp::Icmp;
+use crate::wire::ip::Protocol;
 use crate::wire::ndp::{self, Neighbor, Peer};
 use crate::wire::packet::{Packet, Transport};
-use crate::wire::{icmpv6, ip};
+use crate::wire::{icmpv6, ip, ipv6};
 
 impl Engine<'_> {
     pub(super) fn arp(&self, frame: &mut FrameBuf<'_>) -> Verdict {
@@ -55,8 +56,16 @@ impl Engine<'_> {
         if frame.replace([head, &arp.emit(), padding]) { Verdict::reply(why) } else { Verdict::drop(Reason::Internal) }
     }
 
-    /// A frame to a group of IPv6: a solicitation of a VIP, or somebody's announcement of one.
-    pub(super) fn to_group(&self, frame: &mut FrameBuf<'_>) -> Verdict {
+    /// Whether it looks like an answer to whoever asked where a neighbour is: a stranger with a VIP answers the kernel's address, which
+    /// asks in our place (`mode::packet::herald`).
+    pub(super) fn is_advertisement(&self, frame: &FrameBuf<'_>) -> bool {
+        let ip = self.datagram(frame);
+        let byte = |at: usize| ip.get(at).copied();
+        byte(6) == Some(Protocol::ICMPV6.0) && byte(ipv6::HEADER_LEN) == Some(icmpv6::NEIGHBOR_ADVERTISEMENT)
+    }
+
+    /// A frame to a group of IPv6, or to another address: a solicitation of a VIP, or somebody's announcement of one.
+    pub(super) fn to_others(&self, frame: &mut FrameBuf<'_>) -> Verdict {
         let ignored = Verdict::pass(Why::NotOurs);
         let Ok(packet) = self.parse(frame) else { return ignored };
         let Transport::Icmp(Icmp::Other {

@@ -6,12 +6,12 @@
 //! Not here: answering who asks, and defending at once, which the data path does (`flow::decide`).
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::inputs::Machine;
 use crate::base::{MacAddr, Moment, limits};
-use crate::flow::tables::{Inputs, Vip};
+use crate::flow::tables::{Inputs, Link, LinkId, Vip};
 use crate::ha::{Claim, Saying, Schedule, Station};
 use crate::state::Snapshot;
 use crate::sys::packet::Speaker;
@@ -24,6 +24,8 @@ use crate::wire::ndp::{self, Neighbor, Peer};
 pub(super) struct Herald {
     schedule: Schedule,
     speaker: Speaker,
+    /// Who we are on each link, where VIPs are IPv6's.
+    askers: HashMap<LinkId, Peer>,
     /// When another machine last claimed an address. As many as there are addresses of ours at most.
     contested: HashMap<IpAddr, Moment>,
     judged_at: Moment,
@@ -35,6 +37,7 @@ impl Herald {
         Herald {
             schedule: Schedule::default(),
             speaker,
+            askers: HashMap::new(),
             contested: HashMap::new(),
             judged_at: Moment::ZERO,
             complained_at: None,
@@ -46,6 +49,7 @@ impl Herald {
         let claims: Vec<Claim> = inputs.vips.iter().map(|vip| claim(vip, inputs)).collect();
         let up = |interface| machine.running.iter().find(|(index, _)| *index == interface).map(|(_, changes)| *changes);
         self.schedule.follow(&claims, up, now);
+        self.askers = askers(&inputs.links, &inputs.vips);
         self.contested.retain(|address, _| claims.iter().any(|claim| claim.address == *address));
         self.judged_at = Moment::ZERO;
     }
@@ -63,10 +67,10 @@ impl Herald {
     /// Says what is due, and notes who has each VIP.
     pub fn speak(&mut self, snapshot: &Snapshot, now: Moment) {
         let (mut spoke, mut failed) = (false, None);
-        let speaker = &self.speaker;
+        let (speaker, askers) = (&self.speaker, &self.askers);
         self.schedule.poll(now, |saying| {
             spoke = true;
-            let said = frames(saying).into_iter().flatten().try_for_each(|frame| frame.say(speaker));
+            let said = frames(saying, askers).into_iter().flatten().try_for_each(|frame| frame.say(speaker));
             failed = said.err().or(failed.take());
         });
         // A link that went down is seen at the next look, and announced by when it is up.
@@ -97,6 +101,20 @@ fn claim(vip: &Vip, inputs: &Inputs) -> Claim {
     Claim { address: vip.address, station, sole: own != Some(vip.mac) || vip.link.vlan != 0 }
 }
 
+/// Who asks for IPv6 addresses. A solicitation that came from the VIP itself would be answered to whoever has it.
+fn askers(links: &[Link], vips: &[Vip]) -> HashMap<LinkId, Peer> {
+    let is_vip = |address: Ipv6Addr| vips.iter().any(|vip| vip.address == address);
+    let links = links.iter().filter(|link| vips.iter().any(|vip| vip.link == link.id));
+    let asker = |link: &Link| {
+        let v6 = |address: &IpAddr| if let IpAddr::V6(v6) = address { Some(*v6) } else { None };
+        let own = || link.addresses.iter().filter_map(v6).filter(|address| !is_vip(*address));
+        // Where the kernel has none there is one that nobody else can have, for the MAC address is ours.
+        let address = own().find(Ipv6Addr::is_unicast_link_local).or_else(|| own().next());
+        Peer { mac: link.mac, address: address.unwrap_or_else(|| ndp::link_local(link.mac)) }
+    };
+    links.map(|link| (link.id, asker(link))).collect()
+}
+
 /// A frame with its tag, where it has one, and the interface that it leaves by.
 struct Words {
     interface: u32,
@@ -123,7 +141,7 @@ impl Words {
 }
 
 /// What is said, as frames. An announcement by ARP has both its forms: there are hosts that take one of them only.
-fn frames(saying: Saying) -> [Option<Words>; 2] {
+fn frames(saying: Saying, askers: &HashMap<LinkId, Peer>) -> [Option<Words>; 2] {
     let (Saying::Announce(Claim { address, station, .. })
     | Saying::Ask(Claim { address, station, .. })
     | Saying::Remind(Claim { address, station, .. })) = saying;
@@ -135,7 +153,16 @@ fn frames(saying: Saying) -> [Option<Words>; 2] {
         ],
         (IpAddr::V4(address), Saying::Remind(_)) => [words(&Arp::announcement(station.mac, address).frame()), None],
         (IpAddr::V4(address), Saying::Ask(_)) => [words(&Arp::probe(station.mac, address).frame()), None],
-        (IpAddr::V6(_), Saying::Ask(_)) => [None, None],
+        (IpAddr::V6(target), Saying::Ask(_)) => {
+            let link = LinkId { interface: station.interface, vlan: station.vlan };
+            let written = askers.get(&link).and_then(|asker| {
+                let (question, mut out) =
+                    (Neighbor::Solicitation { target, source_mac: Some(asker.mac) }, [0; ndp::FRAME_LEN]);
+                let len = question.frame(*asker, Neighbor::group(target), &mut out).ok()?;
+                words(out.get(..len)?)
+            });
+            [written, None]
+        }
         (IpAddr::V6(address), Saying::Announce(_) | Saying::Remind(_)) => {
             let all = Peer { mac: MacAddr::multicast_v6(ip::ALL_NODES), address: ip::ALL_NODES };
             let (us, mut out) = (Peer { mac: station.mac, address }, [0; ndp::FRAME_LEN]);
@@ -155,24 +182,52 @@ mod tests {
     use super::*;
     use crate::wire::show;
 
+    const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+
+    #[test]
+    fn who_asks_is_never_the_vip() {
+        let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        let plain = LinkId::plain(2);
+        for (addresses, asker) in [
+            (&["10.0.0.2", "fd00::2", "fe80::1:2"][..], "fe80::1:2"),
+            (&["fd00::100", "fd00::2"], "fd00::2"),
+            (&["10.0.0.2", "fd00::100"], "fe80::ff:fe00:2"),
+        ] {
+            let link = Link {
+                id: plain,
+                mac: OWN,
+                mtu: 1500,
+                addresses: addresses.iter().map(|address| at(address)).collect(),
+            };
+            let elsewhere = Link { id: LinkId::plain(3), ..link.clone() };
+            let vip = Vip { address: at("fd00::100"), link: plain, mac: MacAddr::virtual_v6(51) };
+            let want = Peer { mac: OWN, address: asker.parse().unwrap() };
+            assert_eq!(askers(&[elsewhere, link], &[vip]), HashMap::from([(plain, want)]), "{addresses:?}");
+        }
+    }
+
     /// As `show` prints each frame of an announcement, a question and a reminder.
     fn shown(address: &str, vlan: u16) -> Vec<String> {
         let address: IpAddr = address.parse().unwrap();
         let mac = if address.is_ipv4() { MacAddr::virtual_v4(51) } else { MacAddr::virtual_v6(51) };
         let claim = Claim { address, station: Station { interface: 2, vlan, mac }, sole: true };
         let said = [Saying::Announce(claim), Saying::Ask(claim), Saying::Remind(claim)];
-        let frames = said.into_iter().flat_map(frames).flatten();
+        let asker = Peer { mac: OWN, address: ndp::link_local(OWN) };
+        let askers = HashMap::from([(LinkId { interface: 2, vlan }, asker)]);
+        let frames = said.into_iter().flat_map(|saying| frames(saying, &askers)).flatten();
         frames.map(|frame| show::frame(&frame.bytes[frame.start..frame.end]).to_string()).collect()
     }
 
     #[test]
-    fn every_saying_is_from_the_vips_mac_and_has_its_links_tag() {
-        for (address, count) in [("10.0.0.100", 4), ("fd00::100", 2)] {
+    fn every_saying_but_a_question_of_ipv6_is_from_the_vips_mac_and_all_have_their_links_tag() {
+        for (address, count) in [("10.0.0.100", 4), ("fd00::100", 3)] {
             for vlan in [0, 7] {
                 let shown = shown(address, vlan);
                 assert_eq!(shown.len(), count, "{shown:#?}");
                 for frame in &shown {
-                    assert!(frame.starts_with("00:00:5e:00:0"), "{frame}");
+                    let asks = address == "fd00::100" && frame.contains("who-has");
+                    assert_eq!(frame.starts_with("00:00:5e:00:0"), !asks, "{frame}");
+                    assert!(!asks || frame.contains("fe80::ff:fe00:2 >"), "{frame}");
                     assert_eq!(frame.contains("vlan 7"), vlan == 7, "{frame}");
                     assert!(frame.contains(address), "{frame}");
                 }
