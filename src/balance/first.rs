@@ -3,7 +3,7 @@
 //! Why: primary and backup, or packing load onto few endpoints. Not here: weights; a full endpoint is skipped only when it
 //! refuses and the request is tried again.
 
-use super::{Member, Pick, Picker, Spec, Uses, share};
+use super::{Counts, Member, Pick, Picker, Spec, Uses, share};
 use crate::doc::Grammar;
 
 pub(super) const SPEC: Spec = Spec {
@@ -14,7 +14,7 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = \"first\"",
     },
     build: |_settings, _members, _key| Box::new(First),
-    uses: Uses { weights: false, load: false, hash: false, turn: false },
+    uses: Uses { weights: false, load: Counts::Never, hash: false, turn: false },
     how: "the first usable one in the order of the file",
 };
 

@@ -5,7 +5,7 @@
 
 use fastrand::Rng;
 
-use super::{Member, Pick, Picker, Score, Spec, Uses, share};
+use super::{Counts, Member, Pick, Picker, Score, Spec, Uses, share};
 use crate::doc::Grammar;
 
 pub(super) const SPEC: Spec = Spec {
@@ -16,7 +16,7 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = \"least-connections\"",
     },
     build: |_settings, _members, _key| Box::new(LeastConnections),
-    uses: Uses { weights: true, load: true, hash: false, turn: false },
+    uses: Uses { weights: true, load: Counts::Always, hash: false, turn: false },
     how: "the fewest in flight for its weight; equals are drawn by weight",
 };
 

@@ -12,7 +12,7 @@
 //! Budget: one cache line of 131 KiB a pick, no atomics. Building 1000 members takes a few ms (`benches/balance.rs`).
 //! Not here: the life of a slot during changes, which is `flow`'s.
 
-use super::{Member, Pick, Picker, Spec, Uses, key, share};
+use super::{Counts, Member, Pick, Picker, Spec, Uses, key, share};
 use crate::base::{FlowHash, HashKey, limits};
 use crate::doc::Grammar;
 
@@ -24,7 +24,7 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = { type = \"maglev\", key = \"source-address\" }",
     },
     build: |_settings, members, key| Box::new(Table::build(members, key, limits::MAGLEV_SLOTS)),
-    uses: Uses { weights: true, load: false, hash: true, turn: false },
+    uses: Uses { weights: true, load: Counts::Never, hash: true, turn: false },
     how: "by the slot of the hash of its key",
 };
 

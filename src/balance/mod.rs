@@ -69,18 +69,38 @@ pub struct Spec {
     pub how: &'static str,
 }
 
+impl Spec {
+    /// Whether a picker of these settings reads `Member::load`.
+    pub fn counts(&self, settings: &Settings) -> bool {
+        match self.uses.load {
+            Counts::Never => false,
+            Counts::Always => true,
+            Counts::With(setting) => settings.get(setting).is_some(),
+        }
+    }
+}
+
 /// What an algorithm looks at. What it does not use need not be kept or computed, and a setting that it ignores is worth
 /// a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uses {
     /// Honours the members' weights.
     pub weights: bool,
-    /// Reads `Member::load`: the counts in flight, and for some the latency.
-    pub load: bool,
+    /// Reads `Member::load`: the counts in flight, and for some the latency. What it is for settings, [`Spec::counts`] says.
+    pub load: Counts,
     /// Reads `Pick::hash`, and has a setting `key` ([`HashBy::of`]).
     pub hash: bool,
     /// Keeps a turn, which every pick moves on.
     pub turn: bool,
+}
+
+/// Whether an algorithm goes by live counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    Never,
+    Always,
+    /// Only where this setting is given.
+    With(&'static str),
 }
 
 /// What a picker sees in a member when it compares it with another.

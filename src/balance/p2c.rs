@@ -13,7 +13,7 @@
 use fastrand::Rng;
 
 use super::alias::Alias;
-use super::{Load, Member, Pick, Picker, Score, Spec, Uses, share};
+use super::{Counts, Load, Member, Pick, Picker, Score, Spec, Uses, share};
 use crate::doc::Grammar;
 
 pub(super) const SPEC: Spec = Spec {
@@ -27,7 +27,7 @@ pub(super) const SPEC: Spec = Spec {
         let total: f64 = members.iter().map(|member| member.weight.as_f64()).sum();
         Box::new(P2c { alias: Alias::build(members), mean_weight: total / members.len().max(1) as f64 })
     },
-    uses: Uses { weights: true, load: true, hash: false, turn: false },
+    uses: Uses { weights: true, load: Counts::Always, hash: false, turn: false },
     how: "two are drawn by weight, the cheaper serves: latency, if it differs by more than noise, times what is in flight",
 };
 

@@ -4,7 +4,7 @@
 //! Budget: one table lookup a pick, no atomics; a retry walks the members.
 
 use super::alias::Alias;
-use super::{Member, Pick, Picker, Spec, Uses, share};
+use super::{Counts, Member, Pick, Picker, Spec, Uses, share};
 use crate::doc::Grammar;
 
 pub(super) const SPEC: Spec = Spec {
@@ -15,7 +15,7 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = \"random\"",
     },
     build: |_settings, members, _key| Box::new(Random { alias: Alias::build(members) }),
-    uses: Uses { weights: true, load: false, hash: false, turn: false },
+    uses: Uses { weights: true, load: Counts::Never, hash: false, turn: false },
     how: "drawn by weight",
 };
 

@@ -5,7 +5,7 @@
 //! others by weight (Thaler and Ravishankar 1998; weights: Schindelhauer and Schomaker 2005).
 //! Budget: one multiply-mix and one logarithm a member a pick, no atomics: above about 100 members prefer `maglev`.
 
-use super::{Member, Pick, Picker, Score, Spec, Uses, key, share};
+use super::{Counts, Member, Pick, Picker, Score, Spec, Uses, key, share};
 use crate::base::HashKey;
 use crate::doc::Grammar;
 
@@ -17,7 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = { type = \"rendezvous\", key = \"cookie:session\" }",
     },
     build: |_settings, members, key| Box::new(Rendezvous::build(members, key)),
-    uses: Uses { weights: true, load: false, hash: true, turn: false },
+    uses: Uses { weights: true, load: Counts::Never, hash: true, turn: false },
     how: "the highest score for the hash of its key",
 };
 

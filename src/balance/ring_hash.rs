@@ -7,7 +7,7 @@
 //! Shares are as even as luck: the deviation is about 1/√points of a member, 6 % by default. `maglev` is exact.
 //! Budget: a binary search a pick; with `load_factor`, one read of every member's count unless the owner is idle.
 
-use super::{Member, Pick, Picker, Spec, Uses, key, share};
+use super::{Counts, Member, Pick, Picker, Spec, Uses, key, share};
 use crate::base::{HashKey, limits};
 use crate::doc::{Field, Grammar, Kind, Value};
 
@@ -33,7 +33,7 @@ pub(super) const SPEC: Spec = Spec {
         };
         Box::new(RingHash::build(members, key, settings.integer("replicas"), load_factor))
     },
-    uses: Uses { weights: true, load: true, hash: true, turn: false },
+    uses: Uses { weights: true, load: Counts::With("load_factor"), hash: true, turn: false },
     how: "by the hash of its key on a ring; with `load_factor`, the next one while that carries too much",
 };
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
 
-use super::{Member, Pick, Picker, Spec, Uses, share};
+use super::{Counts, Member, Pick, Picker, Spec, Uses, share};
 use crate::doc::Grammar;
 
 pub(super) const SPEC: Spec = Spec {
@@ -17,7 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = \"round-robin\"",
     },
     build: |_settings, _members, _key| Box::new(RoundRobin { cursor: CachePadded::default() }),
-    uses: Uses { weights: false, load: false, hash: false, turn: true },
+    uses: Uses { weights: false, load: Counts::Never, hash: false, turn: true },
     how: "each in turn; all workers share the turn, so whose it is now cannot be known beforehand",
 };
 

@@ -4,7 +4,7 @@
 //! `maglev`, `ring-hash` or `rendezvous` where that matters.
 //! Budget: one division and a binary search a pick, no atomics; a retry walks the members.
 
-use super::{Member, Pick, Picker, Spec, Uses, key, share};
+use super::{Counts, Member, Pick, Picker, Spec, Uses, key, share};
 use crate::base::HashKey;
 use crate::doc::Grammar;
 
@@ -16,7 +16,7 @@ pub(super) const SPEC: Spec = Spec {
         example: "balance = { type = \"source-hash\", key = \"source-address\" }",
     },
     build: |_settings, members, key| Box::new(SourceHash::build(members, key)),
-    uses: Uses { weights: true, load: false, hash: true, turn: false },
+    uses: Uses { weights: true, load: Counts::Never, hash: true, turn: false },
     how: "by the hash of its key, in proportion to weight",
 };
 

@@ -169,8 +169,22 @@ fn names_are_unique_found_and_in_their_own_examples() {
         assert_eq!(CATALOG.iter().filter(|other| other.grammar.name == name).count(), 1, "{name}");
         assert!(std::ptr::eq(find(name).unwrap(), spec));
         assert!(spec.grammar.example.contains(&format!("\"{name}\"")), "{name}: {}", spec.grammar.example);
+        if let Counts::With(setting) = spec.uses.load {
+            assert!(spec.grammar.fields.iter().any(|field| field.name == setting), "{name} has no {setting}");
+        }
     }
     assert!(find("roundrobin").is_none());
+}
+
+#[test]
+fn a_ring_counts_nothing_until_its_load_is_bounded() {
+    let spec = find("ring-hash").unwrap();
+    let mut settings = Settings::defaults(&spec.grammar);
+    assert!(!spec.counts(&settings));
+    settings.values.insert("load_factor", Value::Number(1.25));
+    assert!(spec.counts(&settings));
+    let of = |name| find(name).map(|spec: &Spec| spec.counts(&Settings::defaults(&spec.grammar)));
+    assert_eq!((of("p2c"), of("maglev")), (Some(true), Some(false)));
 }
 
 proptest! {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
 
-use super::{Member, Pick, Picker, Spec, Uses, share};
+use super::{Counts, Member, Pick, Picker, Spec, Uses, share};
 use crate::base::limits;
 use crate::doc::Grammar;
 
@@ -30,7 +30,7 @@ pub(super) const SPEC: Spec = Spec {
         let weights: Vec<u64> = members.iter().map(|member| u64::from(member.weight.get())).collect();
         Box::new(WeightedRoundRobin { period: schedule(&turns(&weights)), cursor: CachePadded::default() })
     },
-    uses: Uses { weights: true, load: false, hash: false, turn: true },
+    uses: Uses { weights: true, load: Counts::Never, hash: false, turn: true },
     how: "each in turn, as often as it weighs; all workers share the turn, so whose it is now cannot be known beforehand",
 };
 

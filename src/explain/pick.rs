@@ -84,7 +84,11 @@ pub(super) fn tell(scene: &Scene<'_>, pool: &Pool, key: &Key<'_>) -> (PoolTold, 
         how: if view.endpoints.len() == 1 { "no other endpoint is usable" } else { spec.how }.to_owned(),
         key: (spec.uses.hash && view.endpoints.len() > 1).then(|| key.words.clone()),
         notes: {
-            let mut notes = if view.endpoints.len() > 1 { notes(scene, spec, random) } else { Vec::new() };
+            let mut notes = if view.endpoints.len() > 1 {
+                notes(scene, spec.counts(&pool.spec.balance), random)
+            } else {
+                Vec::new()
+            };
             if !view.members.is_empty() && full.len() == view.members.len() {
                 notes.push(waits(pool));
             }
@@ -107,9 +111,9 @@ fn waits(pool: &Pool) -> String {
     }
 }
 
-fn notes(scene: &Scene<'_>, spec: &balance::Spec, random: bool) -> Vec<String> {
+fn notes(scene: &Scene<'_>, counts: bool, random: bool) -> Vec<String> {
     let mut notes = Vec::new();
-    if spec.uses.load && !scene.live {
+    if counts && !scene.live {
         notes.push("what is in flight, and latency, are not known from a file: ask the running Strata".to_owned());
     }
     if random {

@@ -36,7 +36,7 @@ mode = "l4"
 listen = "10.0.0.1:5432"
 pool = "least"
 [pool.sticky]
-balance = { type = "maglev", key = "header:x-user" }
+balance = { type = "ring-hash", key = "header:x-user" }
 endpoints = ["10.1.0.1:80", "10.1.0.2:80", "10.1.0.3:80"]
 [pool.turns]
 balance = "weighted-round-robin"
@@ -203,6 +203,7 @@ fn what_is_certain_is_told_apart_from_what_is_chance() {
     let ann = ask(&snapshot, false, "GET http://a.test/v1/x", None, &["X-User: ann"]);
     let choice = ann.choice.clone().unwrap();
     assert!(choice.certain && choice.key.as_deref() == Some("header:x-user = ann"), "{ann}");
+    assert!(choice.notes.is_empty(), "a ring without a bound goes by no counts: {ann}");
     // What the published picker says of the same hash.
     let pool = snapshot.pool_named("sticky").unwrap();
     let pick = crate::balance::Pick {

@@ -9,7 +9,7 @@ use super::super::packet::next_prime;
 use super::super::root::{Reference, Survey, User};
 use super::super::value::{Config, Endpoint, Packet, Pool, Service, Traffic, Vip};
 use super::unknown;
-use crate::balance;
+use crate::balance::{self, Counts};
 use crate::base::{Listen, PortRange, Transport, limits};
 use crate::doc::{Diagnostic, Span, Spanned, Table, codes, quote};
 use crate::state::{Forward, Io, ModeKind};
@@ -203,14 +203,20 @@ fn clash(root: &Table<'_>, flows: &[Flow<'_>], first: (PortRange, Span, usize), 
 }
 
 fn needs_counts(root: &Table<'_>, pool: &Pool, user: &Reference) {
-    if balance::find(pool.balance.name).is_some_and(|spec| spec.uses.load) {
-        let message = format!("`{}` goes by what is in flight, which nobody counts for packets", pool.balance.name);
-        root.report(
-            Diagnostic::new(&codes::NEEDS_COUNTS, pool.balance.span, message)
-                .also(user.pool.span, format!("used by {} service {}", user.user.mode(), quote(&user.service)))
-                .help("leave `balance` out: the default is `maglev`"),
-        );
-    }
+    let name = pool.balance.name;
+    let Some(spec) = balance::find(name).filter(|spec| spec.counts(&pool.balance)) else { return };
+    let (what, help) = match spec.uses.load {
+        Counts::With(setting) => (format!("`{name}` with `{setting}`"), format!("leave `{setting}` out")),
+        Counts::Always | Counts::Never => {
+            (format!("`{name}`"), "leave `balance` out: the default is `maglev`".to_owned())
+        }
+    };
+    let message = format!("{what} goes by what is in flight, which nobody counts for packets");
+    root.report(
+        Diagnostic::new(&codes::NEEDS_COUNTS, pool.balance.span, message)
+            .also(user.pool.span, format!("used by {} service {}", user.user.mode(), quote(&user.service)))
+            .help(help),
+    );
 }
 
 fn kept_ports(root: &Table<'_>, pool: &Pool, users: &[&Reference]) {
