@@ -150,9 +150,9 @@ reasons! {
     VipConflict = "vip-conflict", 0; // G4
     /// The VIP has no service for this protocol and port.
     NoService = "no-service", 0;
-    /// No hop was left. Answered while the rate allows.
+    /// No hop was left, and the sender was not told: at most 1000 times a second, and never about an error.
     HopsExhausted = "hops-exhausted", 0; // G7
-    /// Larger than the way onward takes. Answered while the rate allows.
+    /// Larger than the way onward takes, and the sender was not told: at most 100 000 times a second, and never about an error.
     PacketTooBig = "packet-too-big", 0; // G21
     /// Larger than the link it came from: segments that the kernel or the card has put together, and that cannot be sent.
     OversizedFrame = "oversized-frame", 0;

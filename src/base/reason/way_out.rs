@@ -87,7 +87,7 @@ impl Reason {
             }
             R::HopsExhausted => "traceroute, or a loop: an endpoint that lacks the VIP sends it back (`strata doctor`)",
             R::PacketTooBig => {
-                "the client is told; for tunnels `strata doctor FILE` checks endpoints, `ip route get ENDPOINT` the way to them"
+                "for tunnels `strata doctor FILE` checks endpoints, `ip route get ENDPOINT` the way to them; clients that are told send less at once"
             }
             R::OversizedFrame => "switch LRO off on the interface: `ethtool -K eth0 lro off` (`strata doctor FILE`)",
             R::FragmentWithoutFirst => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::learned::Learned;
 use crate::base::{HashKey, Moment, ServiceId, limits};
 use crate::flow::{Fragments, Nat, Records};
+use crate::wire::icmp::Problem;
 
 /// See the file's head. One for a process: it outlives every change of tables.
 pub struct Shared {
@@ -17,8 +18,9 @@ pub struct Shared {
     pub fragments: Fragments,
     /// MAC addresses of clients on our links.
     pub(super) learned: Learned,
-    /// ICMP errors of ours.
-    pub(super) errors: Bucket,
+    /// ICMP errors of ours: "too big" has a budget of its own, and the others have theirs.
+    too_big: Bucket,
+    errors: Bucket,
     /// Announcements against strangers that claim a VIP, by its address.
     defences: [Bucket; DEFENDED],
 }
@@ -32,6 +34,7 @@ impl Shared {
             nat: Nat::new(limits::NAT_FLOWS, sources, &limits::NAT_PORTS, key),
             fragments: Fragments::new(limits::FRAGMENTED, key),
             learned: Learned::new(limits::LEARNED_NEIGHBORS, key),
+            too_big: Bucket::new(limits::TOO_BIG_INTERVAL, limits::TOO_BIG_BURST),
             errors: Bucket::new(limits::ICMP_ERROR_INTERVAL, limits::ICMP_ERROR_BURST),
             defences: [const { Bucket::new(limits::DEFEND_INTERVAL, 1) }; DEFENDED],
         }
@@ -44,6 +47,7 @@ impl Shared {
             nat,
             fragments,
             learned: Learned::new(LEAST_LEARNED, key),
+            too_big: Bucket::new(limits::TOO_BIG_INTERVAL, limits::TOO_BIG_BURST),
             errors: Bucket::new(limits::ICMP_ERROR_INTERVAL, limits::ICMP_ERROR_BURST),
             defences: [const { Bucket::new(limits::DEFEND_INTERVAL, 1) }; DEFENDED],
         }
@@ -54,6 +58,15 @@ impl Shared {
         self.records.forget(|seen| which(seen.service));
         self.nat.forget(&which, now);
         self.fragments.forget(&which);
+    }
+
+    /// Whether a sender may be told of this now. What costs nothing to provoke must not silence what path MTU discovery waits for.
+    pub(super) fn may_tell(&self, problem: Problem, now: Moment) -> bool {
+        let bucket = match problem {
+            Problem::TooBig { .. } => &self.too_big,
+            _ => &self.errors,
+        };
+        bucket.take(now)
     }
 
     /// Whether a VIP may be announced once more to defend it (RFC 5227 §2.4: not more often, or two that both defend would
