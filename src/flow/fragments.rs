@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 use parking_lot::Mutex;
 
+use super::key::octets;
 use super::table::{self, Entry, Table};
 use crate::base::{HashKey, Moment, ServiceId, limits};
 
@@ -62,10 +63,6 @@ impl Refused {
 impl Datagram {
     /// IPv6 names no protocol: later fragments need not repeat the first one's next header (RFC 8200 §4.5).
     pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, id: u32) -> Datagram {
-        let octets = |address: IpAddr| match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            IpAddr::V6(address) => address.octets(),
-        };
         let protocol = if source.is_ipv4() { protocol } else { 0 };
         let parts = [&octets(source)[..], &octets(destination)[..], &id.to_be_bytes()[..], &[protocol][..]];
         let mut bytes = [0; 37];

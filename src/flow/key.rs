@@ -140,7 +140,8 @@ impl fmt::Debug for FlowKey {
     }
 }
 
-fn octets(address: IpAddr) -> [u8; 16] {
+/// One form for both families.
+pub(super) fn octets(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),

@@ -340,13 +340,13 @@ impl Tables {
         let mut hop = self.hop(endpoint.address);
         if direct {
             // A frame reaches its own link only. Where its MAC is fixed, the endpoint may have any address.
-            hop = match (endpoint.mac, vip.and_then(|link| Some((self.place(link)?, link)))) {
-                (Some(_), Some((link, id))) => Some(Hop {
+            hop = match (endpoint.mac, vip.and_then(|id| self.place(id))) {
+                (Some(_), Some(link)) => Some(Hop {
                     link,
                     next: endpoint.address,
                     on_link: true,
                     mac: None,
-                    mtu: self.find(id).map_or(0, |link| link.mtu),
+                    mtu: self.link(link).map_or(0, |link| link.mtu),
                 }),
                 _ => hop.filter(|hop| hop.on_link),
             };
@@ -391,10 +391,6 @@ impl Tables {
     /// Where a link stands.
     pub(super) fn place(&self, id: LinkId) -> Option<usize> {
         self.links.iter().position(|link| link.id == id)
-    }
-
-    fn find(&self, id: LinkId) -> Option<&Link> {
-        self.links.iter().find(|link| link.id == id)
     }
 
     /// Whether frames to this MAC address are for us, on any VLAN of the interface.

@@ -11,7 +11,7 @@ use super::about::is_tiny;
 use super::flow::{has_ports, kind, place, unassembled};
 use super::{Engine, FrameBuf, Verdict, Why, is_icmp};
 use crate::base::{MacAddr, Reason, ServiceId};
-use crate::flow::fragments::{Carried, Datagram, Refused};
+use crate::flow::fragments::Refused;
 use crate::flow::nat::Binding;
 use crate::flow::{FlowKey, Kind};
 use crate::wire::ethernet::EtherType;
@@ -168,21 +168,11 @@ impl Engine<'_> {
         let link = self.tables.link(hop.link).filter(|_| hop.on_link);
         let learned = || self.shared.learned.find(link?.id, client);
         let Some(mac) = hop.mac.or_else(learned) else { return self.unresolved(&hop) };
-        if let Err(refused) = self.note_reply(packet, reply) {
+        // Its binding says which of the endpoint's lives it is of.
+        if let Err(refused) = self.note(packet, reply.service, reply.endpoint, || 0) {
             return Verdict::drop(unassembled(refused));
         }
         self.translate(frame, packet, &hop, mac, edits, why)
-    }
-
-    /// Takes note of a reply's first fragment, so that the others are known.
-    fn note_reply(&self, packet: &Packet, reply: &Reply) -> Result<(), Refused> {
-        let (Fragment::First { id }, Some(ports)) = (packet.fragment, packet.ports()) else { return Ok(()) };
-        let datagram = Datagram::new(packet.source, packet.destination, packet.protocol.0, id);
-        let len = u16::try_from(packet.len.saturating_sub(packet.offset)).unwrap_or(u16::MAX);
-        let (source_port, destination_port) = (ports.source, ports.destination);
-        let (service, endpoint) = (reply.service, reply.endpoint);
-        let carried = Carried { source_port, destination_port, service, endpoint, generation: 0 };
-        self.shared.fragments.first(&datagram, len, carried, self.now)
     }
 
     /// What we are to an endpoint: the address that an error to it comes from.

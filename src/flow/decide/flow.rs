@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Engine, FrameBuf, Verdict, Why};
-use crate::base::{FlowHash, HashKey, Reason};
+use crate::base::{FlowHash, HashKey, Reason, ServiceId};
 use crate::flow::fragments::{self, Carried, Datagram};
 use crate::flow::nat::{self, Binding};
 use crate::flow::tables::{Entry, Forward, Served, Sticky};
@@ -74,7 +74,8 @@ impl Engine<'_> {
             Err(Stop::Drop(reason)) => return Verdict::drop(reason).of(service),
             Err(Stop::Reset) => return self.reset(frame, entry, packet).of(service),
         };
-        if let Err(refused) = self.note_first(served, packet, course.endpoint) {
+        let generation = || served.service.slots.standing(course.endpoint).map_or(0, |standing| standing.generation);
+        if let Err(refused) = self.note(packet, service, course.endpoint, generation) {
             return Verdict::drop(unassembled(refused)).of(service);
         }
         self.forward(frame, entry, packet, served, &flow, &course).of(service).at(course.endpoint)
@@ -169,17 +170,23 @@ impl Engine<'_> {
         Ok((has_ports(packet.protocol.0).then_some(ports), Some(carried)))
     }
 
-    /// Takes note of where a first fragment goes.
-    pub(super) fn note_first(&self, served: &Served, packet: &Packet, endpoint: u16) -> Result<(), fragments::Refused> {
+    /// Takes note of whose a first fragment is, so that the others are known.
+    pub(super) fn note(
+        &self,
+        packet: &Packet,
+        service: ServiceId,
+        endpoint: u16,
+        generation: impl FnOnce() -> u16,
+    ) -> Result<(), fragments::Refused> {
         let Fragment::First { id } = packet.fragment else { return Ok(()) };
         let datagram = Datagram::new(packet.source, packet.destination, packet.protocol.0, id);
         let ports = packet.ports().unwrap_or(Ports { source: 0, destination: 0 });
         let carried = Carried {
             source_port: ports.source,
             destination_port: ports.destination,
-            service: served.service.id,
+            service,
             endpoint,
-            generation: served.service.slots.standing(endpoint).map_or(0, |standing| standing.generation),
+            generation: generation(),
         };
         self.shared.fragments.first(&datagram, length(packet), carried, self.now)
     }

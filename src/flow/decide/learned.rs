@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::{HashKey, MacAddr};
+use crate::flow::key::octets;
 use crate::flow::tables::LinkId;
 
 /// See the file's head.
@@ -73,12 +74,8 @@ impl Learned {
     }
 
     fn set(&self, link: LinkId, address: IpAddr) -> (u64, Option<&Set>) {
-        let address = match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
         let mut bytes = [0; 22];
-        let parts = [&address.octets()[..], &link.interface.to_be_bytes(), &link.vlan.to_be_bytes()];
+        let parts = [&octets(address)[..], &link.interface.to_be_bytes(), &link.vlan.to_be_bytes()];
         for (to, from) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
             *to = *from;
         }
