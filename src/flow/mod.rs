@@ -38,4 +38,5 @@ pub use nat::{Binding, Nat};
 pub use records::Records;
 pub use slots::{NOBODY, Slots, Survey};
 pub use steer::{Decision, Packet, Why, steer};
+pub use table::Cursor;
 pub use tables::Tables;

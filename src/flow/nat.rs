@@ -28,7 +28,7 @@ use shard::{Fit, Shard};
 
 use super::key::{FlowKey, Kind, TCP};
 use super::ports::{Lease, Ports, Rest};
-use super::table::{self, Entry, Table};
+use super::table::{self, Cursor, Entry, Table};
 use crate::base::{HashKey, Moment, ServiceId, limits};
 
 pub use super::ports::{PROTOCOLS, PortUse};
@@ -94,13 +94,6 @@ pub struct Fill {
     pub unproven_capacity: usize,
     pub ports_left: usize,
     pub evicted: u64,
-}
-
-/// How far a round of sweeping has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cursor {
-    shard: usize,
-    place: usize,
 }
 
 /// All bindings. See the file's head.
@@ -200,42 +193,20 @@ impl Nat {
 
     /// Ends every flow of these services: they are gone, and one that is named like them numbers its endpoints anew.
     pub fn forget(&self, which: impl Fn(ServiceId) -> bool, now: Moment) {
-        for shard in &self.shards {
-            table::each_place(
-                shard,
-                |shard| shard.table.places(),
-                |shard, place| {
-                    if shard.table.get(place).is_some_and(|bound| which(bound.binding.service)) {
-                        self.remove(shard, place, now);
-                    }
-                },
-            );
-        }
+        table::each_place(&self.shards, Shard::places, |shard, place| {
+            if shard.table.get(place).is_some_and(|bound| which(bound.binding.service)) {
+                self.remove(shard, place, now);
+            }
+        });
     }
 
     /// Ends expired flows, in `limits::FLOW_SWEEP` places at most. True at the end of a round. Called by the control side alone.
     pub fn sweep(&self, cursor: &mut Cursor, now: Moment) -> bool {
-        let Some(shard) = self.shards.get(cursor.shard) else {
-            *cursor = Cursor::default();
-            return true;
-        };
-        let mut shard = shard.lock();
-        let end = cursor.place.saturating_add(limits::FLOW_SWEEP);
-        for place in cursor.place..end.min(shard.table.places()) {
+        table::sweep(&self.shards, cursor, Shard::places, |shard, place| {
             if shard.table.get(place).is_some_and(|bound| bound.expires < now) {
-                self.remove(&mut shard, place, now);
+                self.remove(shard, place, now);
             }
-        }
-        if end < shard.table.places() {
-            cursor.place = end;
-            return false;
-        }
-        *cursor = Cursor { shard: cursor.shard.saturating_add(1), place: 0 };
-        if cursor.shard < self.shards.len() {
-            return false;
-        }
-        *cursor = Cursor::default();
-        true
+        })
     }
 
     /// Whether this is an address of ours that endpoints answer to.

@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::key::FlowKey;
 use super::syns::Syns;
-use super::table::{self, Table};
+use super::table::{self, Cursor, Table};
 use crate::base::{HashKey, Moment, ServiceId, limits};
 
 /// How sure it is that a flow lives where its record says.
@@ -70,13 +70,6 @@ pub struct Records {
     key: HashKey,
 }
 
-/// How far a round of sweeping has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cursor {
-    shard: usize,
-    place: usize,
-}
-
 /// Records in use, of all and of those that prove nothing, and the most of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fill {
@@ -109,44 +102,20 @@ impl Records {
     /// Frees expired records and shows the others, `limits::FLOW_SWEEP` places at most. True when that was the end of a round,
     /// and `cursor` is at its beginning again. Called by the control side alone, every record once in a few seconds.
     pub fn sweep(&self, cursor: &mut Cursor, now: Moment, mut visit: impl FnMut(&Seen)) -> bool {
-        let Some(shard) = self.shards.get(cursor.shard) else {
-            *cursor = Cursor::default();
-            return true;
-        };
-        let mut shard = shard.lock();
-        let end = cursor.place.saturating_add(limits::FLOW_SWEEP);
-        for place in cursor.place..end.min(shard.table.places()) {
-            match shard.table.get(place) {
-                Some(stored) if stored.expires < now => shard.remove(place),
-                Some(stored) => visit(&stored.seen()),
-                None => {}
-            }
-        }
-        if end < shard.table.places() {
-            cursor.place = end;
-            return false;
-        }
-        *cursor = Cursor { shard: cursor.shard.saturating_add(1), place: 0 };
-        if cursor.shard < self.shards.len() {
-            return false;
-        }
-        *cursor = Cursor::default();
-        true
+        table::sweep(&self.shards, cursor, Shard::places, |shard, place| match shard.table.get(place) {
+            Some(stored) if stored.expires < now => shard.remove(place),
+            Some(stored) => visit(&stored.seen()),
+            None => {}
+        })
     }
 
     /// Removes the records that say nothing any more: their service is gone, or their flows are elsewhere now.
     pub fn forget(&self, which: impl Fn(&Seen) -> bool) {
-        for shard in &self.shards {
-            table::each_place(
-                shard,
-                |shard| shard.table.places(),
-                |shard, place| {
-                    if shard.table.get(place).is_some_and(|stored| which(&stored.seen())) {
-                        shard.remove(place);
-                    }
-                },
-            );
-        }
+        table::each_place(&self.shards, Shard::places, |shard, place| {
+            if shard.table.get(place).is_some_and(|stored| which(&stored.seen())) {
+                shard.remove(place);
+            }
+        });
     }
 
     /// Forgets old SYNs when it is time. Called by the control side alone, more often than every second.
@@ -273,6 +242,10 @@ impl Shard {
         let table = Table::new(capacity);
         let soft_capacity = table.capacity().div_ceil(limits::FLOW_UNPROVEN_SHARE);
         Shard { table, soft: 0, soft_capacity }
+    }
+
+    fn places(&self) -> usize {
+        self.table.places()
     }
 
     /// Removes an expired record, one that proves nothing if need be, if the next few places hold one.

@@ -4,6 +4,7 @@
 //! any two of them and go on later. Which shard a key belongs to and what a full table does is its owner's business.
 //! Hashes must be keyed: probes are linear.
 
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::base::limits;
@@ -154,18 +155,45 @@ impl<T: Entry> Table<T> {
     }
 }
 
-/// Goes over all places of a shard, `limits::FLOW_SWEEP` at one hold of its lock: packets wait for these alone.
-pub(super) fn each_place<S>(shard: &Mutex<S>, places: impl Fn(&S) -> usize, mut visit: impl FnMut(&mut S, usize)) {
-    let mut from = 0_usize;
-    loop {
+/// How far a round of sweeping has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    shard: usize,
+    place: usize,
+}
+
+/// Goes over the next places of the shards, `limits::FLOW_SWEEP` at most, at one hold of a shard's lock: packets wait for these alone.
+/// True when that was the end of a round, and `cursor` is at its beginning again.
+pub(super) fn sweep<S>(
+    shards: &[CachePadded<Mutex<S>>],
+    cursor: &mut Cursor,
+    places: impl Fn(&S) -> usize,
+    mut visit: impl FnMut(&mut S, usize),
+) -> bool {
+    let at = *cursor;
+    if let Some(shard) = shards.get(at.shard) {
         let mut shard = shard.lock();
-        let end = from.saturating_add(limits::FLOW_SWEEP).min(places(&shard));
-        (from..end).for_each(|place| visit(&mut shard, place));
-        if end >= places(&shard) {
-            return;
+        let end = at.place.saturating_add(limits::FLOW_SWEEP);
+        (at.place..end.min(places(&shard))).for_each(|place| visit(&mut shard, place));
+        if end < places(&shard) {
+            cursor.place = end;
+            return false;
         }
-        from = end;
     }
+    let shard = at.shard.saturating_add(1);
+    let is_whole = shard >= shards.len();
+    *cursor = if is_whole { Cursor::default() } else { Cursor { shard, place: 0 } };
+    is_whole
+}
+
+/// A whole round at once, which lets packets pass in between as a [`sweep`] does.
+pub(super) fn each_place<S>(
+    shards: &[CachePadded<Mutex<S>>],
+    places: impl Fn(&S) -> usize,
+    mut visit: impl FnMut(&mut S, usize),
+) {
+    let mut cursor = Cursor::default();
+    while !sweep(shards, &mut cursor, &places, &mut visit) {}
 }
 
 /// A keyed hash as the tag within a shard, and the shard among a power of two of them.
@@ -234,18 +262,22 @@ mod tests {
 
     #[test]
     fn every_place_is_visited_once_and_others_have_their_turn_in_between() {
-        for count in [0, 1, limits::FLOW_SWEEP - 1, limits::FLOW_SWEEP, limits::FLOW_SWEEP + 1, 3 * limits::FLOW_SWEEP]
-        {
-            let (shard, mut next) = (Mutex::new(count), 0);
-            each_place(
-                &shard,
-                |count| *count,
-                |_, place| {
-                    assert_eq!(place, next, "of {count}");
-                    next += 1;
-                },
-            );
-            assert_eq!(next, count);
+        let some = limits::FLOW_SWEEP;
+        for counts in [vec![], vec![0], vec![1, 0, 2], vec![some - 1, some], vec![some + 1, 1], vec![0, 3 * some, 0]] {
+            let shards: Vec<_> = counts.iter().map(|count| CachePadded::new(Mutex::new((*count, 0)))).collect();
+            let next = |(count, next): &mut (usize, usize), place: usize| {
+                assert_eq!(place, *next, "of {count}");
+                *next += 1;
+            };
+            each_place(&shards, |(count, _)| *count, next);
+            let visited: Vec<usize> = shards.iter().map(|shard| shard.lock().1).collect();
+            assert_eq!(visited, counts);
+            let (mut cursor, mut steps) = (Cursor::default(), 1);
+            while !sweep(&shards, &mut cursor, |(count, _)| *count, |_, _| {}) {
+                steps += 1;
+            }
+            let least: usize = counts.iter().map(|count| count.div_ceil(some).max(1)).sum();
+            assert_eq!((steps, cursor), (least.max(1), Cursor::default()), "{counts:?}");
         }
     }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use strata::base::{HashKey, Moment, ServiceId};
-use strata::flow::records::Cursor;
-use strata::flow::{Decision, Endpoints, FlowKey, Kind, NOBODY, Packet, Policy, Records, Slots, Survey, steer};
+use strata::flow::{Cursor, Decision, Endpoints, FlowKey, Kind, NOBODY, Packet, Policy, Records, Slots, Survey, steer};
 
 use super::servers::{KEY, SLOTS, Servers};
 

@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use strata::base::{HashKey, Moment, ServiceId};
-use strata::flow::nat::{self, Nat, Target};
-use strata::flow::records::Cursor;
-use strata::flow::{Decision, Endpoints, FlowKey, Kind, Packet, Policy, Records, Slots, key, steer};
+use strata::flow::nat::{Nat, Target};
+use strata::flow::{Cursor, Decision, Endpoints, FlowKey, Kind, Packet, Policy, Records, Slots, key, steer};
 
 const KEY: HashKey = HashKey::new([9; 16]);
 
@@ -91,7 +90,7 @@ fn workers_that_bind_the_same_flows_agree_on_every_port() {
             .collect();
         scope.spawn(|| {
             // Flows that come and go at the same ports' expense.
-            let mut cursor = nat::Cursor::default();
+            let mut cursor = Cursor::default();
             for n in 0..2000 {
                 let short = flow(20_000 + n % 100);
                 let _ = nat.bind_full(ServiceId(0), &short, Kind::Other, &target, &[OURS.into()], now);

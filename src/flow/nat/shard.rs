@@ -74,6 +74,10 @@ impl Shard {
         Shard { table, unproven, unproven_capacity, datagrams, datagram_share, closing, evicted: 0 }
     }
 
+    pub(super) fn places(&self) -> usize {
+        self.table.places()
+    }
+
     pub(super) fn unproven(&self) -> usize {
         self.unproven.len
     }

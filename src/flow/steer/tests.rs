@@ -74,7 +74,7 @@ impl World {
 
     fn survey(&self, seconds: u64) -> Survey {
         let mut survey = Survey::begin(&self.slots, at(seconds));
-        let mut cursor = super::super::records::Cursor::default();
+        let mut cursor = super::super::Cursor::default();
         while !self.records.sweep(&mut cursor, at(seconds), |seen| survey.see(&self.slots, seen)) {}
         survey
     }

@@ -30,7 +30,7 @@ use crate::base::{MacAddr, Moment, ServiceId, clock, limits};
 use crate::flow::decide::{Event, Shared};
 use crate::flow::slots::Changed;
 use crate::flow::tables::{LinkId, Route, Tables};
-use crate::flow::{Survey, nat, records};
+use crate::flow::{Cursor, Survey};
 use crate::observe::{Beat, events};
 use crate::state::{Family, PacketSpec, Snapshot, Traffic};
 use crate::sys::neighbour::{self, Asker};
@@ -76,8 +76,8 @@ pub(super) struct Control {
     herald: Herald,
     force: Arc<ArcSwap<Force>>,
     shared: Arc<Shared>,
-    cursor: records::Cursor,
-    nat_cursor: nat::Cursor,
+    cursor: Cursor,
+    nat_cursor: Cursor,
     surveys: HashMap<(ServiceId, Family), Survey>,
     beat: Beat,
 }
@@ -105,8 +105,8 @@ impl Control {
             herald,
             force,
             shared,
-            cursor: records::Cursor::default(),
-            nat_cursor: nat::Cursor::default(),
+            cursor: Cursor::default(),
+            nat_cursor: Cursor::default(),
             surveys: HashMap::new(),
             beat,
         }
@@ -328,7 +328,7 @@ impl Control {
         if self.books.values().all(|book| book.slots().marked() == 0) && self.shared.records.fill().records == 0 {
             return false;
         }
-        if self.cursor == records::Cursor::default() {
+        if self.cursor == Cursor::default() {
             self.surveys = self.books.iter().map(|(key, book)| (*key, Survey::begin(book.slots(), now))).collect();
         }
         let (books, surveys) = (&self.books, &mut self.surveys);
