@@ -69,29 +69,12 @@ pub struct Options<'a> {
     pub fanout: Option<Fanout>,
     /// How long [`Tap::receive`] waits for a frame, in whole milliseconds.
     pub wait: Duration,
-    pub qdisc: Qdisc,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options {
-            interface: 0,
-            rules: None,
-            macs: &[],
-            fanout: None,
-            wait: Duration::from_millis(100),
-            qdisc: Qdisc::Through,
-        }
+        Options { interface: 0, rules: None, macs: &[], fanout: None, wait: Duration::from_millis(100) }
     }
-}
-
-/// Whether what is sent passes the interface's queueing discipline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Qdisc {
-    /// Bursts wait there, and `tcpdump` sees what is sent.
-    Through,
-    /// Straight to the driver, which drops what it has no room for. No faster on veth (`notes/floors.md` §2).
-    Bypass,
 }
 
 /// What becomes of a received frame. `Option<u32>` is one too: the interface, or `Stay`.

@@ -42,7 +42,7 @@ impl Outbox {
     pub(super) fn open(options: &Options<'_>) -> Result<Outbox, PacketError> {
         let cells = (0..limits::PACKET_DIVIDED_BYTES).map(|_| UnsafeCell::new(0)).collect();
         let batch = Batch::new(options.interface);
-        Ok(Outbox { sender: Sender::open(options)?, batch, room: Room { cells, used: 0 } })
+        Ok(Outbox { sender: Sender::open(options.interface)?, batch, room: Room { cells, used: 0 } })
     }
 
     /// Does with a frame of a ring what was decided about it. `base` is where the frame's buffer begins.

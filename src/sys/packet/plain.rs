@@ -15,7 +15,7 @@ use pnet::datalink::{self, Channel, ChannelType, Config, DataLinkReceiver, DataL
 use super::frame::{Frame, Missing, PRIVATE, VNET_LEN, Vnet};
 use super::ring::want;
 use super::socket::{Socket, step};
-use super::{Counters, Fate, Options, PacketError, Qdisc};
+use super::{Counters, Fate, Options, PacketError};
 use crate::base::{MacAddr, limits};
 use crate::sys::classify::{Filter, Rule, TAGGED_REST, Wanted};
 
@@ -36,7 +36,6 @@ pub struct Plain {
 struct Out {
     /// One for each interface that frames leave by, ours first.
     senders: Vec<(u32, Box<dyn DataLinkSender>)>,
-    qdisc: Qdisc,
     counters: Counters,
 }
 
@@ -57,7 +56,7 @@ impl Plain {
             buffer: vec![0; FRAME_AT + limits::PACKET_FRAME_BYTES].into(),
             part: vec![0; FRAME_AT + limits::PACKET_FRAME_BYTES].into(),
             macs: options.macs.to_vec(),
-            out: Out { senders, qdisc: options.qdisc, counters: Counters::default() },
+            out: Out { senders, counters: Counters::default() },
         })
     }
 
@@ -161,7 +160,7 @@ impl Out {
     fn send(&mut self, interface: u32, sealed: &[u8]) {
         let index = match self.senders.iter().position(|(to, _)| *to == interface) {
             Some(index) => index,
-            None => match self.open_sender(interface) {
+            None => match Out::open_sender(interface) {
                 Ok(sender) => {
                     self.senders.push((interface, sender));
                     self.senders.len() - 1
@@ -177,8 +176,8 @@ impl Out {
     }
 
     /// `pnet` sends on the interface that its socket is bound to, so another interface needs another socket.
-    fn open_sender(&self, interface: u32) -> Result<Box<dyn DataLinkSender>, PacketError> {
-        let options = Options { interface, qdisc: self.qdisc, ..Options::default() };
+    fn open_sender(interface: u32) -> Result<Box<dyn DataLinkSender>, PacketError> {
+        let options = Options { interface, ..Options::default() };
         let socket = Socket::new(&options, &Filter::nothing())?;
         channel(&socket, &options).map(|(sender, _)| sender)
     }

@@ -48,8 +48,8 @@ pub(super) struct Sender {
 impl Sender {
     /// # Errors
     /// The step that failed and what the kernel said.
-    pub(super) fn open(options: &Options<'_>) -> Result<Sender, PacketError> {
-        let options = Options { interface: options.interface, qdisc: options.qdisc, ..Options::default() };
+    pub(super) fn open(interface: u32) -> Result<Sender, PacketError> {
+        let options = Options { interface, ..Options::default() };
         let socket = Socket::new(&options, &Filter::nothing())?;
         step("choose the ring's version", socket.set(libc::PACKET_VERSION, &VERSION_2))?;
         // What is spoiled shall not stop the others.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::c_int;
 use socket2::SockRef;
 
-use super::{Fanout, Options, Qdisc, queue};
+use super::{Fanout, Options, queue};
 use crate::base::{MacAddr, limits};
 use crate::sys::classify::Filter;
 
@@ -63,9 +63,6 @@ impl Socket {
         step("ignore what this machine sends", socket.set(libc::PACKET_IGNORE_OUTGOING, &1))?;
         step("ask for VLAN tags", socket.set(libc::PACKET_AUXDATA, &1))?;
         step("ask for checksum and segmentation state", socket.set(libc::PACKET_VNET_HDR, &1))?;
-        if options.qdisc == Qdisc::Bypass {
-            step("bypass the queueing discipline", socket.set(libc::PACKET_QDISC_BYPASS, &1))?;
-        }
         socket.enlarge(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
         socket.enlarge(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF);
         socket.filter(filter)?;

@@ -22,7 +22,7 @@ impl Cable {
         near.cable(("near", NEAR), &far, ("far", FAR));
         let (at_near, at_far) = (near.index("near"), far.index("far"));
         let open = |interface| Options { interface, ..Options::default() };
-        let sender = near.run(|| Sender::open(&open(at_near)).unwrap());
+        let sender = near.run(|| Sender::open(at_near).unwrap());
         let far = far.run(|| Tap::open(Engine::Ring, &open(at_far)).unwrap());
         Some(Cable { near, at_near, sender, far, counters: Counters::default() })
     }
