@@ -209,11 +209,6 @@ impl Nat {
         })
     }
 
-    /// Whether this is an address of ours that endpoints answer to.
-    pub fn owns(&self, address: IpAddr) -> bool {
-        self.ports.owns(address)
-    }
-
     /// What is lent of an address of ours, of TCP and UDP. `None`: it lends nothing.
     pub fn ports_of(&self, source: IpAddr, now: Moment) -> Option<[PortUse; PROTOCOLS]> {
         self.ports.use_of(source, now)

@@ -218,11 +218,6 @@ impl Ports {
         }
     }
 
-    /// Whether this is one of the addresses.
-    pub(super) fn owns(&self, address: IpAddr) -> bool {
-        self.sources.read().iter().any(|source| source.address == address)
-    }
-
     /// Ports of an address that flows have, and those that new flows could have now, of TCP and UDP. `None`: it lends none.
     pub(super) fn use_of(&self, address: IpAddr, now: Moment) -> Option<[PortUse; PROTOCOLS]> {
         let sources = self.sources.read();
@@ -375,7 +370,8 @@ mod tests {
         let lend = |address: IpAddr| ports.take(TCP, [192, 0, 2, 1].into(), &[address], 0, at(0));
         let lent = lend(first[3]).unwrap();
         assert!(ports.add(&[&first[3..4], &third].concat()));
-        assert_eq!((ports.owns(first[3]), ports.owns(first[4])), (true, false));
+        let lends = |address| ports.use_of(address, at(0)).is_some();
+        assert_eq!((lends(first[3]), lends(first[4])), (true, false));
         // Its port went back to where it came from, though all around it are others.
         ports.give_back(lent, Rest::Full, at(1));
         assert!(lend(first[3]).is_some_and(|lease| lease.port != lent.port));

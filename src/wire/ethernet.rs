@@ -18,8 +18,6 @@ pub const MINIMUM_LEN: usize = 60;
 const DESTINATION: usize = 0;
 const SOURCE: usize = 6;
 const ETHER_TYPE: usize = 12;
-/// After a tag's TPID, which stands where the EtherType would.
-const TAG_CONTROL: usize = 14;
 
 /// What a frame or a tunnel carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,19 +148,6 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Frame<T> {
     pub fn set_source(&mut self, mac: MacAddr) {
         bytes::put(self.buffer.as_mut(), SOURCE, &mac.0);
     }
-
-    /// Moves the frame to another VLAN; its priority stays. `false` when it has no tag.
-    pub fn set_vlan(&mut self, id: u16) -> bool {
-        let Some(outer) = self.tags().next() else { return false };
-        let control = outer.control & 0xf000 | id & 0x0fff;
-        bytes::put(self.buffer.as_mut(), TAG_CONTROL, &control.to_be_bytes());
-        true
-    }
-
-    pub fn payload_mut(&mut self) -> &mut [u8] {
-        let at = self.header_len();
-        bytes::from_mut(self.buffer.as_mut(), at)
-    }
 }
 
 /// A header without tags, to be written before a payload.
@@ -195,14 +180,6 @@ pub fn insert_tag(buffer: &mut [u8], tag: Tag) -> Result<(), Fault> {
     buffer.copy_within(TAG_LEN..TAG_LEN.wrapping_add(ETHER_TYPE), 0);
     bytes::put(buffer, ETHER_TYPE, &tag.emit());
     Ok(())
-}
-
-/// Takes the outer tag out of a frame, which then begins [`TAG_LEN`] bytes into `buffer`. `None` when it has no tag, and
-/// nothing moved.
-pub fn remove_tag(buffer: &mut [u8]) -> Option<Tag> {
-    let tag = Frame::new_checked(&*buffer).ok()?.tags().next()?;
-    buffer.copy_within(..ETHER_TYPE, TAG_LEN);
-    Some(tag)
 }
 
 /// Where the n-th tag begins; with as many as there are, where the EtherType stands.
@@ -253,25 +230,17 @@ mod tests {
         let mut frame = Frame::new_checked(&mut bytes[..]).unwrap();
         frame.set_destination(MacAddr::BROADCAST);
         frame.set_source(MacAddr::virtual_v4(9));
-        assert!(frame.set_vlan(0xffff));
-        frame.payload_mut()[1] = 0xaa;
         assert_eq!(frame.destination(), MacAddr::BROADCAST);
         assert_eq!(frame.source(), MacAddr::virtual_v4(9));
-        let tag = frame.tags().next().unwrap();
-        assert_eq!((tag.id(), tag.priority()), (4095, 5));
-        assert_eq!(bytes[12..], *b"\x81\x00\xaf\xff\x08\x00\x45\xaa");
-        assert!(!Frame::new_checked(&mut { PLAIN }[..]).unwrap().set_vlan(7));
+        assert_eq!(bytes[12..], TAGGED[12..]);
     }
 
     #[test]
-    fn a_tag_goes_in_and_comes_out_again() {
+    fn a_tag_goes_in_before_what_follows() {
         let mut buffer = [0; 20];
         buffer[TAG_LEN..].copy_from_slice(&PLAIN);
         insert_tag(&mut buffer, Tag { protocol: EtherType::VLAN, control: 0xa007 }).unwrap();
         assert_eq!(buffer, TAGGED);
-        assert_eq!(remove_tag(&mut buffer).map(Tag::id), Some(7));
-        assert_eq!(buffer[TAG_LEN..], PLAIN);
-        assert_eq!(remove_tag(&mut buffer[TAG_LEN..]), None);
         assert_eq!(insert_tag(&mut [0; 17], Tag::vlan(1)), Err(Fault::Truncated));
     }
 

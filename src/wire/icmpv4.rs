@@ -17,7 +17,6 @@ pub const TIME_EXCEEDED: u8 = 11;
 pub const PARAMETER_PROBLEM: u8 = 12;
 
 /// Codes of [`UNREACHABLE`].
-pub const HOST_UNREACHABLE: u8 = 1;
 pub const PORT_UNREACHABLE: u8 = 3;
 pub const FRAGMENTATION_NEEDED: u8 = 4;
 pub const ADMINISTRATIVELY_PROHIBITED: u8 = 13;

@@ -26,7 +26,6 @@ pub const REDIRECT: u8 = 137;
 
 /// Codes of [`UNREACHABLE`].
 pub const ADMINISTRATIVELY_PROHIBITED: u8 = 1;
-pub const ADDRESS_UNREACHABLE: u8 = 3;
 pub const PORT_UNREACHABLE: u8 = 4;
 
 const KIND: usize = 0;

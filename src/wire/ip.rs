@@ -22,7 +22,6 @@ impl Protocol {
     pub const ESP: Protocol = Protocol(50);
     pub const AH: Protocol = Protocol(51);
     pub const ICMPV6: Protocol = Protocol(58);
-    pub const NO_NEXT: Protocol = Protocol(59);
     pub const DESTINATION_OPTIONS: Protocol = Protocol(60);
     pub const VRRP: Protocol = Protocol(112);
     pub const SCTP: Protocol = Protocol(132);

@@ -207,13 +207,6 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         bytes::put(self.buffer.as_mut(), TTL, &[ttl]);
         self.set_checksum(checksum);
     }
-
-    pub fn payload_mut(&mut self) -> &mut [u8] {
-        let (start, end) = (self.header_len(), self.total_len());
-        let bytes = self.buffer.as_mut();
-        let end = end.min(bytes.len());
-        bytes.get_mut(start..end).unwrap_or_default()
-    }
 }
 
 /// A header without options.
@@ -320,7 +313,6 @@ mod tests {
         let mut bytes = known();
         bytes.extend_from_slice(&[0; 11]);
         assert_eq!(Packet::new_checked(&bytes).unwrap().payload().len(), 95);
-        assert_eq!(Packet::new_checked(&mut bytes[..]).unwrap().payload_mut().len(), 95);
     }
 
     #[test]

@@ -203,13 +203,6 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     pub fn set_hop_limit(&mut self, limit: u8) {
         bytes::put(self.buffer.as_mut(), HOP_LIMIT, &[limit]);
     }
-
-    pub fn payload_mut(&mut self) -> &mut [u8] {
-        let end = self.total_len();
-        let bytes = self.buffer.as_mut();
-        let end = end.min(bytes.len());
-        bytes.get_mut(HEADER_LEN..end).unwrap_or_default()
-    }
 }
 
 /// The fixed header.
@@ -387,7 +380,7 @@ mod tests {
         view.set_destination(Ipv6Addr::UNSPECIFIED);
         assert_eq!((view.source(), view.destination()), (Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED));
         assert!(view.decrement_hop_limit());
-        assert_eq!((view.hop_limit(), view.payload_mut().len()), (63, 20));
+        assert_eq!(view.hop_limit(), 63);
         for limit in [0, 1] {
             bytes[HOP_LIMIT] = limit;
             assert!(!Packet::new_checked(&mut bytes[..]).unwrap().decrement_hop_limit());

@@ -1,9 +1,9 @@
-//! Codec: capture files, as tcpdump and Wireshark write them: pcap in either byte order and resolution, and pcapng (`ng`).
-//! Only pcap is written (draft-ietf-opsawg-pcap).
+//! Codec: capture files, as tcpdump and Wireshark write them: pcap (draft-ietf-opsawg-pcap) in either byte order and resolution, and
+//! pcapng (`ng`).
 //!
 //! A capture is a file from anywhere: lengths are bounded before they are believed, and an error ends the reading.
 //!
-//! Not here: files. A capture is read from a slice and written in pieces.
+//! Not here: files, and writing. A capture is read from a slice.
 
 mod ng;
 
@@ -110,36 +110,13 @@ impl fmt::Display for CaptureError {
 impl std::error::Error for CaptureError {}
 
 /// How a pcap file writes numbers and times.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Layout {
-    pub big_endian: bool,
-    pub nanoseconds: bool,
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    big_endian: bool,
+    nanoseconds: bool,
 }
 
 impl Layout {
-    /// What goes before all packets.
-    pub fn file_header(self, link: LinkType) -> [u8; FILE_HEADER_LEN] {
-        let mut out = [0; FILE_HEADER_LEN];
-        let magic = if self.nanoseconds { NANOSECONDS } else { MICROSECONDS };
-        bytes::put(&mut out, 0, &self.u32(magic));
-        bytes::put(&mut out, 4, &self.u16(2));
-        bytes::put(&mut out, 6, &self.u16(4));
-        bytes::put(&mut out, 16, &self.u32(u32::try_from(limits::CAPTURED_BYTES).unwrap_or(u32::MAX)));
-        bytes::put(&mut out, 20, &self.u32(u32::from(link.0)));
-        out
-    }
-
-    /// What goes before one packet. `time` since 1970, to the second until 2106.
-    pub fn record_header(self, time: Duration, captured_len: u32, original_len: u32) -> [u8; RECORD_HEADER_LEN] {
-        let mut out = [0; RECORD_HEADER_LEN];
-        let fraction = if self.nanoseconds { time.subsec_nanos() } else { time.subsec_micros() };
-        bytes::put(&mut out, 0, &self.u32(u32::try_from(time.as_secs()).unwrap_or(u32::MAX)));
-        bytes::put(&mut out, 4, &self.u32(fraction));
-        bytes::put(&mut out, 8, &self.u32(captured_len));
-        bytes::put(&mut out, 12, &self.u32(original_len));
-        out
-    }
-
     fn of_magic(magic: [u8; 4]) -> Option<Layout> {
         let (big, little) = (u32::from_be_bytes(magic), u32::from_le_bytes(magic));
         [(big, true), (little, false)].into_iter().find_map(|(magic, big_endian)| match magic {
@@ -147,14 +124,6 @@ impl Layout {
             NANOSECONDS => Some(Layout { big_endian, nanoseconds: true }),
             _ => None,
         })
-    }
-
-    const fn u16(self, number: u16) -> [u8; 2] {
-        if self.big_endian { number.to_be_bytes() } else { number.to_le_bytes() }
-    }
-
-    const fn u32(self, number: u32) -> [u8; 4] {
-        if self.big_endian { number.to_be_bytes() } else { number.to_le_bytes() }
     }
 }
 

@@ -208,21 +208,11 @@ impl<T: AsRef<[u8]>> Segment<T> {
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Segment<T> {
     /// Raw: the checksum is to be updated by the caller.
-    pub fn set_source_port(&mut self, port: u16) {
-        bytes::put(self.buffer.as_mut(), SOURCE_PORT, &port.to_be_bytes());
-    }
-
-    /// Raw, as [`Segment::set_source_port`].
-    pub fn set_destination_port(&mut self, port: u16) {
-        bytes::put(self.buffer.as_mut(), DESTINATION_PORT, &port.to_be_bytes());
-    }
-
-    /// Raw, as [`Segment::set_source_port`].
     pub fn set_sequence(&mut self, sequence: u32) {
         bytes::put(self.buffer.as_mut(), SEQUENCE, &sequence.to_be_bytes());
     }
 
-    /// Raw, as [`Segment::set_source_port`].
+    /// Raw, as [`Segment::set_sequence`].
     pub fn set_flags(&mut self, flags: Flags) {
         bytes::put(self.buffer.as_mut(), FLAGS, &[flags.0]);
     }

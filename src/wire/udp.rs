@@ -89,16 +89,6 @@ impl<T: AsRef<[u8]>> Datagram<T> {
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Datagram<T> {
     /// Raw: the checksum is to be updated by the caller.
-    pub fn set_source_port(&mut self, port: u16) {
-        bytes::put(self.buffer.as_mut(), SOURCE_PORT, &port.to_be_bytes());
-    }
-
-    /// Raw, as [`Datagram::set_source_port`].
-    pub fn set_destination_port(&mut self, port: u16) {
-        bytes::put(self.buffer.as_mut(), DESTINATION_PORT, &port.to_be_bytes());
-    }
-
-    /// Raw, as [`Datagram::set_source_port`].
     pub fn set_length(&mut self, length: u16) {
         bytes::put(self.buffer.as_mut(), LENGTH, &length.to_be_bytes());
     }

@@ -9,6 +9,40 @@ use super::*;
 const KNOWN: &[u8] = b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00\0\0\0\0\0\0\0\0\x00\x00\x04\x00\x01\x00\x00\x00\
     \x00\xf1\x53\x65\x01\x00\x00\x00\x02\x00\x00\x00\x3c\x00\x00\x00\xab\xcd";
 
+/// Writing, which nobody else does.
+impl Layout {
+    /// What goes before all packets.
+    fn file_header(self, link: LinkType) -> [u8; FILE_HEADER_LEN] {
+        let mut out = [0; FILE_HEADER_LEN];
+        let magic = if self.nanoseconds { NANOSECONDS } else { MICROSECONDS };
+        bytes::put(&mut out, 0, &self.u32(magic));
+        bytes::put(&mut out, 4, &self.u16(2));
+        bytes::put(&mut out, 6, &self.u16(4));
+        bytes::put(&mut out, 16, &self.u32(u32::try_from(limits::CAPTURED_BYTES).unwrap_or(u32::MAX)));
+        bytes::put(&mut out, 20, &self.u32(u32::from(link.0)));
+        out
+    }
+
+    /// What goes before one packet. `time` since 1970, to the second until 2106.
+    fn record_header(self, time: Duration, captured_len: u32, original_len: u32) -> [u8; RECORD_HEADER_LEN] {
+        let mut out = [0; RECORD_HEADER_LEN];
+        let fraction = if self.nanoseconds { time.subsec_nanos() } else { time.subsec_micros() };
+        bytes::put(&mut out, 0, &self.u32(u32::try_from(time.as_secs()).unwrap_or(u32::MAX)));
+        bytes::put(&mut out, 4, &self.u32(fraction));
+        bytes::put(&mut out, 8, &self.u32(captured_len));
+        bytes::put(&mut out, 12, &self.u32(original_len));
+        out
+    }
+
+    const fn u16(self, number: u16) -> [u8; 2] {
+        if self.big_endian { number.to_be_bytes() } else { number.to_le_bytes() }
+    }
+
+    const fn u32(self, number: u32) -> [u8; 4] {
+        if self.big_endian { number.to_be_bytes() } else { number.to_le_bytes() }
+    }
+}
+
 fn read(file: &[u8]) -> Vec<Result<Record<'_>, CaptureError>> {
     match Reader::new(file) {
         Ok(reader) => reader.collect(),
@@ -24,7 +58,7 @@ fn known_record() -> Record<'static> {
 #[test]
 fn a_known_file_reads_and_is_written_the_same() {
     assert_eq!(read(KNOWN), [Ok(known_record())]);
-    let layout = Layout::default();
+    let layout = Layout { big_endian: false, nanoseconds: false };
     let written = [
         &layout.file_header(LinkType::ETHERNET)[..],
         &layout.record_header(known_record().time, 2, 60),

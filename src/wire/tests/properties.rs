@@ -84,7 +84,6 @@ fn read_transports(bytes: &[u8]) {
     let mut copy = bytes.to_vec();
     let _ = checksum::complete(&mut copy, 20, 16);
     let _ = ethernet::insert_tag(&mut copy, ethernet::Tag::vlan(7));
-    let _ = ethernet::remove_tag(&mut copy);
     let mut out = [0; 700];
     for router in [v4, v6] {
         let _ = icmp::error(Problem::TooBig { mtu: 1280 }, router, bytes, 0, &mut out);
