@@ -116,9 +116,7 @@ impl Ingress {
         }
         Ok(())
     }
-}
 
-impl Ingress {
     /// Puts back what somebody has taken away: with the `clsact` of an interface go the classifiers of all. `rules` are those in
     /// force. Whether anything was missing.
     ///

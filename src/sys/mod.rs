@@ -37,3 +37,8 @@ pub(crate) use listen::fall_silent;
 pub use listen::{Claim, ListenError, listen, overflows, refuse_new};
 pub use socket::{reset_all_on_close, reset_on_close};
 pub use splice::{Pipe, Pipes};
+
+/// What a call has given: −1 stands for the error that the kernel has set.
+fn check(result: libc::c_int) -> std::io::Result<libc::c_int> {
+    if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+}

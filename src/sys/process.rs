@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 
+use super::check;
+
 /// Raises the soft limit of open files to the hard one, and returns what it is now. Every connection costs two.
 ///
 /// # Errors
@@ -35,7 +37,7 @@ pub fn lock_more() -> io::Result<()> {
     check(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) })?;
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: `limit` is a live, initialised `rlimit`, only read by this call.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) })
+    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) }).map(drop)
 }
 
 /// Descriptors that are open now.
@@ -58,7 +60,7 @@ pub fn open_descriptors() -> io::Result<u64> {
 pub fn hang_up(pid: u32) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: this call takes numbers and no pointer.
-    check(unsafe { libc::kill(pid, libc::SIGHUP) })
+    check(unsafe { libc::kill(pid, libc::SIGHUP) }).map(drop)
 }
 
 /// From now on nothing writes the memory of this process to a disk, nor reads it from another process of the same user: it holds
@@ -72,7 +74,7 @@ pub fn hide_memory() -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) })?;
     // A pipe in `core_pattern` is asked whatever the limit says; what cannot be dumped it never gets.
     // SAFETY: this operation takes a number and no pointer.
-    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }).map(drop)
 }
 
 /// This thread goes before those that are as it was (a niceness of 10 less), as a kernel's own forwarding does, and before a thread of the
@@ -85,7 +87,7 @@ pub fn go_first() -> io::Result<()> {
     // SAFETY: this call takes numbers and no pointer. Of threads, 0 is the calling one, whose niceness can be read: it does not fail.
     let now = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     // SAFETY: as above.
-    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, (now - 10).max(-20)) })
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, (now - 10).max(-20)) }).map(drop)
 }
 
 /// Where there are no more cores than `threads`, this thread, the `nth` (from 0) of them, stays on one of its own. Those that are woken
@@ -104,7 +106,7 @@ pub fn stay_apart(nth: usize, threads: usize) -> io::Result<()> {
     // SAFETY: this writes a bit of the set by a number that a set has.
     unsafe { libc::CPU_SET(*core, &mut one) };
     // SAFETY: `one` is live and initialised, and only read by this call. Of threads, 0 is the calling one.
-    check(unsafe { libc::sched_setaffinity(0, size_of_val(&one), &raw const one) })
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&one), &raw const one) }).map(drop)
 }
 
 /// Those that this thread may run on.
@@ -119,10 +121,6 @@ fn cores() -> io::Result<Vec<usize>> {
 fn no_cores() -> libc::cpu_set_t {
     // SAFETY: a `cpu_set_t` is an array of integers, for which zeros are a valid value.
     unsafe { std::mem::zeroed() }
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::check;
+
 /// How the terminal was before; for whoever has to put it back, a panic among them.
 static BEFORE: Mutex<Option<libc::termios>> = Mutex::new(None);
 
@@ -95,7 +97,7 @@ pub fn stop_here() -> io::Result<()> {
     let stopped = check(unsafe { libc::kill(0, libc::SIGTSTP) });
     // SAFETY: the first call succeeded, so this is what it filled, and is only read.
     check(unsafe { libc::sigaction(libc::SIGTSTP, listens.as_ptr(), std::ptr::null_mut()) })?;
-    stopped
+    stopped.map(drop)
 }
 
 /// Puts the terminal back; nothing where it was, or is, as it was.
@@ -129,9 +131,5 @@ fn attributes() -> io::Result<libc::termios> {
 
 fn set(to: &libc::termios) -> io::Result<()> {
     // SAFETY: `to` is a live, initialised `termios`, only read by this call.
-    check(unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSADRAIN, std::ptr::from_ref(to)) })
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    check(unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSADRAIN, std::ptr::from_ref(to)) }).map(drop)
 }

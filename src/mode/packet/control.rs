@@ -7,7 +7,7 @@
 //!   events of workers ─▶ who must be asked for, who claims a VIP ─▶ herald
 //! ```
 //!
-//! Not here: taps and their threads (`mod`), what slots do (`flow`).
+//! Not here: taps and their threads (`engine`, `interface`), what slots do (`flow`).
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -12,6 +12,7 @@ use socket2::SockRef;
 
 use super::{Fanout, Options, queue};
 use crate::base::{MacAddr, limits};
+pub(super) use crate::sys::check;
 use crate::sys::classify::Filter;
 
 /// A step that failed while a packet socket was set up. Its text names the step, the cause and, where there is one, the way out.
@@ -235,8 +236,4 @@ pub(super) fn set_option<T: Copy>(fd: &impl AsFd, level: c_int, option: c_int, v
     // SAFETY: `value` is a live reference, and the call reads `length` bytes, its whole size, and no more.
     check(unsafe { libc::setsockopt(fd.as_fd().as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), length) })
         .map(drop)
-}
-
-pub(super) fn check(result: c_int) -> io::Result<c_int> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
