@@ -1,6 +1,7 @@
 //! What an operator sees of packets: every one is counted somewhere, and nothing is shown that is not so.
 
 use std::io::Write as _;
+use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
 use strata::observe::names::{self, Group};
@@ -13,8 +14,8 @@ use super::rig::{Extra, Rig, Way};
 use super::talk::{ask, once, udp};
 use super::world::{Family, Place, World};
 
-/// So many datagrams from the client, each answered.
-fn datagrams(rig: &Rig, family: Family, count: u32) {
+/// So many datagrams from the client, each answered. No other flow has this one's port while the socket lives.
+fn datagrams(rig: &Rig, family: Family, count: u32) -> UdpSocket {
     let socket = udp(&rig.world.client, family.vip()).expect("a socket");
     let before = rig.scrape();
     for n in 0..count {
@@ -22,6 +23,7 @@ fn datagrams(rig: &Rig, family: Family, count: u32) {
             panic!("datagram {n}: {error}; {:?}\n{}", rig.scrape().drops_since(&before), rig.strata.log_tail())
         });
     }
+    socket
 }
 
 #[test]
@@ -39,8 +41,16 @@ fn every_packet_is_counted_for_its_service_its_endpoint_and_its_interface() {
             let back = if returns { of("endpoint_packets_received_total") } else { 0.0 };
             let case = format!("{way:?} {}", family.word());
             datagrams(&rig, family, 50);
+            let packets = |at: &Metrics| at.sum("strata_packets_total", &service);
+            let all = if returns { 100.0 } else { 50.0 };
+            // The last of them is answered before it is counted.
+            await_that(&format!("{case}: {all} packets"), || {
+                packets(&rig.scrape()) - packets(&before) >= all
+                    && of("endpoint_packets_sent_total") - sent >= 50.0
+                    && (!returns || of("endpoint_packets_received_total") - back >= 50.0)
+                    && of("endpoint_bytes_sent_total") >= 50.0 * 46.0
+            });
             assert_eq!(of("endpoint_packets_sent_total") - sent, 50.0, "{case}");
-            assert!(of("endpoint_bytes_sent_total") >= 50.0 * 46.0, "{case}");
             let after = rig.scrape();
             let name = "strata_endpoint_packets_received_total";
             assert_eq!(after.has(name, &[("pool", pool)]), returns, "{case}");
@@ -48,8 +58,7 @@ fn every_packet_is_counted_for_its_service_its_endpoint_and_its_interface() {
             if returns {
                 assert_eq!(of("endpoint_packets_received_total") - back, 50.0, "{case}");
             }
-            let packets = |at: &Metrics| at.sum("strata_packets_total", &service);
-            assert_eq!(packets(&after) - packets(&before), if returns { 100.0 } else { 50.0 }, "{case}");
+            assert_eq!(packets(&after) - packets(&before), all, "{case}");
             assert!(!after.has("strata_connections_total", &service), "{case}: nobody knows");
             assert!(!after.has("strata_endpoint_requests_total", &[("pool", pool)]), "{case}: nobody knows");
         }
@@ -106,10 +115,8 @@ fn a_translated_flow_and_its_port_are_given_back_when_it_has_been_silent() {
     let udp = [("source", "10.0.0.3"), ("protocol", "udp")];
     let all = of("strata_nat_ports_free", &udp);
     assert_eq!((all, of("strata_nat_ports_lent", &udp)), (64_512.0, 0.0));
-    for _ in 0..20 {
-        // An answer, and an answer to it: the flow has proven itself.
-        datagrams(&rig, Family::V4, 2);
-    }
+    // An answer, and an answer to it: each flow has proven itself.
+    let _ports: Vec<UdpSocket> = (0..20).map(|_| datagrams(&rig, Family::V4, 2)).collect();
     // Some may be over already, but then their ports rest.
     assert!(of("strata_nat_ports_free", &udp) <= all - 20.0);
     await_that("silent flows end", || of("strata_nat_flows", &[]) == 0.0);

@@ -29,6 +29,11 @@ impl Talk {
 
     /// The same from a port of one's choice.
     pub fn open_from(host: &Node, port: u16, to: IpAddr) -> io::Result<Talk> {
+        Talk::open_within(host, port, to, PATIENCE)
+    }
+
+    /// The same with another patience, for the connection and for each answer.
+    pub fn open_within(host: &Node, port: u16, to: IpAddr, patience: Duration) -> io::Result<Talk> {
         let any = if to.is_ipv6() { IpAddr::from([0; 16]) } else { IpAddr::from([0; 4]) };
         let (from, to) = (SocketAddr::new(any, port), SocketAddr::new(to, PORT));
         let socket = host.enter(|| Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)))?;
@@ -36,11 +41,11 @@ impl Talk {
             socket.set_reuse_address(true)?;
             socket.bind(&from.into())?;
         }
-        socket.connect_timeout(&to.into(), PATIENCE)?;
+        socket.connect_timeout(&to.into(), patience)?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Talk { stream: BufReader::with_capacity(BLOCK, stream) })
     }
 
