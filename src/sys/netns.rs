@@ -87,6 +87,6 @@ pub(crate) fn await_that(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "waited for: {what}");
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(1));
     }
 }

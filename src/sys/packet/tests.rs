@@ -140,7 +140,10 @@ fn a_frame_in_and_out_again_allocates_nothing() {
             allocated
         };
         round(3);
-        assert_eq!(round(500), 0, "{engine:?}, a queue: {queue}");
+        // At once as many as a veth with a program has room for.
+        for _ in 0..3 {
+            assert_eq!(round(200), 0, "{engine:?}, a queue: {queue}");
+        }
     }
 }
 
