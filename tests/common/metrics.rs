@@ -71,9 +71,14 @@ impl Metrics {
 }
 
 pub fn get(address: SocketAddr, path: &str) -> super::Message {
+    try_get(address, path).unwrap_or_else(|broken| panic!("GET {path} at {address}: {broken}"))
+}
+
+/// The same of who may be too busy to answer.
+pub fn try_get(address: SocketAddr, path: &str) -> Result<super::Message, String> {
     let mut wire = Wire::connect(address);
     wire.send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"));
-    wire.response().unwrap_or_else(|broken| panic!("GET {path} at {address}: {broken:?}"))
+    wire.response().map_err(|broken| format!("{broken:?}"))
 }
 
 /// `name{label="value",…} 1` or `name 1`.

@@ -45,13 +45,15 @@ pub fn await_that(what: &str, condition: impl FnMut() -> bool) {
     assert!(holds_within(PATIENCE, condition), "waited {PATIENCE:?} for: {what}");
 }
 
+/// A try that began in time and took longer is not the last: it may have asked too early.
 pub fn holds_within(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience;
     loop {
+        let last = Instant::now() > deadline;
         if condition() {
             return true;
         }
-        if Instant::now() > deadline {
+        if last {
             return false;
         }
         std::thread::sleep(Duration::from_millis(5));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::metrics::{Metrics, get};
+use super::metrics::{Metrics, try_get};
 use super::{Message, PATIENCE, Wire, await_that, free_address, holds_within};
 
 /// Changes how the binary is run.
@@ -69,10 +69,11 @@ impl Strata {
         let ready = || {
             ended = !self.is_running();
             let listens = std::net::TcpStream::connect(self.metrics).is_ok();
-            ended || listens && get(self.metrics, "/readyz?all").status() == 200
+            ended || listens && try_get(self.metrics, "/readyz?all").is_ok_and(|answer| answer.status() == 200)
         };
-        if !holds_within(PATIENCE, ready) || ended {
-            panic!("Strata is not ready, though given {PATIENCE:?}\n{}", self.log());
+        // Very many other processes may be starting on the same cores.
+        if !holds_within(PATIENCE * 3, ready) || ended {
+            panic!("Strata is not ready, though given {:?}\n{}", PATIENCE * 3, self.log());
         }
     }
 
@@ -112,6 +113,8 @@ impl Strata {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let folder = format!("strata-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
         let folder = std::env::temp_dir().join(folder);
+        // A killed run of this number may have left one, with a log in it.
+        let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder for the test");
         prepare(&folder);
         let [edge, metrics, admin] = [(); 3].map(|()| free_address());

@@ -87,7 +87,7 @@ fn what_a_killed_run_leaves_is_swept_and_nothing_else() {
     let ended = sleeper.wait().expect("its end");
     assert!(!ended.success(), "{ended:?}");
     assert!(hosts().contains(&world.client.name), "a host in use was swept");
-    let own = world.client.name.trim_end_matches("-client").to_owned();
+    let own = world.client.name.trim_end_matches("client").to_owned();
     drop(world);
     assert!(!hosts().iter().any(|name| name.starts_with(&own)), "hosts outlive their world");
 }

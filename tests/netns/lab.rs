@@ -42,7 +42,7 @@ impl Lab {
     }
 
     fn hosts(&self) -> usize {
-        hosts().iter().filter(|host| host.starts_with(&self.name)).count()
+        hosts().iter().filter(|host| host.starts_with(&format!("{}-", self.name))).count()
     }
 }
 

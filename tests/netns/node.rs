@@ -183,7 +183,9 @@ pub fn born(pid: u32) -> Option<String> {
 #[track_caller]
 pub fn can(what: &str) -> bool {
     static CAN: LazyLock<bool> = LazyLock::new(|| {
-        let name = format!("{PREFIX}{}-0-try", std::process::id());
+        let own = std::process::id();
+        // Named as one that is in use, for another run may sweep.
+        let name = format!("{PREFIX}{own}-{}-try", born(own).expect("this process"));
         let ip = |verb| Command::new("ip").args(["netns", verb, &name]).stderr(Stdio::null()).status();
         ip("add").is_ok_and(|made| made.success()) && ip("del").is_ok_and(|gone| gone.success())
     });

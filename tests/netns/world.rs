@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::process::Command;
 
+use super::common::await_that;
 use super::node::{Node, prefix};
 
 pub struct World {
@@ -98,6 +99,10 @@ impl World {
         for arm in &arms {
             arm.host.batch(&arm.routes());
         }
+        // The kernel says that a link is up, and gives it the address that it makes itself, when it comes to that.
+        for arm in &arms {
+            arm.await_settled();
+        }
         drop(arms);
         for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
             world.router.set(key, "1");
@@ -125,6 +130,7 @@ impl World {
             .batch(&format!("link add balancer {many} type veth peer {peer}\nlink set balancer master lan up\n"));
         for arm in self.arms().iter().filter(|arm| arm.host.name == balancer.name && arm.device == "eth0") {
             balancer.batch(&(arm.addresses() + &arm.routes()));
+            arm.await_settled();
         }
     }
 
@@ -213,6 +219,15 @@ impl Arm<'_> {
         format!(
             "address add {v4}{last}/24 dev {device}\naddress add {v6}{last}/64 dev {device} nodad\nlink set {device} up\n"
         )
+    }
+
+    fn await_settled(&self) {
+        let Arm { host, device, .. } = self;
+        await_that(&format!("{device} of {} is up", host.name), || {
+            let own = host.ip(&format!("-o -6 address show dev {device} scope link"));
+            let is_settled = own.contains("fe80::") && !own.contains("tentative");
+            is_settled && host.ip(&format!("-o link show dev {device}")).contains(" state UP ")
+        });
     }
 
     fn routes(&self) -> String {
