@@ -3,7 +3,7 @@
 # Strata runs in the balancer and `strata echo` on the endpoints. Needs root, iproute2 and a built Strata.
 #
 #   deploy/lab.sh up MODE      MODE: l2, ipip, gue, nat, full-nat (l3); l4-nat, l4-full-nat, l4, l7; all
-#   deploy/lab.sh try [COUNT]  asks each service that often and counts who answered
+#   deploy/lab.sh try [COUNT]  asks each service that often, by TCP and UDP, and counts who answered
 #   deploy/lab.sh status       what runs, and what Strata says of it
 #   deploy/lab.sh shell HOST   a shell on client, router, switch, balancer or an endpoint
 #   deploy/lab.sh down         removes everything
@@ -134,8 +134,8 @@ family() { # MODE NUMBER VIP NETWORK
     l2) service='mode = "l2"' ;;
     ipip | gue | nat) service="mode = \"l3\"\nforward = \"$mode\"" ;;
     full-nat) service="mode = \"l3\"\nforward = \"full-nat\"\nsource = \"$source\"" ;;
-    l4-nat) service='mode = "l4"\nforward = "nat"\nports = "80/tcp"' ;;
-    l4-full-nat) service="mode = \"l4\"\nforward = \"full-nat\"\nsource = \"$source\"\nports = \"80/tcp\"" ;;
+    l4-nat) service='mode = "l4"\nforward = "nat"\nports = ["80/tcp", "80/udp"]' ;;
+    l4-full-nat) service="mode = \"l4\"\nforward = \"full-nat\"\nsource = \"$source\"\nports = [\"80/tcp\", \"80/udp\"]" ;;
     l4 | l7) service="mode = \"$mode\"\nlisten = \"$(at "$vip" 80)\"" ;;
     *) fail "there is no mode $mode: l2, ipip, gue, nat, full-nat, l4-nat, l4-full-nat, l4, l7 or all" ;;
     esac
@@ -167,9 +167,9 @@ start() { # HOST NAME COMMAND…: in the background, with a log
 }
 
 endpoints() { # MODE
-    local host setup port listening=()
+    local host setup ports port listening=()
     for host in $(endpoints_of "$1"); do
-        port=80
+        ports=80
         case $1-$host in
         l2-* | all-e4?) setup=(--mode l2 --vip "$vip4,$vip6") ;;
         ipip-* | gue-*) setup=(--mode "$1" --vip "$vip4,$vip6") ;;
@@ -177,10 +177,11 @@ endpoints() { # MODE
         *) setup=() ;;
         esac
         case $1-$host in # where conf/all-layers.toml has them
-        all-e[12]?) port=8080 ;;
-        all-e3?) port=5432 ;;
-        all-e5?) port=25 ;;
-        all-e6?) port=5353 ;;
+        all-e[12]?) ports=8080 ;;
+        all-e3?) ports=5432 ;;
+        all-e4?) ports="80 7000" ;;
+        all-e5?) ports="25 587" ;;
+        all-e6?) ports=5353 ;;
         esac
         if [ ${#setup[@]} -gt 0 ]; then
             # Where the kernel has no tunnels, `strata decapsulate` takes their place.
@@ -190,8 +191,10 @@ endpoints() { # MODE
                 start $host $host-decapsulate "$strata" decapsulate --mode "$1" --vip "$vip4,$vip6"
             fi
         fi
-        start $host $host "$strata" echo --listen "[::]:$port" --name $host
-        listening+=("$host $port")
+        for port in $ports; do
+            start $host $host-$port "$strata" echo --listen "[::]:$port" --name $host
+            listening+=("$host $port")
+        done
     done
     # Strata's first probe must find them: whoever fails it is out until the next.
     for host in "${listening[@]}"; do
@@ -203,7 +206,8 @@ endpoints() { # MODE
 await_listening() { # HOST PORT
     local tries
     for ((tries = 0; tries < 100; tries++)); do
-        [ -z "$(on "$1" ss -Hltn "sport = :$2")" ] || return 0
+        # It is there for UDP last.
+        [ -z "$(on "$1" ss -Hlun "sport = :$2")" ] || return 0
         sleep 0.1
     done
     echo "lab: nothing listens on $1, port $2" >&2
@@ -277,30 +281,44 @@ Files: $state/strata.toml, $state/*.log
 END
 }
 
-# Every service: its name, where the client reaches it, and the path to ask for.
+# Every service: its name, where the client reaches it, and the path to ask for, or `-` where it is asked by datagrams.
 services() { # MODE
     if [ "$1" = all ]; then
-        printf '%s\n' "game $vip4 80 /" 'mail 10.0.0.101 25 /' 'names 10.0.0.101 53 /' 'database 10.0.0.2 5432 /' \
-            'site 10.0.0.2 80 /' 'site 10.0.0.2 80 /api/users'
-    else
-        printf '%s\n' "lab4 $vip4 80 /" "lab6 $vip6 80 /"
+        printf '%s\n' "game $vip4 80 /" "game $vip4 7000 -" 'mail 10.0.0.101 25 /' 'names 10.0.0.101 53 /' 'names 10.0.0.101 53 -' \
+            'database 10.0.0.2 5432 /' 'site 10.0.0.2 80 /' 'site 10.0.0.2 80 /api/users'
+        return
     fi
+    printf '%s\n' "lab4 $vip4 80 /" "lab6 $vip6 80 /"
+    case $1 in l4 | l7) ;; *) printf '%s\n' "lab4 $vip4 80 -" "lab6 $vip6 80 -" ;; esac
 }
 
 try() { # [COUNT]
     must_be_up
     local count=${1:-30} name address port path failed=0
     while read -r name address port path; do
-        echo "$name: $count requests from the client to $(at "$address" "$port")$path"
-        # One process asks them all, each on a connection of its own.
+        if [ "$path" = - ]; then
+            echo "$name: $count datagrams from the client to $(at "$address" "$port")"
+        else
+            echo "$name: $count requests from the client to $(at "$address" "$port")$path"
+        fi
+        # One process asks them all, each on a connection, or from a port, of its own.
         on client timeout 60 bash -c '
+            kind=tcp
+            [ "$2" != - ] || kind=udp
             for ((i = 0; i < $3; i++)); do
                 answer=none
-                if exec 3<>"/dev/tcp/$0/$1"; then
-                    printf "GET %s HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n" "$2" >&3
-                    while read -t 3 -r line <&3; do
-                        [[ $line == "endpoint "* ]] && answer=${line#endpoint } && break
-                    done
+                if exec 3<>"/dev/$kind/$0/$1"; then
+                    if [ $kind = udp ]; then
+                        printf "who is it?\n" >&3
+                        # Bash would read one byte, and the kernel drop the rest of the datagram.
+                        line=$(timeout 3 head -n 1 <&3)
+                        [[ $line != "endpoint "* ]] || answer=${line#endpoint }
+                    else
+                        printf "GET %s HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n" "$2" >&3
+                        while read -t 3 -r line <&3; do
+                            [[ $line == "endpoint "* ]] && answer=${line#endpoint } && break
+                        done
+                    fi
                     exec 3>&-
                 fi 2>/dev/null
                 echo "$answer"
@@ -308,7 +326,7 @@ try() { # [COUNT]
         ! grep -q none "$state/tally" && [ -s "$state/tally" ] || failed=1
     done < <(services "$(mode)")
     if on client sh -c 'command -v ping' >/dev/null; then
-        for address in $(services "$(mode)" | cut -d ' ' -f 2 | uniq); do
+        for address in $(services "$(mode)" | cut -d ' ' -f 2 | sort -u); do
             printf 'ping %s: ' "$address"
             on client ping -c 3 -i 0.2 -W 1 -q "$address" </dev/null | grep transmitted || failed=1
         done
@@ -361,5 +379,6 @@ try) try "${2:-30}" ;;
 status) status ;;
 shell) shell "${2:?which host: ${hosts[*]}, or an endpoint}" ;;
 down) down ;;
-*) sed -n '2,21{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" && exit 2 ;;
+# What this file begins with.
+*) sed -n '1d;/^#/!q;s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac

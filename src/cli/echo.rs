@@ -1,4 +1,5 @@
-//! Wiring: `strata echo`: a small HTTP/1.1 endpoint for demos, tests and compose files. It says who it is and what it was asked.
+//! Wiring: `strata echo`: a small endpoint for demos, tests and compose files, of HTTP/1.1 over TCP and of UDP. It says who it is
+//! and what it was asked.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -12,23 +13,32 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::io::Interest;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::LocalSet;
 
 use super::say;
+use crate::sys::datagram;
 
 /// Bytes of a request body that are sent back; a longer one is refused.
 const BODY_BYTES: usize = 1024 * 1024;
+/// Bytes of an answer to a datagram: whole on any way that carries IPv6. What was asked is cut to fit.
+const ANSWER_BYTES: usize = 1280 - 40 - 8;
+/// What answers begin with.
+const FIRST_WORD: &str = "endpoint ";
 
 pub fn echo(listen: SocketAddr, name: Option<String>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async move {
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
+        let socket = datagram::bind(address).and_then(UdpSocket::from_std);
+        let socket = socket.with_context(|| format!("cannot take datagrams on {address}"))?;
         say(format_args!("echo listens on {address}\n"))?;
         let name = name.unwrap_or_else(|| default_name(address));
         tokio::select! {
-            () = serve(listener, name) => {}
+            () = answer_datagrams(&socket, &name) => {}
+            () = serve(listener, name.clone()) => {}
             outcome = stop_signal() => outcome?,
         }
         Ok(ExitCode::SUCCESS)
@@ -60,6 +70,38 @@ pub async fn serve(listener: TcpListener, name: String) {
     }
 }
 
+/// Answers who sends datagrams until dropped.
+async fn answer_datagrams(socket: &UdpSocket, name: &str) {
+    let mut buffer = [0; ANSWER_BYTES];
+    loop {
+        let came = match socket.readable().await {
+            Ok(()) => socket.try_io(Interest::READABLE, || datagram::receive(socket, &mut buffer)),
+            Err(error) => Err(error),
+        };
+        match came {
+            Ok((length, asker)) => {
+                if let Some(answer) = asker.peer().and_then(|peer| answer_to(&buffer[..length], name, peer)) {
+                    // As on the way here: datagrams get lost.
+                    let _ = datagram::answer(socket, &answer, &asker);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// `None` for what is an answer itself: whoever forges its sender would have two endpoints talk to each other for ever.
+fn answer_to(datagram: &[u8], name: &str, peer: SocketAddr) -> Option<Vec<u8>> {
+    if datagram.starts_with(FIRST_WORD.as_bytes()) {
+        return None;
+    }
+    let mut answer = format!("{FIRST_WORD}{name}\ndatagram from {peer}\n").into_bytes();
+    answer.extend_from_slice(datagram);
+    answer.truncate(ANSWER_BYTES);
+    Some(answer)
+}
+
 async fn answer(
     request: Request<Incoming>,
     name: Rc<str>,
@@ -86,7 +128,7 @@ async fn answer(
     if head.method == Method::POST || head.method == Method::PUT {
         return respond(StatusCode::OK, body);
     }
-    let mut text = format!("endpoint {name}\nconnection from {peer}\n{} {}\n", head.method, head.uri);
+    let mut text = format!("{FIRST_WORD}{name}\nconnection from {peer}\n{} {}\n", head.method, head.uri);
     for (field, value) in &head.headers {
         let _ = writeln!(text, "{field}: {}", String::from_utf8_lossy(value.as_bytes()));
     }
@@ -98,4 +140,22 @@ pub(super) async fn stop_signal() -> anyhow::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_gets_one_of_bounded_length_and_an_answer_gets_none() {
+        let peer: SocketAddr = "192.0.2.7:4242".parse().unwrap();
+        let answer = answer_to(b"who is it?", "e1", peer).unwrap();
+        assert_eq!(answer, b"endpoint e1\ndatagram from 192.0.2.7:4242\nwho is it?");
+        assert_eq!(answer_to(&answer, "e2", peer), None);
+        for (asked, name) in [(b"".as_slice(), "e1"), (&[7; 9000], "e1"), (b"who?", &"e".repeat(5000))] {
+            let answer = answer_to(asked, name, peer).unwrap();
+            assert!(answer.starts_with(b"endpoint e") && answer.len() <= ANSWER_BYTES, "{}", answer.len());
+            assert_eq!(answer_to(&answer, "e2", peer), None);
+        }
+    }
 }

@@ -147,8 +147,12 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Run a small HTTP endpoint that says what it was asked
+    /// Run a small endpoint that says who it is and what it was asked: HTTP over TCP, and UDP at the same port
+    ///
+    /// A datagram gets one of 1232 bytes at most, from the address that was asked: `endpoint NAME`, `datagram from ADDRESS`, and what
+    /// was asked. What begins like such an answer gets none.
     Echo {
+        /// For TCP and UDP
         #[arg(long, default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
         /// What it calls itself; default: its address, or the host's name where it listens on every address

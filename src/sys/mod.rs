@@ -10,6 +10,7 @@ mod cache;
 pub mod capability;
 pub mod classify;
 pub mod configure;
+pub mod datagram;
 pub mod echo;
 pub mod handover;
 pub mod ingress;

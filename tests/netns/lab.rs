@@ -66,6 +66,10 @@ fn a_lab_comes_up_answers_and_goes() {
     assert!(code == 1 && said.contains("there is no mode l5: l2, ipip,"), "{said}");
     let (code, said) = lab.run("try");
     assert!(code == 1 && said.contains("nothing is up"), "{said}");
+    let (code, said) = lab.run("");
+    assert!(code == 2 && said.starts_with("A small network on this machine"), "{said}");
+    let last = said.trim_end().lines().last().unwrap_or_default();
+    assert!(last.contains("the VIP: 10.0.0.100"), "nothing but the comment: {said}");
     assert_eq!(lab.hosts(), 0);
 }
 
@@ -75,8 +79,15 @@ fn goes_through(lab: &Lab, mode: &str) {
     assert!(code == 0 && said.contains(&format!("The lab is up in mode {mode}.")), "{mode}: {said}");
     let (code, said) = lab.run("try 60");
     assert_eq!(code, 0, "{mode}: {said}");
-    let services: Vec<&str> = said.split("requests from the client to ").skip(1).collect();
-    assert!(said.contains("lab4: 60 ") && said.contains("lab6: 60 ") && services.len() == 2, "{mode}: {said}");
+    let services: Vec<&str> = said.split(" from the client to ").skip(1).collect();
+    // Proxies are asked by TCP alone.
+    let kinds: &[&str] = if mode == "l4" || mode == "l7" { &["requests"] } else { &["requests", "datagrams"] };
+    assert_eq!(services.len(), 2 * kinds.len(), "{mode}: {said}");
+    for kind in kinds {
+        for lab in ["lab4", "lab6"] {
+            assert!(said.contains(&format!("{lab}: 60 {kind} ")), "{mode}: {said}");
+        }
+    }
     for (service, name) in
         services.iter().flat_map(|service| [(service, " e1\n"), (service, " e2\n"), (service, " e3\n")])
     {
@@ -142,10 +153,20 @@ fn every_layer(lab: &Lab) {
     assert!(code == 0 && said.contains("The lab is up in mode all."), "{said}");
     let (code, said) = lab.run("try 40");
     assert_eq!(code, 0, "{said}");
-    let services: Vec<&str> = said.split("requests from the client to ").skip(1).collect();
-    let pairs = [[41, 42], [51, 52], [61, 62], [31, 32], [11, 12], [21, 22]];
-    assert_eq!(services.len(), pairs.len(), "{said}");
-    for (service, pair) in services.iter().zip(pairs) {
+    let services: Vec<&str> = said.split(": 40 ").skip(1).collect();
+    let asked = [
+        ("requests from the client to 10.0.0.100:80/", [41, 42]),
+        ("datagrams from the client to 10.0.0.100:7000\n", [41, 42]),
+        ("requests from the client to 10.0.0.101:25/", [51, 52]),
+        ("requests from the client to 10.0.0.101:53/", [61, 62]),
+        ("datagrams from the client to 10.0.0.101:53\n", [61, 62]),
+        ("requests from the client to 10.0.0.2:5432/", [31, 32]),
+        ("requests from the client to 10.0.0.2:80/\n", [11, 12]),
+        ("requests from the client to 10.0.0.2:80/api/users", [21, 22]),
+    ];
+    assert_eq!(services.len(), asked.len(), "{said}");
+    for (service, (what, pair)) in services.iter().zip(asked) {
+        assert!(service.starts_with(what), "{what}: {said}");
         assert!(pair.iter().all(|number| service.contains(&format!(" e{number}\n"))), "{pair:?}: {said}");
     }
     let (code, said) = lab.run("status");
