@@ -113,7 +113,7 @@ pub fn modes() -> Vec<(String, &'static str)> {
         packets(
             ModeKind::L3,
             Forward::Gue,
-            "packets: an outer header of UDP, which networks spread better; else as ipip",
+            "packets: an outer header of UDP, which networks spread better, to port 6080 (GUE variant 0); else as ipip",
         ),
         ("l4 proxy".to_owned(), "TCP connections, relayed byte by byte"),
         packets(ModeKind::L4, Forward::Nat, "packets of declared ports: address and port"),
