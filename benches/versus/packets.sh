@@ -169,6 +169,10 @@ table ip bench {
 END
 }
 
+at_least() { # SETTING NUMBER: of conntrack
+    [ "$(within $balancer cat "/proc/sys/net/netfilter/$1")" -ge "$2" ] || die "$1 is below $2: sysctl -w net.netfilter.$1=$2"
+}
+
 start() { # TARGET: sets `threads`, whose time is measured, and `mode`, what packets must look like
     local io=ring
     mode=$1 threads=("$(thread_of $wire)")
@@ -179,8 +183,9 @@ start() { # TARGET: sets `threads`, whose time is measured, and `mode`, what pac
         # Flows must outlive the run, as Strata's do, and their table must not be the limit.
         within $balancer bash -c 'echo 3600 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout
             echo 3600 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream'
-        [ "$(within $balancer cat /proc/sys/net/netfilter/nf_conntrack_max)" -ge 200000 ] || die "nf_conntrack_max is below 200000"
-        [ "$(cat /proc/sys/net/netfilter/nf_conntrack_buckets)" -ge 65536 ] || die "nf_conntrack_buckets is below 65536"
+        # Both are the whole machine's, so they are not changed unasked.
+        at_least nf_conntrack_max 200000
+        at_least nf_conntrack_buckets 65536
         return ;;
     *:*) io=${1%:*} mode=${1#*:} ;;
     esac
