@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::common::await_that;
-use super::load::{Crowd, shares};
+use super::load::{Crowd, Outcome, shares};
 use super::node::{Node, can};
 use super::rig::{AF_XDP, Extra, Member, NOTHING, Rig, SOURCE, Way, source};
 use super::talk::{Talk, ask};
@@ -143,14 +143,35 @@ fn one_of_five_dies_and_takes_only_its_own_with_it() {
     }
 }
 
+/// Its host is there, and says of each connection that there is none.
+#[test]
+fn a_server_ends_and_only_its_own_connections_are_reset() {
+    if !can("a server that ends among transfers") {
+        return;
+    }
+    for (way, extra) in [(Way::L2, NOTHING), (Way::FullNat, RESET)] {
+        let mut rig = Rig::new(way, Place::Lan, 5, 5, extra);
+        let outcome = only_its_own_break_when(&mut rig, SOME, |rig| drop(rig.servers.remove(2)));
+        for held in outcome.broken() {
+            let told = held.broken.as_ref().is_some_and(|broken| broken.contains("reset"));
+            assert!(told, "{way:?}: {:?}\n{}", held.broken, outcome.summary());
+        }
+    }
+}
+
 /// When one of five dies only its own connections break, and new ones fail until it is noticed at most.
 fn only_its_own_break(rig: Option<Rig>, count: usize) {
-    let Some(rig) = rig else { return };
-    let (way, began) = (rig.way, Instant::now());
+    let Some(mut rig) = rig else { return };
+    only_its_own_break_when(&mut rig, count, |rig| rig.plug(2, "down"));
+}
+
+/// `dies` is the end of the third.
+fn only_its_own_break_when(rig: &mut Rig, count: usize, dies: impl FnOnce(&mut Rig)) -> Outcome {
+    let (way, host, began) = (rig.way, rig.world.client.twin(), Instant::now());
     let mut noticed = began;
-    let outcome = Crowd::during(&rig.world.client, count, |crowd| {
+    let outcome = Crowd::during(&host, count, |crowd| {
         let before = rig.moves();
-        rig.plug(2, "down");
+        dies(rig);
         rig.await_moved(before);
         noticed = Instant::now();
         crowd.await_transfers();
@@ -162,6 +183,7 @@ fn only_its_own_break(rig: Option<Rig>, count: usize) {
     assert!(broken.iter().all(|held| held.endpoint == dead), "{way:?}: {}", outcome.summary());
     let late = outcome.turned_away().iter().filter(|visit| visit.began > noticed).count();
     assert_eq!(late, 0, "{way:?}: turned away though the death was known: {}", outcome.summary());
+    outcome
 }
 
 #[test]

@@ -55,6 +55,7 @@ impl Server {
     }
 }
 
+/// Its host refuses new connections from then on, and resets open ones when they speak again.
 impl Drop for Server {
     fn drop(&mut self) {
         self.state.stop.store(true, Relaxed);
@@ -88,6 +89,10 @@ impl State {
         loop {
             let mut head = [0; 16];
             stream.read_exact(&mut head)?;
+            if self.stopped() {
+                // As the kernel says it for a process that has ended.
+                return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
             let [up, down] = [0, 8].map(|at| u64::from_be_bytes(head[at..at + 8].try_into().expect("8 bytes")));
             let mut sum = Checksum::default();
             let mut left = up;
