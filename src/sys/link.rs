@@ -8,6 +8,7 @@ use std::io;
 use std::mem::zeroed;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
 
 use libc::c_int;
 
@@ -235,6 +236,34 @@ pub fn offloads(name: &str) -> io::Result<Offloads> {
     Ok(Offloads { lro: flags & ETH_FLAG_LRO != 0, rx_vlan: flags & ETH_FLAG_RXVLAN != 0 })
 }
 
+/// How many queues of the interface receive frames, as it is set now; `None` where its driver does not say.
+///
+/// # Errors
+/// `ENODEV` where there is no such interface.
+pub fn receive_queues(name: &str) -> io::Result<Option<u32>> {
+    let mut channels = EthtoolChannels { command: ETHTOOL_GCHANNELS, ..EthtoolChannels::default() };
+    // SAFETY: this is what the command reads and fills.
+    match unsafe { ethtool_by(&control()?, name, &mut channels) } {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    // Of a tap that nobody has open it is none.
+    Ok(Some(channels.receive.saturating_add(channels.combined)).filter(|count| *count > 0))
+}
+
+/// `struct ethtool_channels`.
+#[repr(C)]
+#[derive(Default)]
+struct EthtoolChannels {
+    command: u32,
+    most: [u32; 4],
+    receive: u32,
+    send: u32,
+    other: u32,
+    combined: u32,
+}
+
 /// `struct ethtool_value`.
 #[repr(C)]
 struct EthtoolValue {
@@ -244,6 +273,14 @@ struct EthtoolValue {
 
 fn ethtool(socket: &OwnedFd, name: &str, command: u32) -> io::Result<u32> {
     let mut value = EthtoolValue { command, data: 0 };
+    // SAFETY: this is what each of these commands reads and fills.
+    unsafe { ethtool_by(socket, name, &mut value) }?;
+    Ok(value.data)
+}
+
+/// # Safety
+/// `T` is the structure that the command in `value`, its first field, reads and fills.
+unsafe fn ethtool_by<T>(socket: &OwnedFd, name: &str, value: &mut T) -> io::Result<()> {
     // SAFETY: `ifreq` is made of bytes, integers and pointers, for all of which zeros are a valid value.
     let mut request: libc::ifreq = unsafe { zeroed() };
     // The last byte stays zero.
@@ -254,13 +291,12 @@ fn ethtool(socket: &OwnedFd, name: &str, command: u32) -> io::Result<u32> {
     for (to, from) in room.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: `request` is a live `ifreq` whose name ends with a zero and whose data points to a live `ethtool_value`, which is
-    // what each of these commands reads and fills.
+    request.ifr_ifru.ifru_data = ptr::from_mut(value).cast();
+    // SAFETY: `request` is a live `ifreq` whose name ends with a zero and whose data points to a live value of what the command takes.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    Ok(value.data)
+    Ok(())
 }
 
 /// A socket for requests that name an interface.
@@ -284,6 +320,7 @@ const MACVLAN_MODE_PASSTHRU: u32 = 8;
 
 // linux/ethtool.h
 const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 const ETH_FLAG_LRO: u32 = 1 << 15;
 
@@ -364,6 +401,18 @@ mod tests {
             assert!(found.contains(&wanted), "{wanted:?} not in {found:?}");
         }
         assert!(!found.iter().any(|address| address.address == IpAddr::from([10, 9, 0, 2])));
+    }
+
+    #[test]
+    fn queues_that_receive_are_counted_as_they_are_set() {
+        let Some([one]) = namespaces() else { return };
+        one.sh("ip link add q numrxqueues 3 numtxqueues 5 type veth peer name p; ip link set q up");
+        let count = |name: &str| one.run(|| receive_queues(name));
+        assert_eq!(count("q").unwrap(), Some(3));
+        one.sh("ethtool -L q rx 2");
+        assert_eq!(count("q").unwrap(), Some(2));
+        assert_eq!(count("lo").unwrap(), None);
+        assert_eq!(count("eth7").unwrap_err().raw_os_error(), Some(libc::ENODEV));
     }
 
     #[test]
