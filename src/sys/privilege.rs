@@ -165,12 +165,17 @@ fn permitted() -> io::Result<u64> {
     Ok(u64::from(low.permitted) | u64::from(high.permitted) << 32)
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "two halves of 32 bits")]
 fn set(all: u64, inheritable: u64) -> io::Result<()> {
+    change(all, all, inheritable)
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "two halves of 32 bits")]
+fn change(effective: u64, permitted: u64, inheritable: u64) -> io::Result<()> {
     let mut header = Header { version: VERSION_3, pid: 0 };
-    let half = |shift: u32| {
-        let all = (all >> shift) as u32;
-        Data { effective: all, permitted: all, inheritable: (inheritable >> shift) as u32 }
+    let half = |shift: u32| Data {
+        effective: (effective >> shift) as u32,
+        permitted: (permitted >> shift) as u32,
+        inheritable: (inheritable >> shift) as u32,
     };
     let data = [half(0), half(32)];
     // SAFETY: `header` and the two of `data` that this version reads are live; pid 0 is the calling thread.
@@ -178,6 +183,17 @@ fn set(all: u64, inheritable: u64) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// Does something on the calling thread without these capabilities, which it has again afterwards.
+#[cfg(test)]
+pub(crate) fn without<T>(gone: &[Capability], work: impl FnOnce() -> T) -> T {
+    let held = permitted().unwrap();
+    let effective = gone.iter().fold(held, |set, capability| set & !capability.mask());
+    change(effective, held, 0).unwrap();
+    let outcome = work();
+    set(held, 0).unwrap();
+    outcome
 }
 
 #[cfg(test)]

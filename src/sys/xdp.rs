@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::classify::{Rule, classifiers};
-use super::link;
+use super::link::{self, Kind, Link};
 use crate::base::{MacAddr, limits};
 
 mod bpf;
@@ -93,12 +93,20 @@ impl Front {
     /// # Errors
     /// The step that failed and what the kernel said.
     pub fn new(interface: u32, rules: &[Rule], macs: &[MacAddr]) -> Result<Front, XdpError> {
+        let mut front = Front::load(interface, rules, macs)?;
+        front.hang()?;
+        Ok(front)
+    }
+
+    /// As [`Front::new`], and not attached yet.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn load(interface: u32, rules: &[Rule], macs: &[MacAddr]) -> Result<Front, XdpError> {
         let frames = Frames { rules: rules.to_vec(), macs: macs.to_vec(), own: own(interface)? };
         let map = step("make a map of sockets", bpf::socket_map(QUEUES))?;
         let program = frames.program(map.as_fd())?;
-        let mut front = Front { link: None, program, map, interface, frames };
-        front.hang()?;
-        Ok(front)
+        Ok(Front { link: None, program, map, interface, frames })
     }
 
     /// Attaches it where it is not, and makes it know the interface's MAC where that has changed. Whether it is attached now.
@@ -189,13 +197,30 @@ impl Frames {
     }
 }
 
-/// Whether the card takes VLAN tags out before an XDP program sees the frame. Then a tagged frame looks as if it had none, and
-/// one for a VIP's address is taken whatever network it is of. On veth it is the other end that decides (`tx-vlan-offload`).
-///
-/// # Errors
-/// `ENODEV` where there is no such interface.
-pub fn hides_tags(interface: u32) -> io::Result<bool> {
-    Ok(link::offloads(&link::by_index(interface)?.name)?.rx_vlan)
+/// Whether an XDP program sees the VLAN tags of frames. One that does not takes a frame for a VIP's address whatever network it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tags {
+    InFrames,
+    /// The card takes them out before, and a tagged frame looks as if it had none.
+    TakenOut,
+    /// The other end of a veth decides (`tx-vlan-offload` there), and is in another network as a rule, where nobody can ask it.
+    Unknown,
+}
+
+impl Tags {
+    /// # Errors
+    /// `ENODEV` where there is no such interface.
+    pub fn of(link: &Link) -> io::Result<Tags> {
+        Ok(Tags::by(&link.kind, link::offloads(&link.name)?.rx_vlan))
+    }
+
+    fn by(kind: &Kind, rx_vlan: bool) -> Tags {
+        match (kind, rx_vlan) {
+            (Kind::Veth, _) => Tags::Unknown,
+            (_, true) => Tags::TakenOut,
+            (_, false) => Tags::InFrames,
+        }
+    }
 }
 
 /// As many rules as there is room for. What the kernel keeps, it keeps from all of them.

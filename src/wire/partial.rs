@@ -5,7 +5,8 @@
 //! that sum in one frame of 65 536, and such a frame is known by its being right as it is.
 //!
 //! What cannot be told: a frame whose checksum is wrong, and wrong in just that way. It would be repaired, where a receiver should
-//! have refused it. So frames that came by a wire are not asked about: what corrupts frames is there.
+//! have refused it. So frames that a card brings are not asked about: what corrupts frames is on its wire. Those that it gave to a
+//! bridge, and a veth brings, are: one in 65 536 of the spoilt ones that the wire's own checks let through is made right.
 //!
 //! Nor can it be told of what a tunnel on the sender's host put inside: only the outer packet is looked at.
 //!

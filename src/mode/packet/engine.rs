@@ -184,7 +184,10 @@ impl Engine {
         for (name, (index, wanted)) in wanted {
             match known.and_then(|open| open.get(name)).filter(|open| open.index == *index && open.is_served()) {
                 Some(open) if open.wanted == *wanted => {}
-                Some(open) if open.brings(wanted) => changed.push((name.clone(), wanted.clone())),
+                Some(open) if open.brings(wanted) => match open.refuses(name, wanted).filter(|_| strict) {
+                    Some(error) => errors.push(format!("interface {name}: {error}")),
+                    None => changed.push((name.clone(), wanted.clone())),
+                },
                 _ => match Opened::new(name, *index, self.workers, wanted, (self.deaf, strict)) {
                     Ok(taps) => opened.push(taps),
                     Err(error) => errors.push(format!("interface {name}: {error}")),

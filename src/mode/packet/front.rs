@@ -1,12 +1,14 @@
 //! Shell: AF_XDP before an interface's taps: its XDP program, and a socket for each of its queues, dealt out to the workers.
 //!
-//! What it takes never becomes a packet of the kernel's. What it leaves comes by the taps, and so does everything while somebody else has the
-//! interface's XDP hook, or a queue's socket: an old process that is being replaced, mostly. Nothing is lost by that, and it is looked at again
-//! each second.
+//! What it takes never becomes a packet of the kernel's. What it leaves comes by the taps, and so does everything while AF_XDP cannot be
+//! had: somebody else has the interface's XDP hook, or a queue's socket (an old process that is being replaced, mostly), or the interface
+//! is not fit for it as it is now. Nothing is lost by that, and each look goes on from where the last one came to; what fails, and not
+//! because it is somebody else's, is tried more and more seldom (`again`).
 //!
 //! ```text
-//!   program attached ──▶ socket bound ──▶ a worker has it ──▶ the queue's frames go there
-//!     │ not yet: the queue's frames come by the tap, and the next look goes on from here
+//!   fit ──▶ program made and attached ──▶ socket bound ──▶ a worker has it ──▶ the queue's frames go there
+//!     │ not yet: the queue's frames come by the tap
+//!     └ not any more: the program goes, and comes back when it is fit again
 //! ```
 //!
 //! Not here: which frames the program takes (`sys::xdp`), reading them (`sys::packet`).
@@ -14,30 +16,69 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
+use tokio::sync::oneshot::{Receiver, error::TryRecvError};
+
+use super::again::Again;
 use super::interface::Wanted;
 use crate::base::limits;
 use crate::state::Io;
-use crate::sys::link;
+use crate::sys::link::{self, Kind};
 use crate::sys::packet::Queue;
-use crate::sys::xdp;
+use crate::sys::xdp::{self, Tags};
 
 pub(super) struct Front {
-    hook: xdp::Front,
     interface: u32,
-    /// Frames that its sockets have room for: `Queue::room`.
-    room: usize,
+    wanted: Wanted,
+    /// Its program: `None` until one could be made.
+    hook: Option<xdp::Front>,
+    /// The program is of frames that were wanted before.
+    behind: bool,
     /// Bound, and no worker's yet.
     bound: Vec<Queue>,
-    /// Workers have them; by number.
-    dealt: BTreeMap<u32, OwnedFd>,
+    /// On their way to workers, by number.
+    dealt: BTreeMap<u32, Sent>,
     /// Queues whose frames go to workers, by number, while the program is attached.
     served: BTreeSet<u32>,
-    /// Every queue has a socket of ours.
-    whole: bool,
-    /// Why it takes nothing until other frames are wanted.
-    lost: Option<String>,
+    /// Of so many queues each has a socket of ours.
+    whole: Option<u32>,
+    /// Frames that each of its sockets has room for: `Queue::size`.
+    room: usize,
+    /// The program's tries, and the sockets'.
+    hooking: Again<String>,
+    binding: Again<Lack>,
+    /// What the last look found missing.
+    lack: Option<Lack>,
     /// What was last said of it.
     told: Option<Hold>,
+}
+
+/// A queue that was dealt out.
+struct Sent {
+    socket: OwnedFd,
+    /// Its worker says when it has it. `None`: it has.
+    had: Option<Receiver<()>>,
+}
+
+/// What became of a queue that was to be dealt out.
+#[allow(clippy::large_enum_variant, reason = "what is given back is what was given")]
+pub(super) enum Dealt {
+    /// Its worker has it.
+    Had,
+    /// It is on its way there.
+    Sent(Receiver<()>),
+    /// There is no room for it.
+    Back(Queue),
+}
+
+/// Why it does not take everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Lack {
+    /// Somebody else has something, and may leave it at any moment.
+    Had(String),
+    /// It is so until somebody changes something.
+    Unfit(String),
+    /// As `Unfit`, and it takes what it took before.
+    Old(String),
 }
 
 /// How much it has hold of.
@@ -45,6 +86,8 @@ pub(super) struct Front {
 enum Hold {
     /// Nothing, and why.
     Nothing(String),
+    /// Frames of before, by so many queues, and why not of now.
+    Old(usize, String),
     /// So many queues, and why not more.
     Partly(usize, String),
     /// Every queue, and so many.
@@ -52,16 +95,34 @@ enum Hold {
 }
 
 impl Hold {
+    fn of(queues: usize, lack: Option<&Lack>, is_settled: bool) -> Option<Hold> {
+        match (queues, lack.cloned()) {
+            (0, Some(Lack::Had(why) | Lack::Unfit(why) | Lack::Old(why))) => Some(Hold::Nothing(why)),
+            (_, Some(Lack::Old(why))) => Some(Hold::Old(queues, why)),
+            (_, Some(Lack::Had(why) | Lack::Unfit(why))) => Some(Hold::Partly(queues, why)),
+            (0, None) => None,
+            (_, None) => is_settled.then_some(Hold::Whole(queues)),
+        }
+    }
+
     fn tell(&self, interface: &str) {
         match self {
-            Hold::Nothing(why) => tracing::warn!(
+            Hold::Nothing(why) => {
+                tracing::warn!(
+                    interface,
+                    "AF_XDP takes no packets: {why}. The ring serves, and AF_XDP is tried again by itself"
+                );
+            }
+            Hold::Old(queues, why) => tracing::warn!(
                 interface,
-                "AF_XDP takes no packets: {why}. The ring serves, and whether that is over is looked for each second"
+                queues,
+                "AF_XDP takes packets for the MAC address that the interface had before, those for its new one come by the ring: {why}. \
+                 It is tried again by itself"
             ),
             Hold::Partly(queues, why) => tracing::warn!(
                 interface,
                 queues,
-                "AF_XDP takes packets of some queues, those of others come by the ring: {why}. Whether that is over is looked for each second"
+                "AF_XDP takes packets of some queues, those of others come by the ring: {why}. What can be had is taken by itself"
             ),
             Hold::Whole(queues) => tracing::info!(interface, queues, "AF_XDP takes packets of every queue"),
         }
@@ -70,92 +131,59 @@ impl Hold {
 
 impl Front {
     /// Takes no frame yet.
-    ///
-    /// # Errors
-    /// What will not change by waiting: a driver without native XDP, a missing privilege, memory that must not be locked, tags that cannot be seen.
-    pub fn new(name: &str, interface: u32, wanted: &Wanted) -> Result<Front, String> {
-        sees_tags(name, interface, wanted)?;
+    pub fn new(name: &str, interface: u32, wanted: &Wanted) -> Front {
         tell_of_excess(name, wanted);
-        let hook = xdp::Front::new(interface, &wanted.rules, &wanted.macs).map_err(|error| error.to_string())?;
-        let mut front = Front {
-            hook,
+        Front {
             interface,
-            room: room(interface),
+            wanted: wanted.clone(),
+            hook: None,
+            behind: false,
             bound: Vec::new(),
             dealt: BTreeMap::new(),
             served: BTreeSet::new(),
-            whole: false,
-            lost: None,
+            whole: None,
+            room: usize::MAX,
+            hooking: Again::new(),
+            binding: Again::new(),
+            lack: None,
             told: None,
-        };
-        match front.hook.is_attached().then(|| front.bind()) {
-            // Those that were bound serve, and it is said why there are no more.
-            Some(Err(why)) if front.bound.is_empty() && why != BUSY => Err(why),
-            _ => Ok(front),
         }
     }
 
-    /// Takes what there is to take. `deal` hands a queue to its worker, or back. Its frames go there `at_once`, or from the next call
-    /// on, when the worker waits for them too. By what packets of the interface, of this name, come now.
-    pub fn hold(&mut self, name: &str, at_once: bool, deal: impl FnMut(Queue) -> Option<Queue>) -> Io {
-        let mut why = self.take(deal).err();
-        if at_once {
-            // Whether or not there could have been more.
-            why = why.or(self.give().err());
+    /// Gets what there is, and takes no frame yet.
+    ///
+    /// # Errors
+    /// What will not change by waiting: a driver without native XDP, a missing privilege, memory that must not be locked, tags that cannot be
+    /// seen. The next look tries again all the same.
+    pub fn prepare(&mut self, name: &str) -> Result<(), String> {
+        self.lack = self.attach(name).and_then(|()| self.bind(name)).err();
+        match &self.lack {
+            // Those that were bound serve, and it is said why there are no more.
+            Some(Lack::Unfit(why)) if self.bound.is_empty() => Err(why.clone()),
+            _ => Ok(()),
         }
-        let queues = if self.hook.is_attached() { self.served.len() } else { 0 };
-        let hold = match (queues, why) {
-            // On their way.
-            (0, None) => None,
-            (0, Some(why)) => Some(Hold::Nothing(why)),
-            (queues, Some(why)) => Some(Hold::Partly(queues, why)),
-            (queues, None) => Some(Hold::Whole(queues)),
-        };
+    }
+
+    /// Deals out what there is to workers that do not serve yet. By what packets come then.
+    pub fn hand_over(&mut self, deal: impl FnMut(Queue) -> Dealt) -> Io {
+        // What stands in the way, the next look says.
+        let _ = (self.deal(deal), self.give());
+        self.io()
+    }
+
+    /// Takes what there is to take. `deal` hands a queue to its worker, and its frames go there from the next look on at which the worker has
+    /// it. By what packets of the interface, of this name, come now.
+    pub fn hold(&mut self, name: &str, deal: impl FnMut(Queue) -> Dealt) -> Io {
+        self.lack = self.take(name, deal).err();
+        let queues = if self.is_attached() { self.served.len() } else { 0 };
+        // None is on its way to a worker, or has come back.
+        let is_settled = self.dealt.is_empty() && self.whole.is_some();
+        let hold = Hold::of(queues, self.lack.as_ref(), is_settled);
         if hold.is_some() && hold != self.told {
             hold.iter().for_each(|hold| hold.tell(name));
             self.told = hold;
         }
-        if queues == 0 { Io::Ring } else { Io::AfXdp }
-    }
-
-    /// Why it will not get everything.
-    fn take(&mut self, mut deal: impl FnMut(Queue) -> Option<Queue>) -> Result<(), String> {
-        if let Some(why) = &self.lost {
-            return Err(why.clone());
-        }
-        if !self.hook.attach().map_err(|error| error.to_string())? {
-            return Err("another XDP program is on the interface (`ip -d link show` says which)".to_owned());
-        }
-        self.give()?;
-        let outcome = self.bind();
-        while let Some(queue) = self.bound.pop() {
-            let (number, socket) = (queue.number(), queue.as_fd().try_clone_to_owned());
-            let socket = match socket {
-                Ok(socket) => socket,
-                Err(error) => {
-                    self.bound.push(queue);
-                    return Err(error.to_string());
-                }
-            };
-            if let Some(queue) = deal(queue) {
-                self.bound.push(queue);
-                break;
-            }
-            self.dealt.insert(number, socket);
-        }
-        outcome
-    }
-
-    /// Has frames of queues go to the workers that have their sockets.
-    fn give(&mut self) -> Result<(), String> {
-        while let Some((number, socket)) = self.dealt.pop_first() {
-            if let Err(error) = self.hook.give(number, socket.as_fd()) {
-                self.dealt.insert(number, socket);
-                return Err(error.to_string());
-            }
-            self.served.insert(number);
-        }
-        Ok(())
+        self.io()
     }
 
     /// Whether its sockets have room for the interface's frames, whose MTU may have grown.
@@ -163,41 +191,179 @@ impl Front {
         room(self.interface) <= self.room
     }
 
+    /// Why it could not take these frames, unless that may be over in a moment.
+    pub fn refuses(&self, name: &str, wanted: &Wanted) -> Option<String> {
+        let now = || match &self.lack {
+            Some(Lack::Unfit(why)) if self.io() == Io::Ring => Some(why.clone()),
+            _ => None,
+        };
+        fit(name, self.interface, wanted).err().or_else(now)
+    }
+
     /// From now on it takes other frames, or none where it cannot take those: what it took before may be the kernel's by now.
     pub fn replace(&mut self, name: &str, wanted: &Wanted) {
         tell_of_excess(name, wanted);
-        let replaced = sees_tags(name, self.interface, wanted)
-            .and_then(|()| self.hook.replace(&wanted.rules, &wanted.macs).map_err(|error| error.to_string()));
-        self.lost = replaced.err();
-        if self.lost.is_some() {
-            self.hook.detach();
+        self.wanted = wanted.clone();
+        self.behind = true;
+        self.hooking = Again::new();
+        // What stands in the way, the next look says.
+        let _ = self.attach(name);
+    }
+
+    fn io(&self) -> Io {
+        if self.is_attached() && !self.served.is_empty() { Io::AfXdp } else { Io::Ring }
+    }
+
+    fn is_attached(&self) -> bool {
+        self.hook.as_ref().is_some_and(xdp::Front::is_attached)
+    }
+
+    fn take(&mut self, name: &str, deal: impl FnMut(Queue) -> Dealt) -> Result<(), Lack> {
+        self.attach(name)?;
+        // Each does what it can, whatever the others could not.
+        let (bound, dealt, given) = (self.bind(name), self.deal(deal), self.give());
+        bound.and(dealt).and(given)
+    }
+
+    /// Has the program of what is wanted now before the interface, or none.
+    fn attach(&mut self, name: &str) -> Result<(), Lack> {
+        if let Err(why) = fit(name, self.interface, &self.wanted) {
+            self.hook.iter_mut().for_each(xdp::Front::detach);
+            return Err(Lack::Unfit(why));
+        }
+        let was = self.is_attached();
+        let outcome = self.hooking.try_now().and_then(|()| {
+            let outcome = hang(&mut self.hook, &mut self.behind, self.interface, &self.wanted);
+            self.hooking.note(outcome)
+        });
+        match outcome {
+            Ok(true) => {
+                if !was {
+                    // Whoever had it had the sockets, too.
+                    self.binding = Again::new();
+                }
+                Ok(())
+            }
+            Ok(false) => {
+                Err(Lack::Had("another XDP program is on the interface (`ip -d link show` says which)".to_owned()))
+            }
+            Err(why) if self.is_attached() => Err(Lack::Old(why)),
+            Err(why) => Err(Lack::Unfit(why)),
         }
     }
 
     /// Binds a socket to each queue that has none. Why it could not, for all or the rest of them.
-    fn bind(&mut self) -> Result<(), String> {
-        let mut outcome = Ok(());
-        if self.whole {
-            return outcome;
+    fn bind(&mut self, name: &str) -> Result<(), Lack> {
+        // Who does not say how many there are is asked for one after the other.
+        let there = link::receive_queues(name).ok().flatten();
+        let count = there.unwrap_or(MOST).min(MOST);
+        if self.whole != Some(count) {
+            self.binding.try_now()?;
+            let outcome = self.bind_first(count);
+            self.binding.note(outcome)?;
+            self.whole = Some(count);
         }
-        for number in 0..limits::PACKET_QUEUES as u32 {
+        match there {
+            Some(there) if there > MOST => {
+                Err(Lack::Unfit(format!("the interface has {there}, and {MOST} are the most")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn bind_first(&mut self, count: u32) -> Result<(), Lack> {
+        let mut outcome = Ok(());
+        for number in 0..count {
             let is_had = self.served.contains(&number) || self.dealt.contains_key(&number);
             if is_had || self.bound.iter().any(|queue| queue.number() == number) {
                 continue;
             }
             match Queue::bind(self.interface, number) {
-                Ok(queue) => self.bound.push(queue),
+                Ok(queue) => {
+                    // By the MTU of now, and each may have had another one.
+                    self.room = self.room.min(queue.size());
+                    self.bound.push(queue);
+                }
                 Err(error) => match error.cause.raw_os_error() {
-                    Some(libc::EBUSY) => outcome = Err(BUSY.to_owned()),
+                    Some(libc::EBUSY) => {
+                        outcome = Err(Lack::Had("other sockets have queues of the interface".to_owned()));
+                    }
                     // There is no such queue.
                     Some(libc::EINVAL) if number > 0 => break,
-                    _ => return Err(error.to_string()),
+                    _ => return Err(Lack::Unfit(error.to_string())),
                 },
             }
         }
-        self.whole = outcome.is_ok();
         outcome
     }
+
+    fn deal(&mut self, mut deal: impl FnMut(Queue) -> Dealt) -> Result<(), Lack> {
+        while let Some(queue) = self.bound.pop() {
+            let number = queue.number();
+            let socket = match queue.as_fd().try_clone_to_owned() {
+                Ok(socket) => socket,
+                Err(error) => {
+                    self.bound.push(queue);
+                    return Err(Lack::Unfit(error.to_string()));
+                }
+            };
+            let had = match deal(queue) {
+                Dealt::Had => None,
+                Dealt::Sent(had) => Some(had),
+                Dealt::Back(queue) => {
+                    self.bound.push(queue);
+                    return Err(Lack::Unfit("a worker has no room for another queue".to_owned()));
+                }
+            };
+            self.dealt.insert(number, Sent { socket, had });
+        }
+        Ok(())
+    }
+
+    /// Has frames of queues go to the workers that have their sockets: what came before that nobody would take.
+    fn give(&mut self) -> Result<(), Lack> {
+        let Some(hook) = &self.hook else { return Ok(()) };
+        let mut outcome = Ok(());
+        for (number, mut sent) in std::mem::take(&mut self.dealt) {
+            match sent.had.as_mut().map(Receiver::try_recv) {
+                Some(Err(TryRecvError::Empty)) => {
+                    self.dealt.insert(number, sent);
+                    continue;
+                }
+                // The worker let it go, and it may be bound again.
+                Some(Err(TryRecvError::Closed)) => {
+                    self.whole = None;
+                    continue;
+                }
+                Some(Ok(())) | None => sent.had = None,
+            }
+            match hook.give(number, sent.socket.as_fd()) {
+                Ok(()) => drop(self.served.insert(number)),
+                Err(error) => {
+                    outcome = Err(Lack::Unfit(error.to_string()));
+                    self.dealt.insert(number, sent);
+                }
+            }
+        }
+        outcome
+    }
+}
+
+/// Has the program attached, and makes it where there is none. `false`: somebody else has the place.
+fn hang(hook: &mut Option<xdp::Front>, behind: &mut bool, interface: u32, wanted: &Wanted) -> Result<bool, String> {
+    let (rules, macs) = (&wanted.rules, &wanted.macs);
+    let hook = match hook {
+        Some(hook) => {
+            if *behind && let Err(error) = hook.replace(rules, macs) {
+                hook.detach();
+                return Err(error.to_string());
+            }
+            hook
+        }
+        none => none.insert(xdp::Front::load(interface, rules, macs).map_err(|error| error.to_string())?),
+    };
+    *behind = false;
+    hook.attach().map_err(|error| error.to_string())
 }
 
 /// What frames of the interface take, as it is now; of one that is gone, nothing.
@@ -205,15 +371,35 @@ fn room(interface: u32) -> usize {
     link::by_index(interface).map_or(0, |link| Queue::room(link.mtu as usize).unwrap_or(usize::MAX))
 }
 
-/// A tagged frame that looks as if it had no tag would be taken for one, and dropped.
-fn sees_tags(name: &str, interface: u32, wanted: &Wanted) -> Result<(), String> {
-    if wanted.tagged && xdp::hides_tags(interface).unwrap_or(true) {
-        return Err(format!(
-            "AF_XDP cannot see VLAN tags that the card takes out of frames, and a VIP has `vlan`: `ethtool -K {name} rxvlan off`, or \
-             `io = \"ring\"`"
-        ));
+/// Whether AF_XDP can take what is wanted of the interface as it is now, and lose none of it.
+///
+/// # Errors
+/// Why not, and the way out.
+fn fit(name: &str, interface: u32, wanted: &Wanted) -> Result<(), String> {
+    let link = link::by_index(interface).map_err(|error| error.to_string())?;
+    // A tagged frame that looks as if it had no tag would be taken for one, and dropped.
+    if wanted.tagged {
+        let cure = match Tags::of(&link).map_err(|error| error.to_string())? {
+            Tags::InFrames => None,
+            Tags::TakenOut => {
+                Some(format!("the card takes them out of frames: `ethtool -K {name} rxvlan off`, or `io = \"ring\"`"))
+            }
+            Tags::Unknown => Some("of a veth, its other end takes them out of frames: `io = \"ring\"`".to_owned()),
+        };
+        if let Some(cure) = cure {
+            return Err(format!("a VIP has `vlan`, and AF_XDP cannot see VLAN tags where {cure}"));
+        }
     }
-    Ok(())
+    // A veth has no ports, and there may be very many of them.
+    let links = if link.kind == Kind::Veth { Vec::new() } else { link::all().map_err(|error| error.to_string())? };
+    match links.iter().find(|port| port.master == Some(interface)) {
+        Some(port) => Err(format!(
+            "frames come in by {}, of which {name} is made (a bond, or a virtual card that has a real one), and AF_XDP would lose them: \
+             `io = \"ring\"`",
+            port.name
+        )),
+        None => Ok(()),
+    }
 }
 
 fn tell_of_excess(interface: &str, wanted: &Wanted) {
@@ -226,7 +412,7 @@ fn tell_of_excess(interface: &str, wanted: &Wanted) {
     }
 }
 
-const BUSY: &str = "other sockets have queues of the interface";
+const MOST: u32 = limits::PACKET_QUEUES as u32;
 
 #[cfg(test)]
 mod tests;

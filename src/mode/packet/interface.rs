@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::engine::{Force, Order};
-use super::front::Front;
+use super::front::{Dealt, Front};
 use super::meter::Meter;
 use super::taps;
 use super::worker::{Ask, Post, WAIT};
@@ -91,17 +91,14 @@ impl Opened {
             Options { interface: index, rules: Some(rules), macs: &wanted.macs, wait: WAIT, ..Options::default() };
         let (io, taps) = taps::open((wanted.io, wanted.tagged), name, workers, &options)?;
         let ingress = Ingress::new(index, &wanted.rules).map_err(|error| error.to_string())?;
-        let front = match (io == Io::AfXdp).then(|| Front::new(name, index, wanted)).transpose() {
-            Err(error) if strict && wanted.clients => return Err(error),
-            Err(error) => {
-                tracing::warn!(
-                    interface = &**name,
-                    "AF_XDP takes no packets of this interface, the ring serves: {error}"
-                );
-                None
-            }
-            Ok(front) => front,
-        };
+        let mut front = (io == Io::AfXdp).then(|| Front::new(name, index, wanted));
+        if let Some(front) = &mut front
+            && let Err(error) = front.prepare(name)
+            && strict
+            && wanted.clients
+        {
+            return Err(error);
+        }
         Ok(Opened { name: name.clone(), index, wanted: wanted.clone(), io, taps, ingress, front, deaf })
     }
 
@@ -118,14 +115,12 @@ impl Opened {
         }
         let cells = hands.packets.interface(&name);
         let count = taps.len();
-        let deal = |queue: Queue| taps[queue.number() as usize % count].add(queue).err();
-        let io = match &mut front {
-            Some(front) => front.hold(&name, true, deal),
-            None if io == Io::AfXdp => Io::Ring,
-            None => io,
+        let deal = |queue: Queue| match taps[queue.number() as usize % count].add(queue) {
+            Ok(()) => Dealt::Had,
+            Err(queue) => Dealt::Back(queue),
         };
+        let io = front.as_mut().map_or(io, |front| front.hand_over(deal));
         cells.set_engine(io.engine());
-        tracing::info!(interface = &*name, io = io.word(), workers = taps.len(), "packets are taken from an interface");
         let stop = Arc::new(AtomicBool::new(false));
         let workers = start_all((0_u16..).zip(taps), &stop, |(worker, tap)| {
             let (asks, asked) = sync_channel(ASKS);
@@ -144,7 +139,11 @@ impl Opened {
             let thread = std::thread::Builder::new().name(format!("packets-{worker}"));
             Ok((asks, thread.spawn(move || run(post, tap, count))?))
         })?;
-        Ok(Open { index, wanted, io, ingress, front, cells, stop, workers })
+        let mut open = Open { index, wanted, io, ingress, front, cells, stop, workers };
+        // Whatever queues are not bound yet, some milliseconds each: by now the taps are emptied meanwhile.
+        open.go_before(&name);
+        tracing::info!(interface = &*name, io = open.io.word(), workers = count, "packets are taken from an interface");
+        Ok(open)
     }
 }
 
@@ -166,6 +165,13 @@ impl Open {
     /// Whether its taps can bring other frames as well.
     pub fn brings(&self, next: &Wanted) -> bool {
         self.wanted.io == next.io && !(next.tagged && self.io == Io::Pnet)
+    }
+
+    /// Why AF_XDP cannot have what is to come by it, of clients or with a tag, and did not before: as at a start, that is for whoever
+    /// changes the file to know. What the machine has come to since is told in the log.
+    pub fn refuses(&self, name: &str, next: &Wanted) -> Option<String> {
+        let is_new = !self.wanted.clients || (next.tagged && !self.wanted.tagged);
+        self.front.as_ref().filter(|_| next.clients && is_new).and_then(|front| front.refuses(name, next))
     }
 
     /// From now on other frames are wanted. The taps stay, so that no frame is lost and none is seen twice.
@@ -217,12 +223,15 @@ impl Open {
         let Some(front) = &mut self.front else { return };
         let deal = |queue: Queue| {
             let (asks, _) = &self.workers[queue.number() as usize % self.workers.len()];
-            match asks.try_send(Ask::Add(queue)) {
-                Err(TrySendError::Full(Ask::Add(queue)) | TrySendError::Disconnected(Ask::Add(queue))) => Some(queue),
-                _ => None,
+            let (done, told) = oneshot::channel();
+            match asks.try_send(Ask::Add { queue, done }) {
+                Err(
+                    TrySendError::Full(Ask::Add { queue, .. }) | TrySendError::Disconnected(Ask::Add { queue, .. }),
+                ) => Dealt::Back(queue),
+                _ => Dealt::Sent(told),
             }
         };
-        self.io = front.hold(name, false, deal);
+        self.io = front.hold(name, deal);
         self.cells.set_engine(self.io.engine());
     }
 

@@ -48,8 +48,8 @@ pub(super) struct Post {
 pub(super) enum Ask {
     /// Other frames are wanted; `done` is told whether they come.
     Want { wanted: Wanted, done: oneshot::Sender<bool> },
-    /// Frames come by this queue as well.
-    Add(Queue),
+    /// Frames come by this queue as well. `done` is told once they may, or let go where they cannot.
+    Add { queue: Queue, done: oneshot::Sender<()> },
 }
 
 impl Post {
@@ -59,11 +59,16 @@ impl Post {
         let mut tally = Tally::new();
         let mut told = Told::new();
         while !self.stop.load(Relaxed) {
-            match self.asked.try_recv() {
-                Ok(Ask::Want { wanted, done }) => self.want(&mut tap, &wanted, done),
-                // A plain tap would not have it, and is asked for none.
-                Ok(Ask::Add(queue)) => drop(tap.add(queue)),
-                Err(_) => {}
+            // All of them: the next look may be a whole wait away.
+            while let Ok(ask) = self.asked.try_recv() {
+                match ask {
+                    Ask::Want { wanted, done } => self.want(&mut tap, &wanted, done),
+                    Ask::Add { queue, done } => {
+                        if tap.add(queue).is_ok() {
+                            let _ = done.send(());
+                        }
+                    }
+                }
             }
             // Not before the first frame is here: while a worker waits for it, an endpoint may have been drained.
             let mut batch = None;

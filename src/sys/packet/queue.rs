@@ -108,6 +108,11 @@ impl Queue {
         Ok(queue)
     }
 
+    /// Bytes of memory for each of its frames.
+    pub const fn size(&self) -> usize {
+        self.chunks.size
+    }
+
     /// Bytes of memory for a frame of an interface with this MTU; `None`: more than there can be.
     pub fn room(mtu: usize) -> Option<usize> {
         chunk_size(mtu).ok()

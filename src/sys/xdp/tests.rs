@@ -691,11 +691,21 @@ fn very_many_rules_are_one_program() {
 }
 
 #[test]
-fn whether_the_card_hides_tags_is_known() {
-    let Some(([here, _there], interface)) = pair() else { return };
-    here.run(|| {
-        assert!(hides_tags(interface).unwrap(), "a veth says that it does");
-        assert!(!hides_tags(here.index("lo")).unwrap());
-        assert_eq!(hides_tags(7_000_000).unwrap_err().raw_os_error(), Some(libc::ENODEV));
-    });
+fn whether_a_program_sees_tags_is_known_but_of_a_veth_whatever_it_says_of_itself() {
+    for (kind, rx_vlan, tags) in [
+        (Kind::Card, true, Tags::TakenOut),
+        (Kind::Card, false, Tags::InFrames),
+        (Kind::Veth, true, Tags::Unknown),
+        (Kind::Veth, false, Tags::Unknown),
+    ] {
+        assert_eq!(Tags::by(&kind, rx_vlan), tags, "{kind:?} {rx_vlan}");
+    }
+    let Some(([here, _there], _)) = pair() else { return };
+    here.sh("ethtool -K eth0 rxvlan off");
+    let tags = |name: &str| here.run(|| Tags::of(&link::by_name(name).unwrap()));
+    assert_eq!(tags("eth0").unwrap(), Tags::Unknown);
+    assert_eq!(tags("lo").unwrap(), Tags::InFrames);
+    let gone = here.run(|| link::by_name("eth0").unwrap());
+    here.sh("ip link del eth0");
+    assert_eq!(here.run(|| Tags::of(&gone)).unwrap_err().raw_os_error(), Some(libc::ENODEV));
 }
