@@ -186,6 +186,8 @@ reasons! {
     NatNoFlow = "nat-no-flow", 0;
     /// From an endpoint whose replies are translated, from where replies come, and no reply.
     NoReply = "no-reply", 0;
+    /// AF_XDP took it for a VIP or an endpoint that a reload has just removed: it is the kernel's, which did not get it.
+    TakenAmiss = "taken-amiss", 0;
 }
 
 impl Reason {

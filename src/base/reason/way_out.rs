@@ -118,6 +118,7 @@ impl Reason {
             R::NoReply => {
                 "an endpoint talks to others through this machine: name the service's `ports`, and only those are Strata's"
             }
+            R::TakenAmiss => "a few at a reload; its sender repeats them",
         }
     }
 }

@@ -110,7 +110,7 @@ impl Post {
         frame: &mut Frame<'_>,
         (tally, told): (&mut Tally, &mut Told),
     ) -> Fate {
-        let (tag, gso, missing) = (frame.tag(), frame.gso(), frame.missing());
+        let (tag, gso, missing, is_taken) = (frame.tag(), frame.gso(), frame.missing(), frame.is_taken());
         let partial = matches!(frame.checksum(), Checksum::Partial { .. });
         let (buffer, range) = frame.window();
         let length = range.len();
@@ -143,6 +143,10 @@ impl Post {
                 Fate::Send(self.interface)
             }
             Action::Divide => Fate::Divide,
+            Action::Pass if is_taken => {
+                self.packets.strays.count(Reason::TakenAmiss);
+                return Fate::Stay;
+            }
             Action::Pass | Action::Drop(_) => return Fate::Stay,
         };
         // The tag is in the bytes now.

@@ -22,6 +22,8 @@ pub struct Frame<'a> {
     /// In `buffer`, so that it stays true when the frame grows in front.
     sum: Sum,
     gso: Option<Gso>,
+    /// It was taken from the kernel, which has no copy of it.
+    taken: bool,
 }
 
 /// What the sender or the card did about the transport checksum.
@@ -87,11 +89,16 @@ impl<'a> Frame<'a> {
             _ => Sum::Stored,
         };
         let gso = (vnet.gso_type != 0).then(|| Gso::new(vnet.gso_type, vnet.gso_size));
-        Frame { buffer, start, end, tag: None, missing: None, sum, gso }
+        Frame { buffer, start, end, tag: None, missing: None, sum, gso, taken: false }
     }
 
     pub(super) fn with_tag(mut self, tag: Option<Tag>) -> Self {
         self.tag = tag;
+        self
+    }
+
+    pub(super) fn with_no_copy(mut self) -> Self {
+        self.taken = true;
         self
     }
 
@@ -138,6 +145,11 @@ impl<'a> Frame<'a> {
     /// The tag that it is sent with; `None` sends it as its bytes are.
     pub const fn set_tag(&mut self, tag: Option<Tag>) {
         self.tag = tag;
+    }
+
+    /// Whether the kernel has no copy of it, as of all that comes by a queue: who lets it pass loses it.
+    pub const fn is_taken(&self) -> bool {
+        self.taken
     }
 
     /// `None` when it is whole.

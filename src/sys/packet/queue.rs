@@ -174,7 +174,7 @@ impl Queue {
             at.end = at.start + end;
             vnet = Vnet::needs_sum(start, offset);
         }
-        Some((Frame::new(buffer, at, vnet), chunk.as_ptr()))
+        Some((Frame::new(buffer, at, vnet).with_no_copy(), chunk.as_ptr()))
     }
 
     /// The next frame is on its way here while this one is decided about.

@@ -1,7 +1,8 @@
 //! Shell: a worker over a real tap, in a network of its own.
 
 use std::net::Ipv4Addr;
-use std::sync::mpsc::{channel, sync_channel};
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread;
 
 use super::super::books::Book;
@@ -13,8 +14,10 @@ use crate::config::{self, Catalogs};
 use crate::flow::tables::{LinkId, Route, Tables};
 use crate::state::{Family, Snapshot, Traffic};
 use crate::sys::allocation::taken;
+use crate::sys::classify::Rule;
 use crate::sys::netns::{await_that, namespaces};
 use crate::sys::packet::{Engine, Options};
+use crate::sys::xdp;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Header;
 use crate::wire::ip::Protocol;
@@ -53,12 +56,16 @@ fn force(interface: u32) -> Force {
 }
 
 fn udp(source: u16, destination: u16) -> Vec<u8> {
+    udp_to(VIP, source, destination)
+}
+
+fn udp_to(address: Ipv4Addr, source: u16, destination: u16) -> Vec<u8> {
     let mut datagram = [source.to_be_bytes(), destination.to_be_bytes(), [0, 9], [0, 0]].concat();
     datagram.push(7);
-    let sum = Sum::pseudo(CLIENT.into(), VIP.into(), 17, datagram.len()).bytes(&datagram).checksum();
+    let sum = Sum::pseudo(CLIENT.into(), address.into(), 17, datagram.len()).bytes(&datagram).checksum();
     datagram[6..8].copy_from_slice(&sum.to_be_bytes());
     let length = u16::try_from(datagram.len()).expect("short");
-    let ip = ipv4::Header::new(CLIENT, VIP, Protocol::UDP, length).emit();
+    let ip = ipv4::Header::new(CLIENT, address, Protocol::UDP, length).emit();
     let ethernet = Header { destination: NEAR, source: FAR, ether_type: EtherType::IPV4 }.emit();
     [&ethernet[..], &ip, &datagram].concat()
 }
@@ -70,6 +77,26 @@ fn arp() -> Vec<u8> {
     frame
 }
 
+/// A worker on the interface `near`, what it is asked by, and what it tells the control side, of which so much finds room.
+fn post(near: u32, room: usize) -> (Post, Sender<Ask>, Receiver<Order>) {
+    let (control, orders) = sync_channel(room);
+    let (asks, asked) = channel();
+    let packets = Arc::new(Packets::default());
+    let post = Post {
+        id: WorkerId(0),
+        interface: near,
+        force: Arc::new(ArcSwap::from_pointee(force(near))),
+        shared: Arc::new(Shared::new(&[], HashKey::new([1; 16]))),
+        control,
+        packets: packets.clone(),
+        meter: Meter::new(&packets.interface(&"near".into())),
+        asked,
+        stop: Arc::default(),
+        beat: packets.beats.begin("the worker", clock::now()),
+    };
+    (post, asks, orders)
+}
+
 /// Of one worker's whole life, for so many frames that are forwarded, answered, dropped, or have the control side told.
 fn allocations(rounds: u16) -> Option<u64> {
     let [near, far] = namespaces()?;
@@ -79,21 +106,8 @@ fn allocations(rounds: u16) -> Option<u64> {
     let tap = near.run(|| Tap::open(Engine::Ring, &open(at_near)).expect("a tap"));
     let mut peer = far.run(|| Tap::open(Engine::Ring, &open(at_far)).expect("a tap"));
     // What each packet has to tell would find room.
-    let (control, orders) = sync_channel(usize::from(rounds));
-    let (_asks, asked) = channel();
-    let packets = Arc::new(Packets::default());
-    let post = Post {
-        id: WorkerId(0),
-        interface: at_near,
-        force: Arc::new(ArcSwap::from_pointee(force(at_near))),
-        shared: Arc::new(Shared::new(&[], HashKey::new([1; 16]))),
-        control,
-        packets: packets.clone(),
-        meter: Meter::new(&packets.interface(&"near".into())),
-        asked,
-        stop: Arc::default(),
-        beat: packets.beats.begin("the worker", clock::now()),
-    };
+    let (post, _asks, orders) = post(at_near, usize::from(rounds));
+    let packets = post.packets.clone();
     let (stop, service) = (post.stop.clone(), post.force.load().snapshot.service_named("game").cloned()?);
     let counted = |reason| service.kept.cells.sum(|row| row.dropped(reason));
     let forwarded = || service.kept.cells.sum(|row| row.packets.get());
@@ -133,4 +147,38 @@ fn allocations(rounds: u16) -> Option<u64> {
 fn a_worker_allocates_nothing_for_what_it_forwards_answers_drops_and_tells() {
     let Some(allocated) = allocations(1000) else { return };
     assert_eq!(allocated, 0);
+}
+
+/// A VIP that a reload has removed, while the program before the interface is still that of before.
+#[test]
+fn what_is_the_kernels_and_was_taken_from_it_is_counted_and_what_it_has_too_is_not() {
+    let Some([near, far]) = namespaces() else { return };
+    near.cable(("near", NEAR), &far, ("far", FAR));
+    let (at_near, at_far) = (near.index("near"), far.index("far"));
+    let open = |interface| Options { interface, wait: Duration::from_millis(10), ..Options::default() };
+    let tap = near.run(|| Tap::open(Engine::Ring, &open(at_near)).expect("a tap"));
+    let mut peer = far.run(|| Tap::open(Engine::Ring, &open(at_far)).expect("a tap"));
+    let (gone, other) = (Ipv4Addr::new(10, 0, 0, 101), Ipv4Addr::new(10, 0, 0, 102));
+    let (front, queue) = near.run(|| {
+        let front = xdp::Front::new(at_near, &[Rule::to(gone.into())], &[]).expect("a program");
+        (front, Queue::bind(at_near, 0).expect("a queue"))
+    });
+    let (post, asks, _orders) = post(at_near, 1);
+    let (stop, packets) = (post.stop.clone(), post.packets.clone());
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| post.run(tap));
+        let socket = queue.as_fd().try_clone_to_owned().expect("a descriptor");
+        let (done, had) = oneshot::channel();
+        asks.send(Ask::Add { queue, done }).expect("a worker");
+        had.blocking_recv().expect("the worker has the queue");
+        front.give(0, socket.as_fd()).expect("a place");
+        for address in [other, gone, VIP] {
+            peer.send(at_far, &udp_to(address, 1000, 81));
+        }
+        await_that("the last is decided", || packets.strays.dropped(Reason::NoService) == 1);
+        await_that("what was taken is counted", || packets.strays.dropped(Reason::TakenAmiss) == 1);
+        stop.store(true, Relaxed);
+        worker.join().expect("the worker");
+    });
+    assert_eq!(packets.strays.dropped(Reason::TakenAmiss), 1);
 }
