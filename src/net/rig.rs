@@ -2,12 +2,13 @@
 //!
 //! Not here: listeners. Tests hand the connections over themselves.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -109,6 +110,20 @@ fn specs(service: Arc<str>, pool: Arc<str>, traffic: TrafficSpec) -> Specs {
         },
         access: Sink::none(),
     }
+}
+
+/// A loopback address that no other test has: a port of it that is free stays free, for outgoing connections come from 127.0.0.1.
+pub fn own_ip() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let unique = (std::process::id() << 8 | NEXT.fetch_add(1, Relaxed) & 0xff) & 0x00ff_ffff;
+    Ipv4Addr::from(0x7f00_0000 | unique.max(2))
+}
+
+/// An address where nobody listens, and what keeps it from others.
+pub fn nobody() -> (SocketAddr, TcpSocket) {
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (held.local_addr().unwrap(), held)
 }
 
 /// Two connected sockets.

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::base::{HashKey, PoolId, WorkerId};
 use crate::doc::{Settings, Value};
 use crate::health::Health;
+use crate::net::rig::{nobody, own_ip};
 use crate::observe::access;
 use crate::state::snapshot::Settings as Process;
 use crate::state::{Endpoint, EndpointSpec, Pool, PoolSpec, Specs};
@@ -41,7 +42,7 @@ impl Server {
     }
 
     async fn anywhere() -> Server {
-        Server::start("127.0.0.1:0".parse().unwrap()).await
+        Server::start((own_ip(), 0).into()).await
     }
 
     async fn stop(self) -> SocketAddr {
@@ -49,13 +50,6 @@ impl Server {
         let _ = self.task.await;
         self.address
     }
-}
-
-/// A port that refuses, and is nobody else's while the socket lives.
-fn dead() -> (SocketAddr, TcpSocket) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    (socket.local_addr().unwrap(), socket)
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -111,6 +105,11 @@ impl World {
 
     /// A reload to these pools.
     fn reload(&self, pools: Vec<PoolSpec>) {
+        self.keeper.adopt(self.store(pools));
+    }
+
+    /// Its first half: workers see the snapshot, and the keeper knows nothing of it yet.
+    fn store(&self, pools: Vec<PoolSpec>) -> Arc<Snapshot> {
         let current = self.crew.snapshot.load_full();
         let mut names = current.names().clone();
         pools.iter().for_each(|pool| assert!(names.pool(&pool.name).is_some()));
@@ -118,7 +117,7 @@ impl World {
         let next = current.build(current.settings.clone(), names, specs, serde_json::Value::Null);
         let next = Arc::new(next);
         self.crew.snapshot.store(next.clone());
-        self.keeper.adopt(next);
+        next
     }
 
     fn pool(&self, name: &str) -> Arc<Pool> {
@@ -216,9 +215,10 @@ fn at_start_everyone_serves_until_all_are_judged() {
     run(async {
         let world = World::start();
         let up = Server::anywhere().await;
-        let (dead, _held) = dead();
-        world.reload(vec![pool("web", Some(SELDOM), &[(dead, 1), (up.address, 1)])]);
+        let (dead, _held) = nobody();
+        let next = world.store(vec![pool("web", Some(SELDOM), &[(dead, 1), (up.address, 1)])]);
         assert_eq!(world.serving("web"), [dead, up.address], "before any probe");
+        world.keeper.adopt(next);
         world.until_serving("web", &[up.address]).await;
         assert_eq!(world.endpoint("web", dead).status().health, Health::Down);
         assert_eq!(world.pool("web").view().epoch, 1, "one view for all first results");
@@ -241,10 +241,8 @@ fn failing_connects_eject_at_once_and_the_probe_says_what_next() {
         world.fail_connects("failing", at_a, 2);
         world.keeper.report().await;
         assert_eq!(world.endpoint("failing", at_a).status().health, Health::Up, "two are not enough");
-        let began = clock::now();
         world.fail_connects("failing", at_a, 1);
         world.until_serving("failing", &[at_b]).await;
-        assert!(clock::now().since(began) < Duration::from_secs(1));
         let endpoint = world.endpoint("failing", at_a);
         world.until("it is probed at once", || endpoint.cells.control().probes_failed.get() > probes).await;
 
@@ -307,15 +305,16 @@ fn a_reload_keeps_what_is_known_probes_what_is_new_and_forgets_what_is_gone() {
     run(async {
         let world = World::start();
         let (a, b, c) = (Server::anywhere().await, Server::anywhere().await, Server::anywhere().await);
-        let (dead, _held) = dead();
+        let (dead, _held) = nobody();
         world.reload(vec![pool("web", Some(SELDOM), &[(a.address, 1), (b.address, 1)])]);
         world.until_health("web", a.address, Health::Up).await;
         world.until_health("web", b.address, Health::Up).await;
         let known = world.endpoint("web", a.address);
         let probes = known.cells.control().probes_passed.get();
 
-        world.reload(vec![pool("web", Some(SELDOM), &[(a.address, 1), (c.address, 1), (dead, 1)])]);
+        let next = world.store(vec![pool("web", Some(SELDOM), &[(a.address, 1), (c.address, 1), (dead, 1)])]);
         assert_eq!(world.serving("web"), [a.address], "what is new waits for its probe");
+        world.keeper.adopt(next);
         world.until_serving("web", &[a.address, c.address]).await;
         world.until_health("web", dead, Health::Down).await;
         assert_eq!(known.cells.control().probes_passed.get(), probes, "what is known is not probed anew");
@@ -379,7 +378,7 @@ fn the_thread_ends_with_its_last_handle() {
 fn a_pool_of_one_dead_endpoint_has_nobody() {
     run(async {
         let world = World::start();
-        let (dead, socket) = dead();
+        let (dead, socket) = nobody();
         world.reload(vec![pool("web", Some(OFTEN), &[(dead, 1)])]);
         world.until_serving("web", &[]).await;
         assert_eq!(world.pool("web").id, PoolId(0));

@@ -16,7 +16,7 @@ use crate::base::Listen;
 use crate::base::limits;
 use crate::doc::Settings;
 use crate::net::ControlEvent;
-use crate::net::rig::{Rig, local, settings, until};
+use crate::net::rig::{Rig, local, nobody, settings, until};
 use crate::observe::access::{Format, Output, Sink};
 use crate::sys::{Claim, fall_silent, listen};
 
@@ -37,11 +37,6 @@ async fn echo() -> SocketAddr {
         }
     });
     address
-}
-
-/// An address where nobody listens.
-async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// A listener that never answers a SYN.
@@ -138,8 +133,8 @@ async fn a_connection_is_carried_and_counted_while_it_runs_and_after() {
 #[tokio::test]
 async fn another_endpoint_is_picked_while_connecting_fails() {
     local(async {
-        let (silent, unanswered) = silent();
-        for (bad, kind) in [(nobody().await, UpstreamError::Refused), (unanswered, UpstreamError::Timeout)] {
+        let ((silent, unanswered), (refuses, _held)) = (silent(), nobody());
+        for (bad, kind) in [(refuses, UpstreamError::Refused), (unanswered, UpstreamError::Timeout)] {
             let good = echo().await;
             let mut rig = Rig::new(&[bad, good], |specs| specs.pool.connect_timeout = SHORT);
             assert_eq!(talk(&rig).await.unwrap(), good.port());
@@ -156,10 +151,7 @@ async fn another_endpoint_is_picked_while_connecting_fails() {
 async fn a_client_that_no_endpoint_takes_is_reset_with_a_reason() {
     local(async {
         let (silent, unanswered) = silent();
-        let mut dead = Vec::new();
-        for _ in 0..=limits::TRIES + limits::ABSENT {
-            dead.push(nobody().await);
-        }
+        let (dead, _held): (Vec<_>, Vec<_>) = (0..=limits::TRIES + limits::ABSENT).map(|_| nobody()).unzip();
         for (endpoints, reason, tries) in [
             (&dead[..], Reason::ConnectFailed, limits::TRIES + limits::ABSENT),
             (&dead[..1], Reason::ConnectFailed, 1),
@@ -188,13 +180,13 @@ async fn a_client_that_no_endpoint_takes_is_reset_with_a_reason() {
 #[tokio::test]
 async fn failures_in_a_row_grow_until_a_connect_succeeds() {
     local(async {
-        let address = nobody().await;
+        let (address, held) = nobody();
         let mut rig = Rig::new(&[address], |_| {});
         for _ in 0..3 {
             talk(&rig).await.unwrap_err();
         }
         assert_eq!(rig.heard(), [1, 2, 3]);
-        let listener = TcpListener::bind(address).await.unwrap();
+        let listener = held.listen(16).unwrap();
         let (client, task) = open(&rig).await;
         let (accepted, _) = listener.accept().await.unwrap();
         until("a success ends the row", || rig.pool.endpoints[0].failures_in_row.load(Relaxed) == 0).await;
@@ -321,8 +313,9 @@ async fn every_connection_leaves_a_record_with_how_it_ended() {
                 specs.service.access = Some(Format::Json);
             })
         };
-        talk(&with_records(&[nobody().await, good])).await.unwrap();
-        talk(&with_records(&[nobody().await])).await.unwrap_err();
+        let (refuses, _held) = nobody();
+        talk(&with_records(&[refuses, good])).await.unwrap();
+        talk(&with_records(&[refuses])).await.unwrap_err();
         let rig = with_records(&[good]);
         let (mut client, task) = open(&rig).await;
         client.read_u16().await.unwrap();

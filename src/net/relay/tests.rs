@@ -265,14 +265,16 @@ async fn silence_ends_a_relay_visibly_after_the_time_that_applies() {
 #[tokio::test]
 async fn bytes_now_and_then_keep_a_relay_open_past_its_idle_time() {
     local(async {
-        let mut scene = scene_with(Waits { idle: SHORT * 2, half_close: SHORT * 2 }, b"", b"").await;
+        // Twenty bytes an idle time, for twice that time: one may be very late.
+        let idle = Duration::from_secs(1);
+        let mut scene = scene_with(Waits { idle, half_close: idle }, b"", b"").await;
         scene.client.shutdown().await.unwrap();
-        for _ in 0..12 {
+        for _ in 0..40 {
             scene.endpoint.write_all(b".").await.unwrap();
-            tokio::time::sleep(SHORT / 3).await;
+            tokio::time::sleep(idle / 20).await;
         }
         scene.endpoint.shutdown().await.unwrap();
-        assert_eq!(all(&mut scene.client).await.unwrap().len(), 12);
+        assert_eq!(all(&mut scene.client).await.unwrap().len(), 40);
         assert_eq!(scene.relay.await.unwrap().end, End::Closed);
     })
     .await;

@@ -209,11 +209,13 @@ fn an_endpoint_is_left_at_once_when_the_client_resets_and_only_then() {
     run(async {
         let left = Rc::new(Cell::new(0));
         let seen = left.clone();
-        let origin = origin(move |_, mut wire| {
+        let origin = origin(move |before, mut wire| {
             let seen = seen.clone();
+            // The first is left, however late; whoever leaves the second would do so by now.
+            let waits = if before == 0 { PATIENCE } else { Duration::from_millis(200) };
             async move {
                 wire.request().await;
-                if timeout(Duration::from_millis(200), wire.stream.readable()).await.is_err() {
+                if timeout(waits, wire.stream.readable()).await.is_err() {
                     return wire.send(HELLO).await;
                 }
                 seen.set(seen.get() + 1);
@@ -291,12 +293,8 @@ fn slow_clients_are_answered_or_cut_off() {
         })
         .await;
         let short = Duration::from_millis(100);
-        let world = World::planned(&[origin.address], |plan| {
-            plan.service.timeouts.header = short;
-            plan.service.timeouts.body = short;
-            plan.service.timeouts.idle = short;
-        })
-        .await;
+        // One each, or a machine that stands still would run into another than is meant.
+        let world = World::planned(&[origin.address], |plan| plan.service.timeouts.header = short).await;
         let mut dripping = world.client().await;
         for byte in "GET / HTTP/1.1\r\nHost:".bytes() {
             dripping.send([byte]).await;
@@ -305,13 +303,20 @@ fn slow_clients_are_answered_or_cut_off() {
         let answer = dripping.answer().await;
         assert_eq!((answer.status(), answer.field("x-strata-reason")), (408, Some("header-timeout")), "F1");
         assert!(dripping.ended().await);
+        assert_eq!((world.dropped(Reason::HeaderTimeout), world.dropped(Reason::BodyTimeout)), (1, 0));
 
+        let world = World::planned(&[origin.address], |plan| plan.service.timeouts.body = short).await;
         let mut posting = world.client().await;
         posting.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nx").await;
         assert_eq!(posting.answer().await.status(), 408, "F2");
         assert!(posting.ended().await);
-        assert_eq!((world.dropped(Reason::HeaderTimeout), world.dropped(Reason::BodyTimeout)), (1, 1));
+        assert_eq!((world.dropped(Reason::HeaderTimeout), world.dropped(Reason::BodyTimeout)), (0, 1));
 
+        let world = World::planned(&[origin.address], |plan| {
+            plan.service.timeouts.header = Duration::from_secs(2);
+            plan.service.timeouts.idle = short;
+        })
+        .await;
         let mut idle = world.client().await;
         idle.send(GET).await;
         assert_eq!(idle.answer().await.text(), "hello");

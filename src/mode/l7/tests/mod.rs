@@ -22,6 +22,7 @@ use crate::balance::{self, HashBy};
 use crate::base::{HashKey, Reason, Weight, WorkerId, limits};
 use crate::doc::{Place, Settings as PluginSettings};
 use crate::mode;
+use crate::net::rig::nobody;
 use crate::net::{ControlEvent, Crew, Worker};
 use crate::observe::access;
 use crate::route::Pattern;
@@ -243,13 +244,6 @@ async fn answering(answer: &'static str) -> Origin {
         }
     })
     .await
-}
-
-/// An address where nobody listens, and what keeps it from others.
-fn nobody() -> (SocketAddr, tokio::net::TcpSocket) {
-    let held = tokio::net::TcpSocket::new_v4().unwrap();
-    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    (held.local_addr().unwrap(), held)
 }
 
 /// One end of a connection, speaking HTTP by hand: nothing here uses the codec under test.
