@@ -12,7 +12,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use cli::{Said, ask, strata};
-use common::{Origin, Strata, await_that, free_address};
+use common::{Origin, Strata, free_address};
 
 fn answering() -> Origin {
     Origin::always("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -38,12 +38,6 @@ fn await_generation(running: &Strata, want: f64) {
         last >= want
     });
     assert!(right && last == want, "generation {last}, not {want}\n{}", running.log_tail());
-}
-
-/// Lines are written by a thread of their own, so they may follow what they tell of.
-#[track_caller]
-fn await_log(running: &Strata, words: &str) {
-    await_that(&format!("{words:?} is logged"), || running.log().contains(words));
 }
 
 /// Another file in the place of `path`, as editors write.
@@ -76,7 +70,7 @@ fn an_edit_is_a_reload_however_it_is_written_and_a_touch_is_none() {
     // Removed and made anew.
     fs::remove_file(&file).unwrap();
     running.rewrite(&text(1));
-    await_log(&running, "generation=5");
+    running.await_log("generation=5");
     assert_eq!(running.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
 
     // Watching itself can be given up.
@@ -93,13 +87,13 @@ fn a_bad_edit_is_logged_once_with_its_mistakes_and_the_old_one_serves() {
     let text = |more: &str| body(&origin, "watch = true", more);
     let running = Strata::start(&text(""));
     running.rewrite(&text("retrise = 1"));
-    await_log(&running, "retrise");
-    await_log(&running, "did you mean `retries`");
+    running.await_log("retrise");
+    running.await_log("did you mean `retries`");
     assert_eq!(running.scrape().sum("strata_config_last_reload_successful", &[]), 0.0);
     assert_eq!(generation(&running), 1.0);
     // Truncated, and left so: nobody means that.
     fs::write(running.folder().join("strata.toml"), "").unwrap();
-    await_log(&running, "is empty");
+    running.await_log("is empty");
     assert_eq!(running.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
     running.rewrite(&text("retries = 1"));
     await_generation(&running, 2.0);
@@ -129,15 +123,15 @@ fn included_files_and_secrets_are_watched_through_the_links_of_a_mounted_configu
     let folder = running.folder();
     version(folder, "..v2", "two", "0123456789abcdef\n");
     await_generation(&running, 2.0);
-    await_log(&running, "pool two added");
-    await_log(&running, "pool one removed");
+    running.await_log("pool two added");
+    running.await_log("pool one removed");
     version(folder, "..v3", "two", "0123456789abcdeX\n");
     await_generation(&running, 3.0);
-    await_log(&running, "settings: hash_key changed");
+    running.await_log("settings: hash_key changed");
     // A file that was not there before.
     fs::write(folder.join("mount/more.toml"), "[pool.more]\nendpoints = []\n").unwrap();
     await_generation(&running, 4.0);
-    await_log(&running, "pool more added");
+    running.await_log("pool more added");
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod origin;
 pub mod strata;
 pub mod wire;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -57,6 +58,27 @@ pub fn holds_within(patience: Duration, mut condition: impl FnMut() -> bool) -> 
             return false;
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How long things took, each time that they were done. Of each the median is judged: what else the machine does meanwhile delays one
+/// or the other, and only where the product needs longer are most of them late.
+#[derive(Debug, Default)]
+pub struct Rounds(BTreeMap<String, Vec<Duration>>);
+
+impl Rounds {
+    pub fn add(&mut self, what: &str, took: Duration) {
+        println!("{what}: {took:?}");
+        self.0.entry(what.to_owned()).or_default().push(took);
+    }
+
+    #[track_caller]
+    pub fn assert_within(mut self, bound: Duration) {
+        assert!(!self.0.is_empty(), "nothing was done");
+        for (what, took) in &mut self.0 {
+            took.sort_unstable();
+            assert!(took[(took.len() - 1) / 2] < bound, "{what}: most took longer than {bound:?}: {took:?}");
+        }
     }
 }
 

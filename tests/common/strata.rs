@@ -227,6 +227,22 @@ impl Strata {
         String::from_utf8_lossy(&fs::read(self.folder.join("stderr")).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until its log has these words, and returns it. A thread of their own writes lines, behind what they tell of.
+    #[track_caller]
+    pub fn await_log(&self, words: &str) -> String {
+        await_that(&format!("{words:?} is logged"), || self.log().contains(words));
+        self.log()
+    }
+
+    /// The same where it must say them so often, and not more.
+    #[track_caller]
+    pub fn await_logged(&self, words: &str, times: usize) -> String {
+        let count = || self.log().matches(words).count();
+        holds_within(PATIENCE, || count() >= times);
+        assert_eq!(count(), times, "how often {words:?} is logged\n{}", self.log());
+        self.log()
+    }
+
     /// The last lines of its log, for a failure's message.
     pub fn log_tail(&self) -> String {
         let log = self.log();

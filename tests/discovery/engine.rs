@@ -245,8 +245,10 @@ impl Inner {
             "/_ping" => answer(200, b"OK"),
             "/events" => {
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+                // Whoever has the head hears of everything from here on.
+                let mut listeners = self.listeners.lock();
                 let _ = stream.write_all(head.as_bytes());
-                self.listeners.lock().push(stream);
+                listeners.push(stream);
                 return;
             }
             "/containers/json" => match faults.list {

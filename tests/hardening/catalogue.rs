@@ -14,7 +14,7 @@ const ROWS: &[(&str, &str)] = &[
     ("I2", "an endpoint that closes, or is killed, with a POST in its hands"),
     (
         "I3",
-        "every endpoint ill, or killed: 10 ms are held at the 75th percentile in `kill.rs`, that nothing waits in `resilience.rs`",
+        "every endpoint ill, or killed: 10 ms are held at the median in `kill.rs`, that nothing waits in `resilience.rs`",
     ),
     (
         "I4",

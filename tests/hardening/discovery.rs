@@ -13,14 +13,15 @@ struct World {
 }
 
 impl World {
-    fn new(more: &str) -> World {
+    /// `timeout`: short only where what is said makes Strata wait for something better; elsewhere it would be a deadline of the test's.
+    fn new(timeout: &str, more: &str) -> World {
         let server = Dns::start();
         let origin = super::load::endpoint("here");
         server.addresses("web.internal", &[origin.address.ip()]);
         let body = format!(
             "[service.edge]\nmode = \"l7\"\nlisten = \"{{edge}}\"\npool = \"web\"\n[pool.web]\n\
              source = {{ type = \"dns\", name = \"web.internal\", port = {}, resolver = \"{}\", min_ttl = \"100ms\", max_ttl = \"100ms\", \
-             timeout = \"200ms\"{more} }}\n",
+             timeout = \"{timeout}\"{more} }}\n",
             origin.address.port(),
             server.address,
         );
@@ -43,23 +44,33 @@ impl World {
     }
 }
 
+const LONG: &str = "2s";
+const SHORT: &str = "200ms";
 const OURS: &str = ", allow = [\"loopback\"]";
 
 #[test]
-fn i9_failures_silence_and_empty_answers_keep_the_last_good_one_and_empty_no_pool() {
-    let world = World::new(OURS);
+fn i9_failures_and_empty_answers_keep_the_last_good_one_and_empty_no_pool() {
+    keeps_the_last_good_one(
+        LONG,
+        &[(Reply::Code(NXDOMAIN), "missing"), (Reply::Code(SERVFAIL), "refused"), (Reply::Nothing, "empty")],
+    );
+}
+
+#[test]
+fn i9_silence_and_answers_that_make_no_sense_keep_the_last_good_one() {
+    let half = Reply::Half(vec![[127, 0, 0, 1].into()]);
+    // What makes no sense may be a stranger's: the right answer is waited for.
+    keeps_the_last_good_one(SHORT, &[(Reply::Silence, "silent"), (Reply::Circle, "malformed"), (half, "malformed")]);
+}
+
+fn keeps_the_last_good_one(timeout: &str, replies: &[(Reply, &str)]) {
+    let world = World::new(timeout, OURS);
     let here = world.origin.address.ip();
     world.serves("at first");
-    for (reply, reason) in [
-        (Reply::Code(NXDOMAIN), "missing"),
-        (Reply::Code(SERVFAIL), "refused"),
-        (Reply::Silence, "silent"),
-        (Reply::Nothing, "empty"),
-        (Reply::Circle, "malformed"),
-        (Reply::Half(vec![here]), "malformed"),
-    ] {
+    for (reply, reason) in replies {
         let before = world.failures(reason);
         world.server.say("web.internal", A, reply.clone());
+        // The first may be of a question that was under way.
         await_that(reason, || world.failures(reason) > before + 1.0);
         assert_eq!(world.strata.scrape().sum("strata_source_up", &[]), 0.0, "{reply:?}");
         world.serves(reason);
@@ -69,8 +80,12 @@ fn i9_failures_silence_and_empty_answers_keep_the_last_good_one_and_empty_no_poo
         await_that("it answers again", || world.strata.scrape().sum("strata_source_up", &[]) == 1.0);
     }
     // One line when it begins to fail and one when it ends, however often it is asked.
-    let log = world.strata.log();
-    assert_eq!((log.matches("the source fails").count(), log.matches("answers again").count()), (6, 6), "{log}");
+    // On a machine that stands still a good answer may be late as well, by a short timeout: that is a failure more, and its end.
+    let count = |words: &str| world.strata.log().matches(words).count();
+    await_that("each failure is told, and its end", || {
+        let (failed, again) = (count("the source fails"), count("answers again"));
+        failed == again && (failed == replies.len() || timeout == SHORT && failed > replies.len())
+    });
     assert_eq!(world.strata.scrape().sum("strata_config_generation", &[]), 1.0, "nothing of it was a change");
 }
 
@@ -82,7 +97,7 @@ fn i9_a_start_without_an_answer_serves_the_rest_and_takes_what_comes_later() {
     let strata = Strata::start(&format!(
         "[service.edge]\nmode = \"l7\"\nlisten = \"{{edge}}\"\npool = \"web\"\n[pool.web]\n\
          source = {{ type = \"dns\", name = \"web.internal\", port = {}, resolver = \"{}\", min_ttl = \"100ms\", max_ttl = \"200ms\", \
-         timeout = \"100ms\"{OURS} }}\n",
+         timeout = \"200ms\"{OURS} }}\n",
         origin.address.port(),
         server.address,
     ));
@@ -94,7 +109,7 @@ fn i9_a_start_without_an_answer_serves_the_rest_and_takes_what_comes_later() {
 
 #[test]
 fn i10_addresses_of_ours_and_crowds_are_refused_by_name_and_the_rest_is_served() {
-    let world = World::new(", allow = [\"loopback\"], max_members = 3, record = \"a\"");
+    let world = World::new(LONG, ", allow = [\"loopback\"], max_members = 3, record = \"a\"");
     let here = world.origin.address.ip();
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     world.server.addresses(
@@ -103,8 +118,7 @@ fn i10_addresses_of_ours_and_crowds_are_refused_by_name_and_the_rest_is_served()
     );
     await_that("they are refused", || world.refused("link-local") == 1.0 && world.refused("no-host") == 3.0);
     world.serves("the one that is good");
-    let log = world.strata.log();
-    assert_eq!(log.matches("`169.254.169.254` is link-local").count(), 1, "{log}");
+    world.strata.await_logged("`169.254.169.254` is link-local", 1);
     // The last good answer stays where nothing of the new one can be used.
     world.server.addresses("web.internal", &[ip("169.254.169.254")]);
     await_that("that is all there is", || world.refused("no-host") == 0.0 && world.refused("link-local") == 1.0);
@@ -128,7 +142,7 @@ fn i10_addresses_of_ours_and_crowds_are_refused_by_name_and_the_rest_is_served()
 #[test]
 fn i10_loopback_is_refused_unless_it_is_allowed_and_own_listeners_always() {
     // The start finds nothing that may be used.
-    let world = World::new("");
+    let world = World::new(LONG, "");
     assert_eq!(world.refused("loopback"), 1.0);
     assert_eq!(world.strata.ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").status(), 503);
     drop(world);
@@ -152,12 +166,12 @@ fn i10_loopback_is_refused_unless_it_is_allowed_and_own_listeners_always() {
     let own = [("source", "pool.web"), ("reason", "own")];
     assert_eq!(strata.scrape().sum("strata_source_refused", &own), 1.0);
     assert!(!strata.scrape().has("strata_endpoint_up", &[("endpoint", &edge.to_string())]));
-    assert!(strata.log().contains("where this Strata listens itself"));
+    strata.await_log("where this Strata listens itself");
 }
 
 #[test]
 fn i10_an_answer_of_somebody_else_is_waited_past() {
-    let world = World::new(OURS);
+    let world = World::new(LONG, OURS);
     let here = world.origin.address.ip();
     let forged = free_address().ip();
     let mut addresses = vec![here];
