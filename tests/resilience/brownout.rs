@@ -1,5 +1,6 @@
 //! Brown-outs: every endpoint is slow, and probes give one up after the other.
 
+use super::waiting::await_more_probes;
 use super::*;
 
 /// In flight at all times. With answers that take this long they are enough for a fifth of them to be more than the floor.
@@ -21,10 +22,7 @@ fn i4_slow_endpoints_that_go_down_by_turns_do_not_get_the_same_requests_over_and
     for server in (0..4).flat_map(|_| &slow) {
         server.knobs.mute.store(true, Relaxed);
         await_that("it misses its probes", || is_out(&strata, server, "down"));
-        // For long enough that every worker has looked.
-        let probes = || strata.scrape().sum("strata_probes_total", &[("endpoint", &server.name())]);
-        let before = probes();
-        await_that("it misses three more", || probes() >= before + 3.0);
+        await_more_probes(&strata, server);
         server.knobs.mute.store(false, Relaxed);
         await_that("it is back", || serves(&strata, server));
     }

@@ -154,6 +154,14 @@ fn who_waits_in_a_pool_that_a_reload_removes_is_still_served_there() {
     assert_eq!((old.requests(), new.requests()), (3, 1), "what drains is finished");
 }
 
+/// For long enough that every worker has looked.
+#[track_caller]
+pub fn await_more_probes(strata: &Strata, server: &Server) {
+    let probes = || strata.scrape().sum("strata_probes_total", &[("endpoint", &server.name())]);
+    let before = probes();
+    await_that("three more probes", || probes() >= before + 3.0);
+}
+
 /// As `over` l7, with a probe that finds an endpoint down in a moment.
 fn probed(servers: &[&Server]) -> String {
     over("l7", servers, PROBE)
@@ -196,7 +204,7 @@ fn who_waits_at_an_endpoint_that_is_down_is_not_given_to_one_that_a_reload_took_
     stalls.knobs.mute.store(true, Relaxed);
     await_that("it is down", || is_out(&strata, &stalls, "down"));
     // Several looks: a budget that is paid for nothing would be a request that fails.
-    std::thread::sleep(Duration::from_millis(300));
+    await_more_probes(&strata, &stalls);
     stalls.knobs.mute.store(false, Relaxed);
     release(&stalls);
     all_get(&mut clients, 200);
@@ -207,10 +215,7 @@ fn who_waits_at_an_endpoint_that_is_down_is_not_given_to_one_that_a_reload_took_
 fn who_waits_at_an_endpoint_that_is_down_moves_although_it_is_maintained_meanwhile() {
     let (stalls, well) = (held(), Server::start());
     let (strata, mut client) = stranded(&stalls);
-    // For long enough that every worker has looked.
-    let probes = || strata.scrape().sum("strata_probes_total", &[("endpoint", &stalls.name())]);
-    let before = probes();
-    await_that("it misses three more", || probes() >= before + 3.0);
+    await_more_probes(&strata, &stalls);
     assert_eq!(ask(&strata, &["maintain", "web", &stalls.name()]).code, 0);
     await_that("it is not found down any more", || !health(&strata, &stalls, "down"));
     reload(&strata, &probed(&[&stalls, &well]));
