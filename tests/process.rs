@@ -32,10 +32,13 @@ mod upgrade;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use common::{Origin, await_that};
+use common::{Origin, holds_within};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+const GATE: Duration = Duration::from_secs(60);
 
 /// An endpoint that answers `/slow` once its gate is open, everything else at once.
 struct Gated {
@@ -49,7 +52,8 @@ impl Gated {
         let opened = gate.clone();
         let origin = Origin::serve(move |request| {
             if request.head.starts_with(b"GET /slow") {
-                await_that("the gate opens", || opened.load(Relaxed));
+                // Longer than all that a test awaits meanwhile.
+                assert!(holds_within(GATE, || opened.load(Relaxed)), "the gate never opened");
             }
             format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()).into_bytes()
         });

@@ -99,7 +99,7 @@ fn what_cannot_be_asked_is_said_and_fails() {
 fn a_look_that_is_not_answered_is_said_and_the_others_go_on() {
     let [busy, idle] = [(); 2].map(|()| Origin::echo());
     let mut strata = Strata::start(&site(&busy, &idle));
-    let arguments = ["--json", "--iterations", "20", "--interval", "100ms"];
+    let arguments = ["--json", "--iterations", "100", "--interval", "100ms"];
     let mut command = top(&strata, &arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the strata binary");
