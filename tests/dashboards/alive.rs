@@ -1,7 +1,7 @@
 //! A real Prometheus scrapes a real Strata that carries every kind of traffic: every query has an answer, no alert fires while all
 //! is well, those that should fire when something breaks, and what left the file leaves the dashboards.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::asked::{Wanted, wanted};
@@ -42,8 +42,8 @@ fn a_real_prometheus_answers_every_query_and_fires_what_it_should() {
         "StrataVipNotOwned",
         "Watchdog",
     ];
-    await_firing(&site, &prometheus, &broken);
-    let said = format!("{:?}", prometheus.firing());
+    let firing = await_firing(&site, &prometheus, &broken);
+    let said = format!("{firing:?}");
     for words in [ECHOES[1], "eth1", "spare"] {
         assert!(said.contains(words), "no message says {words}: {said}");
     }
@@ -58,9 +58,13 @@ fn a_real_prometheus_answers_every_query_and_fires_what_it_should() {
         "{__name__=~\"strata_.+\",vip=\"spare\"}".to_owned(),
         "{__name__=~\"strata_.+\",interface=\"eth1\"}".to_owned(),
     ];
-    for query in &gone {
-        assert!(!prometheus.query(query).expect(query).is_empty(), "{query} has no series to lose");
-    }
+    let mut missing = Vec::new();
+    let there = || {
+        missing = gone.iter().filter(|query| !prometheus.query(query).is_ok_and(|series| !series.is_empty())).collect();
+        missing.is_empty()
+    };
+    // A scrape that comes too late has none of them for a moment.
+    assert!(holds_within(PATIENCE, there), "no series to lose: {missing:?}");
     assert!(site.reload(&body(&ECHOES[..1], false)), "{}", site.strata.log_tail());
     let mut left = Vec::new();
     let vanish = || {
@@ -89,21 +93,22 @@ fn answered(site: &Site, prometheus: &Prometheus, mut wanted: Vec<Wanted>) {
     assert!(right, "no answer for\n{}", wanted.iter().map(shown).collect::<Vec<_>>().join("\n"));
 }
 
-/// Waits until these alerts fire and no others, while traffic goes on.
-fn await_firing(site: &Site, prometheus: &Prometheus, names: &[&str]) {
-    let mut firing = BTreeSet::new();
+/// Waits until these alerts fire and no others, while traffic goes on. What they said then.
+fn await_firing(site: &Site, prometheus: &Prometheus, names: &[&str]) -> BTreeMap<String, Vec<String>> {
+    let mut firing = BTreeMap::new();
     let right = holds_within(PATIENCE, || {
         // One that meets what has just broken may fail.
         let _ = site.talks();
         // Rules judge what was scraped.
         let scraped = prometheus.query("min(count_over_time(up{job=\"strata\"}[10s])) > 5");
-        firing = prometheus.firing().into_keys().collect::<BTreeSet<String>>();
-        let others = firing.iter().filter(|name| !names.contains(&name.as_str()));
+        firing = prometheus.firing();
+        let others = firing.keys().filter(|name| !names.contains(&name.as_str()));
         scraped.is_ok_and(|series| !series.is_empty())
-            && names.iter().all(|name| firing.contains(*name))
+            && names.iter().all(|name| firing.contains_key(*name))
             && others.into_iter().all(|name| name == MAY)
     });
-    assert!(right, "{firing:?} fire, not {names:?}: {:?}", prometheus.firing());
+    assert!(right, "not {names:?} fire: {firing:?}");
+    firing
 }
 
 /// Requests that met the endpoint when it died, before its probe did, are errors of it, for as long as rates look back.

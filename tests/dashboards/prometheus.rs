@@ -27,8 +27,8 @@ impl Prometheus {
         Command::new("prometheus").arg("--version").output().is_ok_and(|output| output.status.success())
     }
 
-    /// Starts it on `host` with `target` as the only Strata. It scrapes and judges five times a second, and alerts fire at once:
-    /// for how long each waits is tested by `promtool`.
+    /// Starts it on `host` with `target` as the only Strata. It scrapes once and judges five times a second, and alerts fire at
+    /// once: for how long each waits is tested by `promtool`.
     #[track_caller]
     pub fn start(host: &Node, target: SocketAddr) -> Prometheus {
         let folder = std::env::temp_dir().join(format!("strata-prometheus-{}", std::process::id()));
@@ -36,7 +36,7 @@ impl Prometheus {
         let read = |name: &str| fs::read_to_string(format!("deploy/prometheus/{name}")).expect(name);
         let mut config = read("prometheus.yml");
         for (key, value) in
-            [("scrape_interval: 5s", "200ms"), ("scrape_timeout: 4s", "200ms"), ("evaluation_interval: 5s", "200ms")]
+            [("scrape_interval: 5s", "1s"), ("scrape_timeout: 4s", "1s"), ("evaluation_interval: 5s", "200ms")]
         {
             assert!(config.contains(key), "prometheus.yml has no {key}");
             config = config.replace(key, &format!("{}: {value}", key.split(':').next().unwrap_or_default()));
