@@ -117,7 +117,7 @@ fn j11_a_jump_of_the_clock_ejects_nobody_and_ends_no_connection() {
 fn j11_the_wall_clock_is_read_for_records_and_timestamps_alone() {
     const READERS: &[(&str, &str)] = &[
         ("src/app/discovery.rs", "when a source last answered, to be shown"),
-        ("src/app/supervisor.rs", "when a configuration came into force, a metric"),
+        ("src/app/supervisor/reload.rs", "when a configuration came into force, a metric"),
         ("src/base/clock.rs", "the reader itself"),
         ("src/cli/events.rs", "how long ago a change was, to be shown"),
         ("src/mode/l4/report.rs", "access records"),
