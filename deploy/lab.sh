@@ -309,10 +309,13 @@ try() { # [COUNT]
                 answer=none
                 if exec 3<>"/dev/$kind/$0/$1"; then
                     if [ $kind = udp ]; then
-                        printf "who is it?\n" >&3
-                        # Bash would read one byte, and the kernel drop the rest of the datagram.
-                        line=$(timeout 3 head -n 1 <&3)
-                        [[ $line != "endpoint "* ]] || answer=${line#endpoint }
+                        # Datagrams get lost on a busy machine.
+                        for try in 1 2 3; do
+                            printf "who is it?\n" >&3
+                            # Bash would read one byte, and the kernel drop the rest of the datagram.
+                            line=$(timeout 3 head -n 1 <&3)
+                            [[ $line != "endpoint "* ]] || { answer=${line#endpoint } && break; }
+                        done
                     else
                         printf "GET %s HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n" "$2" >&3
                         while read -t 3 -r line <&3; do

@@ -336,14 +336,11 @@ pub const TIMER_TICK: Duration = Duration::from_millis(50);
 /// Connections of a worker that a tick has look for what tells nobody: some µs each, in a time when others are to be served.
 pub const LOOKS_AT_A_TICK: usize = 256;
 
-/// ICMP errors that we answer packets with, but for "too big": one an interval, and so many at once. Both are Linux's
-/// (`icmp_msgs_per_sec`, `icmp_msgs_burst`): enough for whoever looks for a fault, useless to a reflector.
+/// ICMP errors that we answer packets with: one an interval, and so many at once. Both are Linux's (`icmp_msgs_per_sec`,
+/// `icmp_msgs_burst`): enough for whoever looks for a fault, useless to a reflector. "Too big" goes by the same rate, but for each last byte
+/// of senders' addresses: Linux tells that without a limit, and a sender that is not told goes on with what does not arrive.
 pub const ICMP_ERROR_INTERVAL: Duration = Duration::from_millis(1);
 pub const ICMP_ERROR_BURST: u32 = 50;
-/// "Too big" for itself: a sender that is not told goes on with what does not arrive. Linux tells without a limit; with this one a
-/// flood has to bring 1.2 Gbit/s of full packets to silence it, and gets less back than it sends.
-pub const TOO_BIG_INTERVAL: Duration = Duration::from_micros(10);
-pub const TOO_BIG_BURST: u32 = 1000;
 /// How often an address is defended against a stranger (RFC 5227 §1.1, `DEFEND_INTERVAL`).
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// Announcements of a VIP's address when it is new where it is, as many as keepalived makes. RFC 5227 §2.3 asks for two and RFC

@@ -152,7 +152,7 @@ reasons! {
     NoService = "no-service", 0;
     /// No hop was left, and the sender was not told: at most 1000 times a second, and never about an error.
     HopsExhausted = "hops-exhausted", 0; // G7
-    /// Larger than the way onward takes, and the sender was not told: at most 100 000 times a second, and never about an error.
+    /// Larger than the way onward takes, and the sender was not told: each is, at most 1000 times a second, and never about an error.
     PacketTooBig = "packet-too-big", 0; // G21
     /// Larger than the link it came from: segments that the kernel or the card has put together, and that cannot be sent.
     OversizedFrame = "oversized-frame", 0;
@@ -186,7 +186,7 @@ reasons! {
     NatNoFlow = "nat-no-flow", 0;
     /// From an endpoint whose replies are translated, from where replies come, and no reply.
     NoReply = "no-reply", 0;
-    /// AF_XDP took it for a VIP or an endpoint that a reload has just removed: it is the kernel's, which did not get it.
+    /// AF_XDP took it by what was known before (a VIP, an endpoint, a MAC address): it is the kernel's, which did not get it.
     TakenAmiss = "taken-amiss", 0;
 }
 

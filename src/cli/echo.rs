@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -24,16 +25,16 @@ use crate::sys::datagram;
 const BODY_BYTES: usize = 1024 * 1024;
 /// Bytes of an answer to a datagram: whole on any way that carries IPv6. What was asked is cut to fit.
 const ANSWER_BYTES: usize = 1280 - 40 - 8;
+/// Ports tried where any will do.
+const FREE_PORTS: u32 = 16;
 /// What answers begin with.
 const FIRST_WORD: &str = "endpoint ";
 
 pub fn echo(listen: SocketAddr, name: Option<String>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async move {
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let (listener, socket) = open(listen).await?;
         let address = listener.local_addr()?;
-        let socket = datagram::bind(address).and_then(UdpSocket::from_std);
-        let socket = socket.with_context(|| format!("cannot take datagrams on {address}"))?;
         say(format_args!("echo listens on {address}\n"))?;
         let name = name.unwrap_or_else(|| default_name(address));
         tokio::select! {
@@ -43,6 +44,22 @@ pub fn echo(listen: SocketAddr, name: Option<String>) -> anyhow::Result<ExitCode
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// One port of both kinds.
+async fn open(listen: SocketAddr) -> anyhow::Result<(TcpListener, UdpSocket)> {
+    let mut tries = if listen.port() == 0 { FREE_PORTS } else { 1 };
+    loop {
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let address = listener.local_addr()?;
+        tries -= 1;
+        match datagram::bind(address).and_then(UdpSocket::from_std) {
+            Ok(socket) => return Ok((listener, socket)),
+            // Free for one kind, and somebody's of the other.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries > 0 => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot take datagrams on {address}")),
+        }
+    }
 }
 
 /// Its address; where that is every address of the host, the host's name, which tells the containers of one service apart.
@@ -78,6 +95,8 @@ async fn answer_datagrams(socket: &UdpSocket, name: &str) {
             Ok(()) => socket.try_io(Interest::READABLE, || datagram::receive(socket, &mut buffer)),
             Err(error) => Err(error),
         };
+        // Whoever sends without a pause would have nothing else run here.
+        tokio::task::consume_budget().await;
         match came {
             Ok((length, asker)) => {
                 if let Some(answer) = asker.peer().and_then(|peer| answer_to(&buffer[..length], name, peer)) {
@@ -85,7 +104,7 @@ async fn answer_datagrams(socket: &UdpSocket, name: &str) {
                     let _ = datagram::answer(socket, &answer, &asker);
                 }
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
         }
     }

@@ -92,8 +92,8 @@ pub struct Wants {
     pub mtu: Option<u32>,
 }
 
-/// What every host of IPv4 takes (RFC 791 §3.1).
-pub const LEAST_MTU: i64 = 576;
+/// The least that Linux learns of a path (`net.ipv4.route.min_pmtu`).
+pub const LEAST_MTU: i64 = 552;
 
 pub fn setup(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let owners = arguments.wants.owners()?;

@@ -184,7 +184,7 @@ impl Engine<'_> {
         from: (MacAddr, IpAddr),
         (why, reason): (Why, Reason),
     ) -> Verdict {
-        if !packet.permits_error() || !self.shared.may_tell(problem, self.now) {
+        if !packet.permits_error() || !self.shared.may_tell(problem, packet.source, self.now) {
             return Verdict::drop(reason);
         }
         let mut out = [0; ERROR_LEN];

@@ -212,7 +212,7 @@ impl Rig {
         if self.extra.unprobed {
             return self.await_up(members.len());
         }
-        for _ in 0..5 {
+        for _ in 0..3 {
             let mut failed = 0.0;
             await_that("every endpoint has passed a probe", || {
                 let metrics = self.scrape();

@@ -118,7 +118,9 @@ impl Reason {
             R::NoReply => {
                 "an endpoint talks to others through this machine: name the service's `ports`, and only those are Strata's"
             }
-            R::TakenAmiss => "a few at a reload; its sender repeats them",
+            R::TakenAmiss => {
+                "a few at a reload, which senders repeat; if they go on, the log says why AF_XDP does not follow"
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use super::facts::{Endpoint, Facts, Interface, Passages, Role, Seen, Tcp, Way};
 use super::finding::{Cure, Finding, Severity};
-use crate::cli::setup_endpoint::Mode;
+use crate::cli::setup_endpoint::{LEAST_MTU, Mode};
 use crate::doc::suggest::nearest;
 use crate::mode::packet::deaf;
 use crate::state::Forward;
@@ -290,7 +290,9 @@ fn setup(endpoint: &Endpoint, vip: IpAddr) -> Cure {
     {
         let _ = write!(command, " --balancer {balancer}");
     }
-    if let (true, Way::Out { path: Some(path), .. }) = (mode != Mode::L2, &endpoint.way) {
+    if let (true, Way::Out { path: Some(path), .. }) = (mode != Mode::L2, &endpoint.way)
+        && i64::from(*path) >= LEAST_MTU
+    {
         let _ = write!(command, " --mtu {path}");
     }
     let cure = Cure::on(&endpoint.name, [command + " --apply"]);

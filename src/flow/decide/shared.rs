@@ -18,8 +18,8 @@ pub struct Shared {
     pub fragments: Fragments,
     /// MAC addresses of clients on our links.
     pub(super) learned: Learned,
-    /// ICMP errors of ours: "too big" has a budget of its own, and the others have theirs.
-    too_big: Bucket,
+    /// ICMP errors of ours: "too big" by whom it is told, and the others.
+    too_big: [Bucket; TOLD],
     errors: Bucket,
     /// Announcements against strangers that claim a VIP, by its address.
     defences: [Bucket; DEFENDED],
@@ -34,7 +34,7 @@ impl Shared {
             nat: Nat::new(limits::NAT_FLOWS, sources, &limits::NAT_PORTS, key),
             fragments: Fragments::new(limits::FRAGMENTED, key),
             learned: Learned::new(limits::LEARNED_NEIGHBORS, key),
-            too_big: Bucket::new(limits::TOO_BIG_INTERVAL, limits::TOO_BIG_BURST),
+            too_big: [const { Bucket::new(limits::ICMP_ERROR_INTERVAL, limits::ICMP_ERROR_BURST) }; TOLD],
             errors: Bucket::new(limits::ICMP_ERROR_INTERVAL, limits::ICMP_ERROR_BURST),
             defences: [const { Bucket::new(limits::DEFEND_INTERVAL, 1) }; DEFENDED],
         }
@@ -47,7 +47,7 @@ impl Shared {
             nat,
             fragments,
             learned: Learned::new(LEAST_LEARNED, key),
-            too_big: Bucket::new(limits::TOO_BIG_INTERVAL, limits::TOO_BIG_BURST),
+            too_big: [const { Bucket::new(limits::ICMP_ERROR_INTERVAL, limits::ICMP_ERROR_BURST) }; TOLD],
             errors: Bucket::new(limits::ICMP_ERROR_INTERVAL, limits::ICMP_ERROR_BURST),
             defences: [const { Bucket::new(limits::DEFEND_INTERVAL, 1) }; DEFENDED],
         }
@@ -60,26 +60,32 @@ impl Shared {
         self.fragments.forget(&which);
     }
 
-    /// Whether a sender may be told of this now. What costs nothing to provoke must not silence what path MTU discovery waits for.
-    pub(super) fn may_tell(&self, problem: Problem, now: Moment) -> bool {
-        let bucket = match problem {
-            Problem::TooBig { .. } => &self.too_big,
-            _ => &self.errors,
-        };
-        bucket.take(now)
+    /// Whether a sender may be told of this now. What costs nothing to provoke must not silence what path MTU discovery waits for: "too
+    /// big" has a budget apart, and one for each last byte of addresses, so that a flood in one's name leaves others theirs.
+    pub(super) fn may_tell(&self, problem: Problem, sender: IpAddr, now: Moment) -> bool {
+        match problem {
+            Problem::TooBig { .. } => self.too_big.get(last(sender) % TOLD).is_some_and(|bucket| bucket.take(now)),
+            _ => self.errors.take(now),
+        }
     }
 
     /// Whether a VIP may be announced once more to defend it (RFC 5227 §2.4: not more often, or two that both defend would
     /// never stop). VIPs that share a bucket share the right.
     pub(super) fn may_defend(&self, address: IpAddr, now: Moment) -> bool {
-        let last = match address {
-            IpAddr::V4(address) => address.octets().map(usize::from)[3],
-            IpAddr::V6(address) => address.octets().map(usize::from)[15],
-        };
-        self.defences.get(last % DEFENDED).is_some_and(|bucket| bucket.take(now))
+        self.defences.get(last(address) % DEFENDED).is_some_and(|bucket| bucket.take(now))
     }
 }
 
+/// The last byte of an address.
+fn last(address: IpAddr) -> usize {
+    match address {
+        IpAddr::V4(address) => address.octets().map(usize::from)[3],
+        IpAddr::V6(address) => address.octets().map(usize::from)[15],
+    }
+}
+
+/// Senders that are told of too big packets each at their own rate.
+const TOLD: usize = 256;
 /// VIPs that are defended each at its own rate.
 const DEFENDED: usize = 16;
 const LEAST_LEARNED: usize = 256;
@@ -114,6 +120,19 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_of_too_big_packets_in_one_name_leaves_others_and_other_errors_theirs() {
+        let shared = Shared::new(&[], HashKey::new([1; 16]));
+        let told = |problem: Problem, sender: [u8; 4]| {
+            (0..1000).filter(|_| shared.may_tell(problem, sender.into(), Moment::from_millis(1))).count()
+        };
+        let too_big = Problem::TooBig { mtu: 1400 };
+        assert_eq!(told(too_big, [192, 0, 2, 1]), limits::ICMP_ERROR_BURST as usize);
+        assert_eq!([told(too_big, [192, 0, 2, 1]), told(too_big, [198, 51, 100, 1])], [0, 0]);
+        assert_eq!(told(too_big, [192, 0, 2, 2]), limits::ICMP_ERROR_BURST as usize);
+        assert_eq!(told(Problem::TimeExceeded { code: 0 }, [192, 0, 2, 1]), limits::ICMP_ERROR_BURST as usize);
+    }
 
     #[test]
     fn a_bucket_gives_its_burst_and_then_one_an_interval() {

@@ -146,7 +146,7 @@ impl Engine {
     ///
     /// # Errors
     /// Every interface that is not there, or on which no packet socket can be opened; nothing has changed then.
-    pub fn prepare(&self, next: &Snapshot) -> Result<Prepared, Vec<String>> {
+    pub fn prepare(&mut self, next: &Snapshot) -> Result<Prepared, Vec<String>> {
         let mut errors = Vec::new();
         let specs = specs(next);
         if self.running.as_ref().is_some_and(|running| !running.lend(&specs)) {
@@ -174,17 +174,21 @@ impl Engine {
     /// Opens what is wanted and not open, or open and of no more use; and what is open for other frames.
     /// `strict`: see [`Opened::new`].
     fn open(
-        &self,
+        &mut self,
         wanted: &Interfaces,
         strict: bool,
         errors: &mut Vec<String>,
     ) -> (Vec<Opened>, Vec<(Arc<str>, Wanted)>) {
         let (mut opened, mut changed) = (Vec::new(), Vec::new());
-        let known = self.running.as_ref().map(|running| &running.open);
+        let mut known = self.running.as_mut().map(|running| &mut running.open);
         for (name, (index, wanted)) in wanted {
-            match known.and_then(|open| open.get(name)).filter(|open| open.index == *index && open.is_served()) {
+            match known
+                .as_mut()
+                .and_then(|open| open.get_mut(name))
+                .filter(|open| open.index == *index && open.is_served())
+            {
                 Some(open) if open.wanted == *wanted => {}
-                Some(open) if open.brings(wanted) => match open.refuses(name, wanted).filter(|_| strict) {
+                Some(open) if open.brings(wanted) => match strict.then(|| open.refuses(name, wanted)).flatten() {
                     Some(error) => errors.push(format!("interface {name}: {error}")),
                     None => changed.push((name.clone(), wanted.clone())),
                 },
@@ -315,6 +319,7 @@ impl Engine {
             }
         }
         let (opened, changed) = self.open(&wanted, false, &mut errors);
+        let Some(running) = &self.running else { return };
         let is_there = |(name, (index, _)): (&Arc<str>, &(u32, Wanted))| {
             let is_open = running.open.get(name).is_some_and(|open| open.index == *index);
             (is_open || opened.iter().any(|opened| opened.name == *name)).then(|| (name.clone(), *index))

@@ -2,8 +2,9 @@
 //!
 //! What it takes never becomes a packet of the kernel's. What it leaves comes by the taps, and so does everything while AF_XDP cannot be
 //! had: somebody else has the interface's XDP hook, or a queue's socket (an old process that is being replaced, mostly), or the interface
-//! is not fit for it as it is now. Nothing is lost by that, and each look goes on from where the last one came to; what fails, and not
-//! because it is somebody else's, is tried more and more seldom (`again`).
+//! is not fit for it as it is now. Nothing is lost by that, and each look goes on from where the last one came to; what fails is tried more
+//! and more seldom (`again`), and so are sockets that somebody else has, for each try pins all of a queue's memory. The hook is looked at
+//! each time.
 //!
 //! ```text
 //!   fit ──▶ program made and attached ──▶ socket bound ──▶ a worker has it ──▶ the queue's frames go there
@@ -14,6 +15,7 @@
 //! Not here: which frames the program takes (`sys::xdp`), reading them (`sys::packet`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::sync::oneshot::{Receiver, error::TryRecvError};
@@ -191,13 +193,18 @@ impl Front {
         room(self.interface) <= self.room
     }
 
-    /// Why it could not take these frames, unless that may be over in a moment.
-    pub fn refuses(&self, name: &str, wanted: &Wanted) -> Option<String> {
-        let now = || match &self.lack {
-            Some(Lack::Unfit(why)) if self.io() == Io::Ring => Some(why.clone()),
-            _ => None,
-        };
-        fit(name, self.interface, wanted).err().or_else(now)
+    /// Why it could not take these frames as the machine is now, unless that may be over in a moment.
+    pub fn refuses(&mut self, name: &str, wanted: &Wanted) -> Option<String> {
+        match fit(name, self.interface, wanted) {
+            Err(error) => Some(error.to_string()),
+            Ok(Some(why)) => Some(why),
+            Ok(None) if self.io() == Io::AfXdp => None,
+            Ok(None) => {
+                // What failed some looks ago may be mended.
+                (self.hooking, self.binding) = (Again::new(), Again::new());
+                self.prepare(name).err()
+            }
+        }
     }
 
     /// From now on it takes other frames, or none where it cannot take those: what it took before may be the kernel's by now.
@@ -227,11 +234,17 @@ impl Front {
 
     /// Has the program of what is wanted now before the interface, or none.
     fn attach(&mut self, name: &str) -> Result<(), Lack> {
-        if let Err(why) = fit(name, self.interface, &self.wanted) {
-            self.hook.iter_mut().for_each(xdp::Front::detach);
-            return Err(Lack::Unfit(why));
-        }
         let was = self.is_attached();
+        match fit(name, self.interface, &self.wanted) {
+            Ok(None) => {}
+            Ok(Some(why)) => {
+                self.hook.iter_mut().for_each(xdp::Front::detach);
+                return Err(Lack::Unfit(why));
+            }
+            // Who cannot be asked at a look (a process out of descriptors) has not changed by that.
+            Err(_) if was => {}
+            Err(error) => return Err(Lack::Unfit(error.to_string())),
+        }
         let outcome = self.hooking.try_now().and_then(|()| {
             let outcome = hang(&mut self.hook, &mut self.behind, self.interface, &self.wanted);
             self.hooking.note(outcome)
@@ -371,15 +384,15 @@ fn room(interface: u32) -> usize {
     link::by_index(interface).map_or(0, |link| Queue::room(link.mtu as usize).unwrap_or(usize::MAX))
 }
 
-/// Whether AF_XDP can take what is wanted of the interface as it is now, and lose none of it.
+/// Why AF_XDP cannot take what is wanted of the interface as it is now, or would lose some of it, and the way out.
 ///
 /// # Errors
-/// Why not, and the way out.
-fn fit(name: &str, interface: u32, wanted: &Wanted) -> Result<(), String> {
-    let link = link::by_index(interface).map_err(|error| error.to_string())?;
+/// The kernel does not say how it is.
+fn fit(name: &str, interface: u32, wanted: &Wanted) -> io::Result<Option<String>> {
+    let link = link::by_index(interface)?;
     // A tagged frame that looks as if it had no tag would be taken for one, and dropped.
     if wanted.tagged {
-        let cure = match Tags::of(&link).map_err(|error| error.to_string())? {
+        let cure = match Tags::of(&link)? {
             Tags::InFrames => None,
             Tags::TakenOut => {
                 Some(format!("the card takes them out of frames: `ethtool -K {name} rxvlan off`, or `io = \"ring\"`"))
@@ -387,19 +400,18 @@ fn fit(name: &str, interface: u32, wanted: &Wanted) -> Result<(), String> {
             Tags::Unknown => Some("of a veth, its other end takes them out of frames: `io = \"ring\"`".to_owned()),
         };
         if let Some(cure) = cure {
-            return Err(format!("a VIP has `vlan`, and AF_XDP cannot see VLAN tags where {cure}"));
+            return Ok(Some(format!("a VIP has `vlan`, and AF_XDP cannot see VLAN tags where {cure}")));
         }
     }
     // A veth has no ports, and there may be very many of them.
-    let links = if link.kind == Kind::Veth { Vec::new() } else { link::all().map_err(|error| error.to_string())? };
-    match links.iter().find(|port| port.master == Some(interface)) {
-        Some(port) => Err(format!(
+    let links = if link.kind == Kind::Veth { Vec::new() } else { link::all()? };
+    Ok(links.iter().find(|port| port.master == Some(interface)).map(|port| {
+        format!(
             "frames come in by {}, of which {name} is made (a bond, or a virtual card that has a real one), and AF_XDP would lose them: \
              `io = \"ring\"`",
             port.name
-        )),
-        None => Ok(()),
-    }
+        )
+    }))
 }
 
 fn tell_of_excess(interface: &str, wanted: &Wanted) {

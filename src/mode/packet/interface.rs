@@ -169,9 +169,9 @@ impl Open {
 
     /// Why AF_XDP cannot have what is to come by it, of clients or with a tag, and did not before: as at a start, that is for whoever
     /// changes the file to know. What the machine has come to since is told in the log.
-    pub fn refuses(&self, name: &str, next: &Wanted) -> Option<String> {
+    pub fn refuses(&mut self, name: &str, next: &Wanted) -> Option<String> {
         let is_new = !self.wanted.clients || (next.tagged && !self.wanted.tagged);
-        self.front.as_ref().filter(|_| next.clients && is_new).and_then(|front| front.refuses(name, next))
+        self.front.as_mut().filter(|_| next.clients && is_new).and_then(|front| front.refuses(name, next))
     }
 
     /// From now on other frames are wanted. The taps stay, so that no frame is lost and none is seen twice.

@@ -101,7 +101,7 @@ impl Passages {
             // Whoever probes must not wait for answers to what nobody reads.
             reader.register.close();
             if let Err(error) = outcome {
-                tracing::error!(%error, "the device for probes through a VIP is lost: they cannot be made until a reload");
+                tracing::error!(%error, "the device for probes through a VIP is lost: they are made again after the next reload, or when links or addresses change");
             }
         })?;
         register.open(v4, v6);

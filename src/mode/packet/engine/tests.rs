@@ -6,6 +6,7 @@ use crate::doc::Grammar;
 use crate::flow::key::TCP;
 use crate::flow::{Carried, Datagram, FlowKey, Kind, nat};
 use crate::seam::probe::{FALL, INTERVAL, PORT, RISE, THROUGH, TIMEOUT};
+use crate::state::Io;
 use crate::sys::ingress::{self, Guard};
 use crate::sys::netns::{Namespace, await_that, namespaces};
 
@@ -197,7 +198,7 @@ fn an_endpoint_behind_an_interface_without_ethernet_is_told_of_in_every_mode() {
                 _ => TEXT.replace("forward = \"nat\"", forward),
             };
             let snapshot = snapshot_of(&text.replace("\"10.0.0.41\"", endpoint));
-            let engine = Engine::new(1, HashKey::new([1; 16]), Arc::default(), Arc::default());
+            let mut engine = Engine::new(1, HashKey::new([1; 16]), Arc::default(), Arc::default());
             let prepared =
                 engine.prepare(&snapshot).unwrap_or_else(|errors| panic!("{forward} {endpoint}: {errors:?}"));
             let found = prepared.wayless.iter().map(|one| (&*one.endpoint, &*one.why)).collect::<Vec<_>>();
@@ -248,9 +249,11 @@ fn after_a_stop_what_can_be_had_is_served_and_the_rest_is_looked_for() {
                 // Too long for XDP: the interface's far end.
                 near.sh("ip link set back mtu 9000");
             }
+            let way = || packets.engine("near").expect("it is served");
             for _ in 0..2 {
                 runtime.block_on(engine.mend(&snapshot));
                 assert!(open(&engine).is_served(), "{wrong}");
+                assert_eq!(way(), Io::Ring.engine(), "{wrong}");
                 assert_eq!(engine.passages.is_some(), passes, "{wrong}: probes go through VIPs as before");
                 assert_eq!(engine.hindrances.is_empty(), said.is_empty(), "{wrong}: {:?}", engine.hindrances);
                 assert!(engine.hindrances.iter().all(|why| why.contains(said)), "{wrong}: {:?}", engine.hindrances);
@@ -258,6 +261,11 @@ fn after_a_stop_what_can_be_had_is_served_and_the_rest_is_looked_for() {
             near.sh(mended);
             runtime.block_on(engine.mend(&snapshot));
             assert_eq!((packets.unserved(), &engine.hindrances), (None, &Vec::new()), "{mended}");
+            let wanted = if text.starts_with(XDP) { Io::AfXdp } else { Io::Ring }.engine();
+            await_that("it is served as the file wants it", || {
+                runtime.block_on(engine.mend(&snapshot));
+                way() == wanted
+            });
             engine.stop();
         });
     }

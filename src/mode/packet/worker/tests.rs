@@ -97,6 +97,15 @@ fn post(near: u32, room: usize) -> (Post, Sender<Ask>, Receiver<Order>) {
     (post, asks, orders)
 }
 
+/// Has a worker end, also where its test fails before: whoever waits for it would wait for ever.
+struct End(Arc<AtomicBool>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Of one worker's whole life, for so many frames that are forwarded, answered, dropped, or have the control side told.
 fn allocations(rounds: u16) -> Option<u64> {
     let [near, far] = namespaces()?;
@@ -112,6 +121,7 @@ fn allocations(rounds: u16) -> Option<u64> {
     let counted = |reason| service.kept.cells.sum(|row| row.dropped(reason));
     let forwarded = || service.kept.cells.sum(|row| row.packets.get());
     let allocated = thread::scope(|scope| {
+        let end = End(stop);
         let worker = scope.spawn(|| {
             // The first look at a swapped pointer makes this thread known to its writers.
             drop(post.force.load());
@@ -131,7 +141,7 @@ fn allocations(rounds: u16) -> Option<u64> {
                 await_that("what nobody serves is dropped", || packets.strays.dropped(Reason::NoService) == all);
             }
         }
-        stop.store(true, Relaxed);
+        drop(end);
         worker.join().expect("the worker")
     });
     assert!(forwarded() > 0, "{} of {rounds} forwarded", forwarded());
@@ -166,6 +176,7 @@ fn what_is_the_kernels_and_was_taken_from_it_is_counted_and_what_it_has_too_is_n
     let (post, asks, _orders) = post(at_near, 1);
     let (stop, packets) = (post.stop.clone(), post.packets.clone());
     thread::scope(|scope| {
+        let end = End(stop);
         let worker = scope.spawn(|| post.run(tap));
         let socket = queue.as_fd().try_clone_to_owned().expect("a descriptor");
         let (done, had) = oneshot::channel();
@@ -177,7 +188,7 @@ fn what_is_the_kernels_and_was_taken_from_it_is_counted_and_what_it_has_too_is_n
         }
         await_that("the last is decided", || packets.strays.dropped(Reason::NoService) == 1);
         await_that("what was taken is counted", || packets.strays.dropped(Reason::TakenAmiss) == 1);
-        stop.store(true, Relaxed);
+        drop(end);
         worker.join().expect("the worker");
     });
     assert_eq!(packets.strays.dropped(Reason::TakenAmiss), 1);
