@@ -6,7 +6,10 @@ use std::mem;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 
+use libc::c_int;
 use socket2::SockAddr;
+
+use super::set_option;
 
 /// Who sent a datagram, and to which of our addresses.
 #[derive(Clone, Debug)]
@@ -35,13 +38,8 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
         SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
     };
-    let on: libc::c_int = 1;
-    let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: `on` is a live integer, and the call reads `length` bytes, its whole size, and no more.
-    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), length) } {
-        0 => Ok(socket),
-        _ => Err(io::Error::last_os_error()),
-    }
+    set_option(&socket, level, option, &c_int::from(true))?;
+    Ok(socket)
 }
 
 /// Takes a datagram, or as much of it as `buffer` holds: how many bytes, and who sent it.

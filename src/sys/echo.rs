@@ -6,9 +6,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
 
+use libc::c_int;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::set_option;
 
 /// See the file's head. It does not block.
 #[derive(Debug)]
@@ -84,11 +86,5 @@ pub(super) fn report_errors(socket: &Socket, to: IpAddr) -> io::Result<()> {
         IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_RECVERR),
         IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
     };
-    let on: libc::c_int = 1;
-    let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: `on` is a live integer, and the call reads `length` bytes, its whole size, and no more.
-    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), length) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    set_option(socket, level, option, &c_int::from(true))
 }

@@ -39,7 +39,20 @@ pub use listen::{Claim, ListenError, listen, overflows, refuse_new};
 pub use socket::{reset_all_on_close, reset_on_close};
 pub use splice::{Pipe, Pipes};
 
+use std::os::fd::{AsFd, AsRawFd};
+use std::{io, ptr};
+
+use libc::c_int;
+
 /// What a call has given: −1 stands for the error that the kernel has set.
-fn check(result: libc::c_int) -> std::io::Result<libc::c_int> {
-    if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+fn check(result: c_int) -> io::Result<c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Sets an option of a socket to a value of the type that it has (socket(7) and its like).
+fn set_option<T: Copy>(socket: &impl AsFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` is a live reference, and the call reads `length` bytes, its whole size, and no more.
+    check(unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, ptr::from_ref(value).cast(), length) })
+        .map(drop)
 }

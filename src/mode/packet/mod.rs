@@ -2,9 +2,9 @@
 //!
 //! - `books` keeps each service's slots in step with its pool, `inputs` says what tables are built from. Both are pure, and
 //!   `strata replay` uses them too.
-//! - `engine` owns taps and threads, by `interface`: `worker`s serve taps, `front` is what goes before them (AF_XDP), `control` follows configuration, health and the machine
-//!   (`look`), and announces VIPs (`herald`); `ways` finds where endpoints are and `replies` says what the kernel is kept from where endpoints are; `through` sends on
-//!   what probes say to a VIP.
+//! - `engine` owns taps and threads, by `interface`: `worker`s serve taps, `front` is what goes before them (AF_XDP), `control` follows
+//!   configuration, health and the machine (`look`), and announces VIPs (`herald`); `ways` finds where endpoints are and `replies` says
+//!   what the kernel is kept from there; `through` sends on what probes say to a VIP.
 //!
 //! Not here: deciding (`flow`), sockets (`sys::packet`).
 

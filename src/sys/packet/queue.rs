@@ -37,10 +37,11 @@ use socket2::SockRef;
 use super::PacketError;
 use super::frame::{Frame, PRIVATE, Vnet};
 use super::slots::LINE;
-use super::socket::{check, set_option, step};
+use super::socket::step;
 use crate::base::limits;
 use crate::sys::link::{self, Kind};
 use crate::sys::{cache, process};
+use crate::sys::{check, set_option};
 use crate::wire::ethernet;
 use crate::wire::partial::{Partial, partial};
 

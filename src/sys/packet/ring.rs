@@ -34,11 +34,11 @@ use libc::c_int;
 use super::frame::{Frame, Missing, PRIVATE, VNET_LEN, Vnet};
 use super::outbox::{Outbox, Sealed};
 use super::slots::{self, Direction, Slots};
-use super::socket::{Socket, address, check, step};
+use super::socket::{Socket, address, step};
 use super::{Counters, Fate, Options, PacketError, Queue};
 use crate::base::{MacAddr, limits};
 use crate::sys::classify::{Filter, Rule, Wanted};
-use crate::sys::{cache, link};
+use crate::sys::{cache, check, link};
 use crate::wire::ethernet::{EtherType, Tag};
 
 /// A tap with a ring.

@@ -12,8 +12,8 @@ use socket2::SockRef;
 
 use super::{Fanout, Options, queue};
 use crate::base::{MacAddr, limits};
-pub(super) use crate::sys::check;
 use crate::sys::classify::Filter;
+use crate::sys::{check, set_option};
 
 /// A step that failed while a packet socket was set up. Its text names the step, the cause and, where there is one, the way out.
 #[derive(Debug)]
@@ -229,11 +229,4 @@ pub(super) fn address(interface: c_int) -> libc::sockaddr_ll {
         sll_halen: 0,
         sll_addr: [0; 8],
     }
-}
-
-pub(super) fn set_option<T: Copy>(fd: &impl AsFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
-    let length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: `value` is a live reference, and the call reads `length` bytes, its whole size, and no more.
-    check(unsafe { libc::setsockopt(fd.as_fd().as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), length) })
-        .map(drop)
 }

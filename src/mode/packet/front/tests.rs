@@ -187,6 +187,33 @@ fn a_reload_that_has_clients_come_in_where_only_answers_did_is_refused_where_the
     });
 }
 
+#[test]
+fn a_reload_is_taken_as_soon_as_what_stood_in_its_way_is_mended() {
+    within(|near| {
+        near.sh(
+            "ip link add back mtu 9000 type veth peer name end mtu 9000; ip link set back up; ip link set end up; \
+            ip addr add 10.0.1.1/24 dev back",
+        );
+        let text = TEXT.replace("10.0.0.41", "10.0.1.41");
+        let (mut rig, answers) = (Rig::new(), snapshot_of(&text));
+        rig.serve(&answers).unwrap();
+        // By now it is tried seldom.
+        for _ in 0..5 {
+            rig.runtime.block_on(rig.engine.mend(&answers));
+        }
+        let clients = snapshot_of(&format!("{text}[vip.w]\naddress = \"10.0.1.100\"\ninterface = \"back\"\n"));
+        let errors = rig.serve(&clients).unwrap_err();
+        assert!(errors[0].starts_with("interface back: "), "{errors:?}");
+        near.sh("ip link set end mtu 1500; ip link set back mtu 1500");
+        rig.serve(&clients).unwrap();
+        await_that("its packets come by AF_XDP", || {
+            rig.runtime.block_on(rig.engine.mend(&clients));
+            rig.packets.engine("back") == Some("userspace-af-xdp")
+        });
+        rig.engine.stop();
+    });
+}
+
 /// Makes `near` anew, with its other end, `end`, in the same network.
 fn pair(near: &str, end: &str) -> String {
     format!("ip link add near {near} type veth peer name end {end}; ip link set end up; ip link set near up")
